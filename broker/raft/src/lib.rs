@@ -1,0 +1,1 @@
+//! Room weir-raft.

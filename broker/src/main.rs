@@ -1,0 +1,2 @@
+//! The `weir` binary: command line in, exit code out.
+fn main() {}

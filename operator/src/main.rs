@@ -1,0 +1,2 @@
+//! The `weir-operator` binary.
+fn main() {}
