@@ -1,0 +1,54 @@
+# The commands of this repository. `make` alone prints them.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/weir
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+# A fresh clone in CI reuses the compiled dependencies of the run before it.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help deps build dist image crds manifests up env test bench down
+
+help: ## This list.
+	@echo "Weir: a Kubernetes operator and a NATS-compatible broker."
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## Installs the Debian packages that the other commands need, where they are missing.
+	@e2e/deps
+
+build: ## Builds the workspace for development.
+	cargo build --workspace
+
+dist: ## Builds the static release binaries into dist/.
+	@e2e/dist "$(HOST)" "$(TARGET)"
+
+image: dist ## Builds the two container images into dist/*.tar.
+	@e2e/kube/image weir:dev weir dist/weir-image.tar
+	@e2e/kube/image weir-operator:dev weir-operator dist/weir-operator-image.tar
+
+crds: ## Regenerates crds/ and the chart's copy from the Rust types.
+	@manifests/generate crds
+
+manifests: crds ## Regenerates manifests/weir.yaml from the chart.
+	@manifests/generate manifests
+
+up: ## Everything from nothing: builds, a local Kubernetes, the chart, the samples, a first run.
+	@e2e/up
+
+env: ## Shell settings for the local Kubernetes: eval "$$(make -s env)".
+	@e2e/kube/env
+
+test: ## All that CI checks: format, clippy, unit, compatibility, crash, Kubernetes.
+	@e2e/check
+
+bench: dist ## Weir beside nats-server, alternating, in one run.
+	@e2e/run bench
+
+down: ## Stops the local Kubernetes of `make up` and removes what it left.
+	@e2e/kube/down
