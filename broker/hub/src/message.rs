@@ -1,0 +1,51 @@
+//! A message on its way through the hub, as seen from inside the process. Not the wire form.
+
+use crate::account::Account;
+use std::sync::Arc;
+
+/// Where a message came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client connection of this server.
+    Client {
+        /// The connection's id (`cid`).
+        id: u64,
+    },
+    /// Another server.
+    Route {
+        /// The link's id.
+        id: u64,
+    },
+    /// This process.
+    Internal,
+}
+
+/// A message handed to an internal subscriber, inline in the publisher's task:
+/// copy what you keep, never block.
+pub struct Inbound<'a> {
+    /// The literal subject it was published to.
+    pub subject: &'a [u8],
+    /// The reply subject, if any.
+    pub reply: Option<&'a [u8]>,
+    /// The whole `NATS/1.0\r\n...\r\n\r\n` block, or empty.
+    pub headers: &'a [u8],
+    /// The payload without headers.
+    pub payload: &'a [u8],
+    /// Where it came from.
+    pub origin: Origin,
+    /// The account it was published in.
+    pub account: &'a Arc<Account>,
+}
+
+/// A message to publish from inside the process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OutboundMessage<'a> {
+    /// A literal subject.
+    pub subject: &'a [u8],
+    /// The reply subject, if any.
+    pub reply: Option<&'a [u8]>,
+    /// A whole `NATS/1.0\r\n...\r\n\r\n` block, or empty.
+    pub headers: &'a [u8],
+    /// The payload without headers.
+    pub payload: &'a [u8],
+}
