@@ -1,0 +1,31 @@
+//! Names of message headers that JetStream reads and writes (ADR-4, nats-server 2.15).
+
+pub const MSG_ID: &str = "Nats-Msg-Id";
+pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+pub const EXPECTED_LAST_SEQUENCE: &str = "Nats-Expected-Last-Sequence";
+pub const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+pub const EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+pub const EXPECTED_LAST_MSG_ID: &str = "Nats-Expected-Last-Msg-Id";
+pub const ROLLUP: &str = "Nats-Rollup";
+pub const ROLLUP_SUBJECT: &str = "sub";
+pub const ROLLUP_ALL: &str = "all";
+pub const MSG_SIZE: &str = "Nats-Msg-Size";
+pub const MSG_TTL: &str = "Nats-TTL";
+pub const MSG_INCREMENT: &str = "Nats-Incr";
+pub const BATCH_ID: &str = "Nats-Batch-Id";
+pub const SCHEDULE: &str = "Nats-Schedule";
+pub const REQUIRED_API_LEVEL: &str = "Nats-Required-Api-Level";
+
+pub const STREAM: &str = "Nats-Stream";
+pub const SUBJECT: &str = "Nats-Subject";
+pub const SEQUENCE: &str = "Nats-Sequence";
+pub const TIME_STAMP: &str = "Nats-Time-Stamp";
+pub const NUM_PENDING: &str = "Nats-Num-Pending";
+pub const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
+pub const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
+
+pub const LAST_CONSUMER: &str = "Nats-Last-Consumer";
+pub const LAST_STREAM: &str = "Nats-Last-Stream";
+pub const CONSUMER_STALLED: &str = "Nats-Consumer-Stalled";
+pub const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
+pub const PENDING_BYTES: &str = "Nats-Pending-Bytes";

@@ -1,0 +1,187 @@
+//! Bodies of API requests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::StreamConfig;
+use crate::consumer::ConsumerConfig;
+use crate::json::{self, Value};
+use crate::time::Time;
+
+/// STREAM.CREATE and STREAM.UPDATE: the configuration with one more field beside its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StreamConfigRequest {
+    pub config: StreamConfig,
+    /// Refuse values that would otherwise be corrected.
+    pub pedantic: bool,
+}
+
+impl StreamConfigRequest {
+    /// Reads a body; the error is the text that goes into error 10025.
+    pub fn decode(body: &[u8]) -> Result<Self, String> {
+        const NAME: &str = "StreamConfigRequest";
+        let mut value = json::parse(body)?;
+        let mut pedantic = false;
+        if let Value::Object(fields) = &mut value {
+            let mut refused = None;
+            fields.retain(|(key, value)| {
+                if !key.eq_ignore_ascii_case("pedantic") {
+                    return true;
+                }
+                match value {
+                    Value::Bool(flag) => pedantic = *flag,
+                    Value::Null => {}
+                    other => {
+                        refused.get_or_insert_with(|| {
+                            format!(
+                                "json: cannot unmarshal {} into Go struct field {NAME}.pedantic of type bool",
+                                other.kind()
+                            )
+                        });
+                    }
+                }
+                false
+            });
+            if let Some(error) = refused {
+                return Err(error);
+            }
+        }
+        Ok(Self { config: json::decode_value(value, NAME)?, pedantic })
+    }
+}
+
+/// STREAM.INFO.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiStreamInfoRequest")]
+pub struct StreamInfoRequest {
+    pub offset: i64,
+    pub deleted_details: bool,
+    pub subjects_filter: String,
+}
+
+/// STREAM.NAMES and STREAM.LIST.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiStreamNamesRequest")]
+pub struct StreamNamesRequest {
+    pub offset: i64,
+    pub subject: String,
+}
+
+/// STREAM.PURGE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiStreamPurgeRequest")]
+pub struct StreamPurgeRequest {
+    /// Purge messages below this sequence (exclusive). Not with `keep`.
+    pub seq: u64,
+    /// Keep this many of the newest messages.
+    pub keep: u64,
+    /// Only these subjects.
+    pub filter: String,
+}
+
+/// STREAM.MSG.GET and DIRECT.GET.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiMsgGetRequest")]
+pub struct MsgGetRequest {
+    #[serde(skip_serializing_if = "json::is_zero_u64")]
+    pub seq: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_by_subj: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_by_subj: String,
+    #[serde(skip_serializing_if = "json::is_zero_i64")]
+    pub batch: i64,
+    #[serde(skip_serializing_if = "json::is_zero_i64")]
+    pub max_bytes: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub multi_last: Vec<String>,
+    #[serde(skip_serializing_if = "json::is_zero_u64")]
+    pub up_to_seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up_to_time: Option<Time>,
+    #[serde(skip_serializing_if = "json::is_false")]
+    pub no_hdr: bool,
+}
+
+/// STREAM.MSG.DELETE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiMsgDeleteRequest")]
+pub struct MsgDeleteRequest {
+    pub seq: u64,
+    /// Do not overwrite the deleted bytes.
+    pub no_erase: bool,
+}
+
+/// CONSUMER.CREATE's `action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ConsumerAction {
+    #[default]
+    #[serde(rename = "")]
+    CreateOrUpdate,
+    #[serde(rename = "create")]
+    Create,
+    #[serde(rename = "update")]
+    Update,
+}
+
+/// CONSUMER.CREATE and CONSUMER.DURABLE.CREATE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "CreateConsumerRequest")]
+pub struct CreateConsumerRequest {
+    pub stream_name: String,
+    pub config: ConsumerConfig,
+    pub action: ConsumerAction,
+    pub pedantic: bool,
+}
+
+/// CONSUMER.NAMES and CONSUMER.LIST.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiConsumersRequest")]
+pub struct ConsumersRequest {
+    pub offset: i64,
+}
+
+/// CONSUMER.MSG.NEXT.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiConsumerGetNextRequest")]
+pub struct NextRequest {
+    /// Nanoseconds.
+    pub expires: i64,
+    pub batch: i64,
+    pub max_bytes: i64,
+    pub no_wait: bool,
+    /// Nanoseconds.
+    pub idle_heartbeat: i64,
+    pub group: String,
+    pub min_pending: i64,
+    pub min_ack_pending: i64,
+    pub id: String,
+    pub priority: i64,
+}
+
+/// CONSUMER.PAUSE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiConsumerPauseRequest")]
+pub struct ConsumerPauseRequest {
+    pub pause_until: Option<Time>,
+}
+
+/// The `*.LEADER.STEPDOWN` requests.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiLeaderStepdownRequest")]
+pub struct LeaderStepDownRequest {
+    pub placement: Option<crate::config::Placement>,
+}
+
+/// STREAM.PEER.REMOVE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiStreamRemovePeerRequest")]
+pub struct PeerRemoveRequest {
+    pub peer: String,
+}
+
+/// Reads a request body strictly, as nats-server does; the error is the text that goes into error 10025.
+pub fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    json::decode(body)
+}
