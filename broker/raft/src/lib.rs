@@ -1,1 +1,24 @@
-//! Room weir-raft.
+//! Raft groups over openraft: their logs on the node's journal, their traffic over gRPC, their state in
+//! a `Machine`. Knows nothing of streams or of JetStream.
+//!
+//! Indexes start at 1 everywhere in this interface; 0 means none.
+
+pub mod admin;
+mod codec;
+mod error;
+mod group;
+mod group_log;
+mod machine;
+mod node;
+mod options;
+mod pb;
+mod raft_types;
+mod types;
+
+pub use error::{GroupError, OpenError, ProposeError, StartError};
+pub use group::{Group, Proposed};
+pub use group_log::{Done, GroupLog, LogExtent, LogRecord};
+pub use machine::{Committed, LogPosition, Machine, MachineError, Response, SnapshotSource};
+pub use node::{RaftNode, Resolver};
+pub use options::{GroupOptions, MAX_APPEND_BYTES, MAX_ENTRY_BYTES, MAX_MESSAGE_BYTES, NodeConfig};
+pub use types::{GroupId, GroupStatus, Leadership, PeerId, PeerInfo, ReplicationStatus};

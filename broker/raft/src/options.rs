@@ -1,0 +1,110 @@
+//! Settings of a node and of its groups, with their defaults and their ranges.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{Config, SnapshotPolicy};
+
+use crate::admin::AdminHandler;
+use crate::types::PeerId;
+
+/// Most bytes of entries in one append message.
+pub const MAX_APPEND_BYTES: usize = 1024 * 1024;
+/// Largest payload one entry may have.
+pub const MAX_ENTRY_BYTES: usize = 64 * 1024 * 1024;
+/// Largest gRPC message accepted: one entry of the largest size with its frame, or a batch.
+pub const MAX_MESSAGE_BYTES: usize = MAX_ENTRY_BYTES + MAX_APPEND_BYTES;
+
+/// Timing and bounds of a group.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// Between two heartbeats of a leader.
+    pub heartbeat: Duration,
+    /// A follower that heard nothing for a random time between these two stands for election.
+    pub election_min: Duration,
+    pub election_max: Duration,
+    /// Proposals that may wait for their result at once.
+    pub max_proposals: usize,
+    /// Bytes of payload that may wait for their result at once.
+    pub max_proposal_bytes: usize,
+    /// Bytes of log kept behind a compaction for followers that lag; beyond it they get a snapshot.
+    pub lag_bytes: u64,
+    /// Most entries in one append message.
+    pub max_append_entries: u64,
+    /// Time for one whole snapshot to be received and installed.
+    pub snapshot_timeout: Duration,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_millis(1500),
+            election_max: Duration::from_millis(3000),
+            max_proposals: 1024,
+            max_proposal_bytes: 64 * 1024 * 1024,
+            lag_bytes: 64 * 1024 * 1024,
+            max_append_entries: 1024,
+            snapshot_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+impl GroupOptions {
+    /// Quick timing for tests on one machine.
+    #[must_use]
+    pub fn fast() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(600),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn config(&self, group: u64) -> Result<Config, String> {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let election_max_ms = millis(self.election_max);
+        let config = Config {
+            cluster_name: format!("group-{group}"),
+            heartbeat_interval: millis(self.heartbeat),
+            heartbeat_min_interval: Some(0),
+            election_timeout_min: millis(self.election_min),
+            election_timeout_max: election_max_ms,
+            enable_pre_vote: Some(true),
+            // Without it a leader cut off from the majority, but not from a follower, keeps that
+            // follower's lease and nobody else can be elected.
+            quorum_loss_probe_interval: Some(election_max_ms.saturating_mul(2).saturating_add(1)),
+            snapshot_policy: SnapshotPolicy::Never,
+            // The log is cut by `compact` alone.
+            max_in_snapshot_log_to_keep: u64::MAX,
+            max_payload_entries: self.max_append_entries,
+            install_snapshot_timeout: millis(self.snapshot_timeout),
+            backoff: "50ms 200ms ..1s".to_owned(),
+            // The state machine is behind the log after a restart: a leader must be elected to know.
+            enable_leader_restore: Some(false),
+            api_channel_size: Some(4096),
+            notification_channel_size: Some(4096),
+            ..Config::default()
+        };
+        config.validate().map_err(|e| e.to_string())
+    }
+}
+
+/// What a node needs to start.
+pub struct NodeConfig {
+    pub peer: PeerId,
+    /// The server's name, told to peers.
+    pub name: String,
+    /// Bound already, so that the port is known; served by the node.
+    pub listener: TcpListener,
+    /// Asked of every caller as `authorization: Bearer <secret>`, and sent to peers.
+    pub secret: Option<String>,
+    /// Where snapshots wait while they are sent or received. Emptied at start.
+    pub spool_dir: PathBuf,
+    /// Answers the admin service; without it the service refuses with UNAVAILABLE until
+    /// `RaftNode::set_admin` is called.
+    pub admin: Option<Arc<dyn AdminHandler>>,
+}
