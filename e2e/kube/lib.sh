@@ -40,7 +40,10 @@ pod_range() { echo "198.18.$((third + $1)).0/24"; }
 # The network namespace of a node (or of the gateway), its cable to the bridge
 # and its cgroup.
 netns() { echo "weir-$instance-$1"; }
-cable() { echo "$bridge-${1#node}"; }
+cable() { # at most 15 characters
+  local end=${1#node}
+  echo "$bridge-${end/gateway/gw}"
+}
 cgroup() { echo "weir-$instance-$1"; }
 
 say() { echo "kube[$instance]: $*" >&2; }
