@@ -1,1 +1,14 @@
-//! Room weir-subject.
+//! Subjects: their rules, how patterns match, and two indexes keyed by them.
+//!
+//! A subject is `.`-separated non-empty tokens; in a pattern the token `*` stands for one token and
+//! a last token `>` for one or more. It is not: who may use a subject (permissions), or the wire codec.
+
+mod map;
+mod pattern;
+mod tokens;
+mod trie;
+
+pub use map::SubjectMap;
+pub use pattern::{is_subset, matches, overlaps};
+pub use tokens::{SEPARATOR, Tokens, first_token, has_wildcards, is_valid_literal, is_valid_subject, tokens};
+pub use trie::{Entries, Trie};
