@@ -37,9 +37,7 @@ export KUBECONFIG=$state/admin.kubeconfig
 
 node_ip() { echo "$nodes_prefix.$((10 + $1))"; }
 pod_range() { echo "198.18.$((third + $1)).0/24"; }
-# The network namespace of a node (or of the gateway), its cable to the bridge
-# and its cgroup.
-netns() { echo "weir-$instance-$1"; }
+# The host's end of the cable to a node (or to the gateway), and a node's cgroup.
 cable() { # at most 15 characters
   local end=${1#node}
   echo "$bridge-${end/gateway/gw}"

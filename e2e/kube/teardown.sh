@@ -40,4 +40,5 @@ teardown() {
     umount --lazy "$mount"
   done < <(awk -v dir="$state/" 'index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort -r)
   rm -rf "$state"
+  rmdir "${state%/*}" 2>/dev/null || true # the last instance's
 }

@@ -1,10 +1,14 @@
 # The first process of a group's PID namespace: makes the group's mounts, keeps
 # its programs running and reaps what they leave. Not a program: sourced by
-# inside/control, inside/node and inside/gateway with STATE and NAME.
-# shellcheck shell=bash disable=SC2154
+# inside/control, inside/node and inside/gateway, whose arguments are STATE NAME
+# INSTANCE NODES: the first is there to be seen in the list of processes.
+# shellcheck shell=bash disable=SC2154,SC2034
 
-[[ -n ${state:-} ]] || state=$1
-name=$2
+# shellcheck source=e2e/kube/lib.sh
+. "$(dirname "$0")/../lib.sh" "$3"
+name=$2 nodes=$4
+readonly name nodes
+set_tool_paths
 
 # /proc is still the host's here, and tells our pid as the host sees it.
 read -r pid _ </proc/self/stat
