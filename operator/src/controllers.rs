@@ -1,0 +1,2 @@
+//! One controller a kind.
+pub mod cluster;
