@@ -1,0 +1,77 @@
+"""Pairs of servers for the differential suites: Weir, and the real nats-server as the judge."""
+
+import pathlib
+
+import pytest
+
+import binaries
+from broker import Broker
+
+DEVIATIONS = binaries.REPOSITORY / "broker/docs/deviations"
+
+
+class Pair:
+    """The same config, run by both programs."""
+
+    def __init__(self, directory: pathlib.Path, config: str):
+        self.reference = Broker(binaries.reference(), directory, config, "reference")
+        self.weir = Broker(binaries.weir(), directory, config, "weir")
+        # Both are asked for the same name, since some answers hold it.
+        for broker in self.servers:
+            broker.write_config(config.replace("NAME", "subject"))
+
+    @property
+    def servers(self) -> tuple[Broker, Broker]:
+        return self.reference, self.weir
+
+    def start(self) -> "Pair":
+        for broker in self.servers:
+            broker.start()
+        return self
+
+    def stop(self):
+        for broker in self.servers:
+            broker.stop()
+
+    def same(self, conversation):
+        """Holds `conversation(broker)` with both; its transcripts must be equal."""
+        expected = conversation(self.reference)
+        actual = conversation(self.weir)
+        assert self.weir.running, f"weir ended\n{self.weir.log_tail()}"
+        assert actual == expected, f"\n{difference(expected, actual)}\n{self.weir.log_tail()[-1500:]}"
+
+
+def difference(expected, actual) -> str:
+    """What nats-server said beside what weir said."""
+    import difflib
+    import pprint
+
+    def lines(value):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return value
+        return pprint.pformat(value, width=150).splitlines()
+
+    return "\n".join(difflib.unified_diff(lines(expected), lines(actual), "nats-server", "weir", lineterm="", n=4))
+
+
+@pytest.fixture(scope="module")
+def start_pair(tmp_path_factory):
+    """Starts pairs that live as long as the module."""
+    started: list[Pair] = []
+
+    def start(config: str) -> Pair:
+        pair = Pair(tmp_path_factory.mktemp("pair"), config)
+        started.append(pair)
+        return pair.start()
+
+    yield start
+    for pair in started:
+        pair.stop()
+
+
+def pytest_collection_modifyitems(items):
+    """A test that allows a deviation names the file that gives its reason."""
+    for item in items:
+        for marker in item.iter_markers("deviates"):
+            file = DEVIATIONS / marker.args[0]
+            assert file.exists(), f"{item.nodeid} refers to {file}, which does not exist"
