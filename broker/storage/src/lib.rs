@@ -1,1 +1,13 @@
-//! Room weir-storage.
+//! Storage: the journal that every group of a server shares, and the message stores of the streams.
+//! No tokio and no clock except on the journal's own thread. See design.md section 5 for the path of a
+//! stored message.
+
+pub mod disk;
+pub mod error;
+pub mod journal;
+
+pub use error::StorageError;
+pub use journal::{
+    Damage, Done, GroupId, Journal, JournalEntry, JournalOptions, JournalStats, Laggard, LogRange, Recovery,
+    SyncPolicy, TornTail,
+};

@@ -1,0 +1,208 @@
+//! The files of a journal: making them, taking them into use, giving them back.
+//! A file is made under a temporary name, filled with zeros and synced before it gets its real one: an
+//! fdatasync then has no metadata to write, and a file with our name always has our header.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use super::group::Slot;
+use super::record::{self, FILE_HEADER_BYTES, Fields, FileHeader, record_bytes};
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::{IoContext, StorageError};
+
+pub(crate) const FILE_SUFFIX: &str = ".journal";
+pub(crate) const TEMPORARY_SUFFIX: &str = ".making";
+const ZERO_CHUNK_BYTES: usize = 1 << 20;
+/// Files kept for reuse; more are deleted.
+const FREE_FILES_MAX: usize = 4;
+
+/// One file of the journal.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) bytes: u64,
+}
+
+/// A file ready to be taken into use, and the copy of its header that holds the present one.
+#[derive(Debug)]
+pub(crate) struct FreeFile {
+    pub(crate) file: Arc<LogFile>,
+    pub(crate) header_copy: u64,
+}
+
+/// Makes files and keeps the unused ones.
+#[derive(Debug)]
+pub(crate) struct FileSupply {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    file_bytes: u64,
+    next_number: u64,
+    free: Vec<FreeFile>,
+    making: Option<JoinHandle<Result<FreeFile, StorageError>>>,
+    background: bool,
+}
+
+impl FileSupply {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        file_bytes: u64,
+        next_number: u64,
+        background: bool,
+    ) -> Self {
+        let directory = directory.to_owned();
+        Self { disk, directory, file_bytes, next_number, free: Vec::new(), making: None, background }
+    }
+
+    /// Gives a file back for reuse. Surplus files are deleted: nothing in them is needed any more.
+    pub(crate) fn put(&mut self, free: FreeFile) {
+        if self.free.len() < FREE_FILES_MAX && free.file.bytes == self.file_bytes {
+            self.free.push(free);
+        } else if let Err(error) = self.disk.unlink(&free.file.path) {
+            tracing::warn!("deleting the unused journal file {}: {error}", free.file.path.display());
+        }
+    }
+
+    /// Starts to make a file in the background when none is ready.
+    pub(crate) fn prepare(&mut self) {
+        if !self.background || !self.free.is_empty() || self.making.is_some() {
+            return;
+        }
+        let (disk, path) = (Arc::clone(&self.disk), self.next_path());
+        let (directory, bytes) = (self.directory.clone(), self.file_bytes);
+        let spawned = std::thread::Builder::new()
+            .name("weir-journal-file".to_owned())
+            .spawn(move || make_file(&*disk, &directory, &path, bytes));
+        // Without a thread the writer makes the file itself when it needs it.
+        self.making = spawned.ok();
+    }
+
+    /// A file of at least `bytes_min`, made now if none is ready.
+    pub(crate) fn take(&mut self, bytes_min: u64) -> Result<FreeFile, StorageError> {
+        if bytes_min > self.file_bytes {
+            let path = self.next_path();
+            return make_file(&*self.disk, &self.directory, &path, bytes_min.next_multiple_of(4096));
+        }
+        if let Some(free) = self.free.pop() {
+            return Ok(free);
+        }
+        match self.making.take().map(JoinHandle::join) {
+            Some(Ok(made)) => made,
+            _ => {
+                let path = self.next_path();
+                make_file(&*self.disk, &self.directory, &path, self.file_bytes)
+            }
+        }
+    }
+
+    fn next_path(&mut self) -> PathBuf {
+        let path = self.directory.join(format!("{:08}{FILE_SUFFIX}", self.next_number));
+        self.next_number += 1;
+        path
+    }
+}
+
+impl Drop for FileSupply {
+    fn drop(&mut self) {
+        if let Some(making) = self.making.take() {
+            let _ = making.join();
+        }
+    }
+}
+
+fn make_file(disk: &dyn Disk, directory: &Path, path: &Path, bytes: u64) -> Result<FreeFile, StorageError> {
+    let temporary = path.with_extension(TEMPORARY_SUFFIX.trim_start_matches('.'));
+    let file = disk.open(&temporary, OpenMode::CreateEmpty).context("create", &temporary)?;
+    file.allocate(bytes).context("allocate", &temporary)?;
+    let zeros = vec![0; ZERO_CHUNK_BYTES.min(usize::try_from(bytes).unwrap_or(ZERO_CHUNK_BYTES))];
+    let mut offset = 0;
+    while offset < bytes {
+        let count = zeros.len().min(usize::try_from(bytes - offset).unwrap_or(usize::MAX));
+        file.write_at(&zeros[..count], offset).context("fill", &temporary)?;
+        offset += count as u64;
+    }
+    let header = FileHeader {
+        generation: 0,
+        epoch: 0,
+        previous_generation: 0,
+        oldest_generation: 0,
+        file_bytes: bytes,
+    };
+    file.write_at(&header.encode(), FileHeader::copy_offset(0)).context("write", &temporary)?;
+    file.sync_data().context("sync", &temporary)?;
+    disk.rename(&temporary, path).context("rename", &temporary)?;
+    disk.sync_directory(directory).context("sync", directory)?;
+    let file = Arc::new(LogFile { path: path.to_owned(), file, bytes });
+    Ok(FreeFile { file, header_copy: 0 })
+}
+
+/// A piece of a file held while neighbouring entries are read from it.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    generation: u32,
+    start: u64,
+    bytes: Bytes,
+}
+
+const WINDOW_BYTES: usize = 256 << 10;
+
+impl Window {
+    /// The record at a slot, if its checksum is right and it is of the slot's generation.
+    pub(crate) fn record(
+        &mut self,
+        file: &LogFile,
+        slot: Slot,
+    ) -> Result<Option<(Fields, Bytes)>, StorageError> {
+        let length = record_bytes(slot.length as usize);
+        let offset = u64::from(slot.offset);
+        let held = self.generation == slot.generation
+            && offset >= self.start
+            && offset + length as u64 <= self.start + self.bytes.len() as u64;
+        if !held {
+            self.fill(file, slot.generation, offset, length)?;
+        }
+        let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+        let Some(bytes) = self.bytes.get(from..) else { return Ok(None) };
+        let Some(record) = record::decode(bytes) else { return Ok(None) };
+        if record.generation != slot.generation || record.payload.len() != slot.length as usize {
+            return Ok(None);
+        }
+        Ok(Some((record.fields, self.bytes.slice_ref(record.payload))))
+    }
+
+    fn fill(
+        &mut self,
+        file: &LogFile,
+        generation: u32,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), StorageError> {
+        let available = usize::try_from(file.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; length.max(WINDOW_BYTES).min(available)];
+        let count = file.file.read_at(&mut buffer, offset).context("read", &file.path)?;
+        buffer.truncate(count);
+        *self = Self { generation, start: offset, bytes: buffer.into() };
+        Ok(())
+    }
+}
+
+/// Reads a whole file (recovery scans it).
+pub(crate) fn read_all(file: &LogFile) -> Result<Vec<u8>, StorageError> {
+    let length = file.file.length().context("read", &file.path)?.min(file.bytes);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let count = file.file.read_at(&mut bytes, 0).context("read", &file.path)?;
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+/// Reads the header area of a file.
+pub(crate) fn read_header_area(file: &dyn DiskFile, path: &Path) -> Result<Vec<u8>, StorageError> {
+    let mut area = vec![0; usize::try_from(FILE_HEADER_BYTES).unwrap_or(0)];
+    let count = file.read_at(&mut area, 0).context("read", path)?;
+    area.truncate(count);
+    Ok(area)
+}

@@ -1,0 +1,345 @@
+//! Opens a journal: finds the files in use, replays them into the groups, and leaves a writer that goes on
+//! behind the last valid record.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::files::{
+    FILE_SUFFIX, FileSupply, FreeFile, LogFile, TEMPORARY_SUFFIX, read_all, read_header_area,
+};
+use super::group::{Base, Released, Slot};
+use super::queue::Shared;
+use super::record::{
+    Chain, FILE_HEADER_BYTES, FORMAT_VERSION, Fields, FileHeader, HeaderState, Kind, Record, decode_header,
+};
+use super::scan::{Scan, scan};
+use super::writer::{ChainFile, Writer};
+use super::{Damage, GroupId, JournalOptions, Recovery, TornTail};
+use crate::disk::{Disk, OpenMode};
+use crate::error::{IoContext, StorageError};
+
+const FILE_BYTES_MIN: u64 = 16 << 10;
+const FILE_BYTES_MAX: u64 = 1 << 30;
+const LOCK_FILE: &str = "LOCK";
+
+/// A file found in the directory.
+struct Found {
+    file: Arc<LogFile>,
+    header: FileHeader,
+    header_copy: u64,
+}
+
+/// What lies in the directory.
+struct Inventory {
+    files: Vec<Found>,
+    damages: Vec<Damage>,
+    next_number: u64,
+}
+
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    options: JournalOptions,
+    background: bool,
+) -> Result<(Writer, Arc<Shared>, Recovery), StorageError> {
+    if !(FILE_BYTES_MIN..=FILE_BYTES_MAX).contains(&options.file_size_bytes) {
+        let size = options.file_size_bytes;
+        let reason = format!("journal files of {size} bytes (use {FILE_BYTES_MIN} to {FILE_BYTES_MAX})");
+        return Err(StorageError::InvalidOption { reason });
+    }
+    disk.create_directories(directory).context("create", directory)?;
+    let lock_path = directory.join(LOCK_FILE);
+    let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StorageError::InUse { path: directory.to_owned() },
+        _ => StorageError::io("lock", &lock_path, error),
+    })?;
+    let mut inventory = take_inventory(&*disk, directory)?;
+    let supply = FileSupply::new(disk, directory, options.file_size_bytes, inventory.next_number, background);
+    let generation_max = inventory.files.iter().map(|found| found.header.generation).max().unwrap_or(0);
+    let chain = find_chain(directory, &mut inventory)?;
+    let shared = Arc::new(Shared::new(options));
+    let epoch_seen =
+        inventory.files.iter().chain(chain.iter().map(|link| &link.found)).map(|f| f.header.epoch);
+    let epoch_max = epoch_seen.chain(chain.iter().map(|link| link.scan.epoch_max)).max().unwrap_or(0);
+    let mut writer = Writer::new(Arc::clone(&shared), supply, epoch_max + 1, generation_max + 1);
+    writer.lock = Some(lock);
+    for free in inventory.files {
+        writer.supply.put(FreeFile { file: free.file, header_copy: free.header_copy });
+    }
+    let mut recovery = Recovery { damages: inventory.damages, ..Recovery::default() };
+    replay_chain(&mut writer, chain, &mut recovery)?;
+    start_writing(&mut writer)?;
+    describe(&shared, &mut recovery);
+    Ok((writer, shared, recovery))
+}
+
+fn take_inventory(disk: &dyn Disk, directory: &Path) -> Result<Inventory, StorageError> {
+    let mut inventory = Inventory { files: Vec::new(), damages: Vec::new(), next_number: 1 };
+    for name in disk.list_files(directory).context("list", directory)? {
+        let path = directory.join(&name);
+        if name.ends_with(TEMPORARY_SUFFIX) {
+            // Never taken into use: it gets its real name only when it is complete.
+            disk.unlink(&path).context("delete", &path)?;
+            continue;
+        }
+        let Some(stem) = name.strip_suffix(FILE_SUFFIX) else { continue };
+        if let Ok(number) = stem.parse::<u64>() {
+            inventory.next_number = inventory.next_number.max(number + 1);
+        }
+        let file = disk.open(&path, OpenMode::ReadWrite).context("open", &path)?;
+        match decode_header(&read_header_area(&*file, &path)?) {
+            HeaderState::Valid(header, header_copy) => {
+                let bytes = header.file_bytes;
+                let file = Arc::new(LogFile { path, file, bytes });
+                inventory.files.push(Found { file, header, header_copy });
+            }
+            HeaderState::Version(found) => {
+                return Err(StorageError::UnsupportedVersion { path, found, supported: FORMAT_VERSION });
+            }
+            HeaderState::Foreign => {
+                let reason = "it does not start as a journal file does".to_owned();
+                return Err(StorageError::Foreign { path, reason });
+            }
+            HeaderState::Damaged => inventory.damages.push(Damage {
+                path,
+                offset: 0,
+                length: FILE_HEADER_BYTES,
+                reason: "both copies of the file header are damaged".to_owned(),
+            }),
+        }
+    }
+    Ok(inventory)
+}
+
+/// A file in use, scanned once.
+struct Link {
+    found: Found,
+    bytes: Vec<u8>,
+    scan: Scan,
+    /// A later file was begun: all of this one was durable then.
+    superseded: bool,
+}
+
+/// Takes the files in use out of the inventory, oldest first. What remains is free.
+fn find_chain(directory: &Path, inventory: &mut Inventory) -> Result<Vec<Link>, StorageError> {
+    let Some(mut newest) = take_newest(inventory)? else { return Ok(Vec::new()) };
+    let mut unfinished = None;
+    if !newest.scan.base_complete && newest.scan.damages.is_empty() {
+        // A crash came while the file was taken into use. Nothing in it was acknowledged, and its
+        // predecessor was complete.
+        let previous = newest.found.header.previous_generation;
+        unfinished = Some(newest.found);
+        if previous == 0 {
+            inventory.files.extend(unfinished);
+            return Ok(Vec::new());
+        }
+        newest = take_generation(inventory, previous, true)?.ok_or_else(|| {
+            let reason = format!("the file of generation {previous} is missing, the newest one builds on it");
+            StorageError::corrupt(directory, 0, reason)
+        })?;
+    }
+    let oldest = newest.scan.oldest_generation;
+    let mut chain = vec![newest];
+    loop {
+        let Some(first) = chain.last() else { break };
+        let (generation, previous) = (first.found.header.generation, first.found.header.previous_generation);
+        if previous == 0 || previous < oldest {
+            break;
+        }
+        let Some(link) = take_generation(inventory, previous, true)? else {
+            inventory.damages.push(Damage {
+                path: directory.to_owned(),
+                offset: 0,
+                length: 0,
+                reason: format!("the file of generation {previous}, before {generation}, is missing"),
+            });
+            break;
+        };
+        chain.push(link);
+    }
+    inventory.files.extend(unfinished);
+    chain.reverse();
+    Ok(chain)
+}
+
+fn take_newest(inventory: &mut Inventory) -> Result<Option<Link>, StorageError> {
+    let newest = inventory.files.iter().map(|found| found.header.generation).max().unwrap_or(0);
+    if newest == 0 { Ok(None) } else { take_generation(inventory, newest, false) }
+}
+
+fn take_generation(
+    inventory: &mut Inventory,
+    generation: u32,
+    superseded: bool,
+) -> Result<Option<Link>, StorageError> {
+    let position = inventory.files.iter().position(|found| found.header.generation == generation);
+    let Some(position) = position else { return Ok(None) };
+    let found = inventory.files.swap_remove(position);
+    let bytes = read_all(&found.file)?;
+    let scan = scan(&bytes, &found.header, superseded, &mut |_, _| {});
+    Ok(Some(Link { found, bytes, scan, superseded }))
+}
+
+fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) -> Result<(), StorageError> {
+    let count = chain.len();
+    for (number, link) in chain.into_iter().enumerate() {
+        let Link { found, bytes, superseded, .. } = link;
+        let generation = found.header.generation;
+        let mut replay = Replay { writer, generation };
+        let result = scan(&bytes, &found.header, superseded, &mut |offset, record| {
+            replay.record(offset, record);
+        });
+        recovery.files += 1;
+        recovery.bytes_read += bytes.len() as u64;
+        let path = &found.file.path;
+        recovery.damages.extend(result.damages.iter().map(|range| damage(path, range)));
+        if superseded && !result.ended {
+            recovery.damages.push(Damage {
+                path: path.clone(),
+                offset: result.tail,
+                length: 0,
+                reason: "its end record is missing".to_owned(),
+            });
+        }
+        if result.torn && !result.ended && !superseded {
+            recovery.torn_tail = Some(TornTail { path: path.clone(), offset: result.tail });
+        }
+        if number + 1 == count {
+            let epoch = writer.chain.epoch;
+            writer.chain = Chain { generation, epoch, previous_crc: result.previous_crc };
+            writer.position = result.tail;
+            writer.closed = result.ended || superseded;
+        }
+        writer.shared.files.write().insert(generation, Arc::clone(&found.file));
+        let (file, header_copy) = (found.file, found.header_copy);
+        writer.chain_files.push_back(ChainFile { generation, file, header_copy });
+    }
+    Ok(())
+}
+
+fn damage(path: &Path, range: &Range<u64>) -> Damage {
+    Damage {
+        path: PathBuf::from(path),
+        offset: range.start,
+        length: range.end - range.start,
+        reason: "the bytes are not the records that were written".to_owned(),
+    }
+}
+
+/// Applies records to the groups.
+struct Replay<'a> {
+    writer: &'a mut Writer,
+    generation: u32,
+}
+
+impl Replay<'_> {
+    fn record(&mut self, offset: u64, record: &Record<'_>) {
+        let Fields { kind, group, term, index } = record.fields;
+        let id = GroupId(group);
+        if matches!(kind, Kind::BaseEnd | Kind::Opened | Kind::Mark | Kind::End) {
+            return;
+        }
+        if kind == Kind::Drop {
+            self.writer.bases.remove(&id);
+            if let Some(group) = self.writer.shared.find(id) {
+                self.writer.shared.remove_exact(&group);
+            }
+            return;
+        }
+        let slot = Slot {
+            generation: self.generation,
+            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+            length: u32::try_from(record.payload.len()).unwrap_or(u32::MAX),
+            term,
+        };
+        let group = self.writer.shared.find_or_make(id);
+        let mut log = group.log.lock();
+        // Live entries are counted once, after the replay.
+        let mut ignored = Released::new();
+        let base = self.writer.bases.entry(id).or_default();
+        match kind {
+            Kind::Entry => {
+                log.replay_entry(index, slot, &mut ignored);
+                base.truncate_after(index.saturating_sub(1));
+                base.append(index);
+            }
+            Kind::Moved => log.replay_moved(index, slot),
+            Kind::Truncate => {
+                log.truncate_after(index, &mut ignored);
+                base.truncate_after(index);
+            }
+            Kind::Purge => {
+                log.purge_to(index, &mut ignored);
+                base.purge_to(index);
+            }
+            Kind::State => {
+                let value = Bytes::copy_from_slice(record.payload);
+                let key = u8::try_from(term).unwrap_or(u8::MAX);
+                log.put_state(key, value.clone());
+                base.states.insert(key, value);
+            }
+            Kind::Base => {
+                if let Some(stated) = Base::decode(record.payload) {
+                    log.replay_base(&stated, &mut ignored);
+                    *base = stated;
+                }
+            }
+            Kind::Drop | Kind::BaseEnd | Kind::Opened | Kind::Mark | Kind::End => {}
+        }
+    }
+}
+
+/// Counts what is live and writes the first record of the new epoch. It is durable before anything is
+/// accepted, so that bytes of a torn batch can never follow a record of this epoch.
+fn start_writing(writer: &mut Writer) -> Result<(), StorageError> {
+    for group in writer.shared.all_groups() {
+        for (generation, (entries, bytes)) in group.log.lock().weights() {
+            let live = writer.live.entry(generation).or_default();
+            live.0 += entries;
+            live.1 += bytes;
+        }
+    }
+    if writer.chain_files.is_empty() || writer.closed {
+        writer.activate(0)?;
+    } else {
+        writer.durable = (writer.chain.generation, writer.position);
+        writer.marked = writer.durable;
+    }
+    writer.emit(Fields { kind: Kind::Opened, group: 0, term: 0, index: 0 }, &[])?;
+    writer.write_out()?;
+    writer.sync()
+}
+
+fn describe(shared: &Shared, recovery: &mut Recovery) {
+    recovery.groups = shared.group_ids();
+    let mut unreadable = BTreeMap::new();
+    for group in shared.all_groups() {
+        unreadable.insert(group.id, group.log.lock().missing());
+    }
+    for (group, ranges) in unreadable {
+        recovery.unreadable.extend(ranges.into_iter().map(|range| (group, range)));
+    }
+    if let Some(torn) = &recovery.torn_tail {
+        tracing::warn!(
+            "a write to {} was cut off at byte {}; nothing after it had been acknowledged",
+            torn.path.display(),
+            torn.offset
+        );
+    }
+    for damage in &recovery.damages {
+        tracing::error!(
+            "{} is damaged at byte {} ({} bytes): {}",
+            damage.path.display(),
+            damage.offset,
+            damage.length,
+            damage.reason
+        );
+    }
+    for (group, range) in &recovery.unreadable {
+        tracing::error!("journal group {}: entries {range:?} are unreadable", group.0);
+    }
+}

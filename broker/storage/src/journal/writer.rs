@@ -1,0 +1,529 @@
+//! The one writer: turns batches of requests into records, writes and syncs them, completes the callbacks,
+//! and gives files back when nothing in them is live. Everything here runs on the journal's thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::files::{FileSupply, FreeFile, LogFile, Window};
+use super::group::{Base, Group, MISSING, Released, Slot};
+use super::queue::{Operation, Request, Shared, Taken};
+use super::record::{Chain, FILE_HEADER_BYTES, Fields, FileHeader, Kind, encode, record_bytes};
+use super::{GroupId, JournalEntry, SyncPolicy};
+use crate::error::{IoContext, StorageError};
+
+/// A quiet journal notes after this time that its last batch is durable, so that damage to it is not taken
+/// for a torn write.
+const IDLE_MARK_DELAY: Duration = Duration::from_millis(50);
+/// Bytes of old entries moved forward with one batch.
+const MOVE_BYTES_PER_BATCH: u64 = 1 << 20;
+const MOVE_ENTRIES_PER_GROUP: usize = 4096;
+/// The write buffer is released above this size.
+const BUFFER_KEEP_BYTES: usize = 16 << 20;
+
+/// A position in the log: file by generation, then byte.
+pub(crate) type Position = (u32, u64);
+
+/// A file in use, oldest first in the chain.
+#[derive(Debug)]
+pub(crate) struct ChainFile {
+    pub(crate) generation: u32,
+    pub(crate) file: Arc<LogFile>,
+    pub(crate) header_copy: u64,
+}
+
+/// An entry that was encoded; it gets its place once it is written.
+#[derive(Debug)]
+enum Placed {
+    New { group: Arc<Group>, index: u64, ticket: u32, slot: Slot },
+    Moved { group: Arc<Group>, index: u64, from: Slot, to: Slot },
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) supply: FileSupply,
+    pub(crate) chain_files: VecDeque<ChainFile>,
+    /// What the records so far say of each group.
+    pub(crate) bases: BTreeMap<GroupId, Base>,
+    /// Live entries and their bytes by file.
+    pub(crate) live: Released,
+    pub(crate) chain: Chain,
+    /// Where the next record goes in the newest file. The buffer holds what is in front of it, unwritten.
+    pub(crate) position: u64,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) next_generation: u32,
+    pub(crate) durable: Position,
+    pub(crate) marked: Position,
+    /// The newest file has its end record; only while opening.
+    pub(crate) closed: bool,
+    /// Keeps other processes out.
+    pub(crate) lock: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+    placed: Vec<Placed>,
+    /// Released by records that are not durable yet.
+    released: Released,
+    /// Written entries whose payloads are cached, in order: (group, last index, bytes).
+    cached: VecDeque<(Arc<Group>, u64, usize)>,
+    cached_bytes: usize,
+    last_sync: Option<Instant>,
+    failed: Option<StorageError>,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, supply: FileSupply, epoch: u32, next_generation: u32) -> Self {
+        Self {
+            shared,
+            supply,
+            chain_files: VecDeque::new(),
+            bases: BTreeMap::new(),
+            live: Released::new(),
+            chain: Chain { generation: 0, epoch, previous_crc: 0 },
+            position: 0,
+            buffer: Vec::new(),
+            next_generation,
+            durable: (0, 0),
+            marked: (0, 0),
+            closed: false,
+            lock: None,
+            placed: Vec::new(),
+            released: Released::new(),
+            cached: VecDeque::new(),
+            cached_bytes: 0,
+            last_sync: None,
+            failed: None,
+        }
+    }
+
+    /// The thread's loop, until the journal is closed.
+    pub(crate) fn run(&mut self) {
+        self.last_sync = Some(Instant::now());
+        loop {
+            let timeout = self.next_timeout();
+            match self.shared.take(timeout) {
+                Taken::Batch(batch) => self.process(batch),
+                Taken::Idle => self.idle(),
+                Taken::Closed => break,
+            }
+        }
+        self.finish();
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let unsynced = self.durable != self.here();
+        match self.shared.options.sync {
+            SyncPolicy::Interval(interval) if unsynced => {
+                let elapsed = self.last_sync.map_or(interval, |at| at.elapsed());
+                Some(interval.saturating_sub(elapsed))
+            }
+            SyncPolicy::Always if self.marked != self.durable => Some(IDLE_MARK_DELAY),
+            _ => None,
+        }
+    }
+
+    /// Nothing was queued for a while.
+    pub(crate) fn idle(&mut self) {
+        if self.failed.is_some() {
+            return;
+        }
+        let result = match self.shared.options.sync {
+            SyncPolicy::Always => self.write_mark(),
+            SyncPolicy::Interval(_) => self.sync(),
+            SyncPolicy::Never => Ok(()),
+        };
+        if let Err(error) = result {
+            self.fail(&error);
+        }
+    }
+
+    /// Notes the durable position, without a sync of its own.
+    fn write_mark(&mut self) -> Result<(), StorageError> {
+        self.emit_mark()?;
+        self.write_out()
+    }
+
+    /// Last words of an orderly stop.
+    pub(crate) fn finish(&mut self) {
+        if self.failed.is_none() {
+            let result = self.sync().and_then(|()| self.write_mark()).and_then(|()| self.sync());
+            if let Err(error) = result {
+                self.fail(&error);
+            }
+        }
+        self.shared.files.write().clear();
+    }
+
+    /// Makes a batch durable and completes it.
+    pub(crate) fn process(&mut self, batch: Vec<Request>) {
+        let mut completions = Vec::with_capacity(batch.len());
+        let result = match &self.failed {
+            Some(_) => {
+                completions.extend(batch.into_iter().map(|request| (request.done, Ok(()))));
+                Err(self.shared.stopped())
+            }
+            None => self.write_batch(batch, &mut completions),
+        };
+        if let (Err(error), None) = (&result, &self.failed) {
+            self.fail(error);
+        }
+        for (done, own_result) in completions {
+            done(result.clone().and(own_result));
+        }
+        if self.failed.is_none() {
+            self.evict_payloads();
+            if self.position > self.newest_bytes() / 2 {
+                self.supply.prepare();
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &StorageError) {
+        tracing::error!("the journal stops: {error}");
+        self.shared.fail(error);
+        self.failed = Some(error.clone());
+    }
+
+    fn write_batch(
+        &mut self,
+        batch: Vec<Request>,
+        completions: &mut Vec<(super::Done, Result<(), StorageError>)>,
+    ) -> Result<(), StorageError> {
+        let counters = &self.shared.counters;
+        counters.batches.fetch_add(1, Ordering::Relaxed);
+        counters.requests.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        // All callbacks are kept aside first: an error on the way fails every one of them.
+        let mut operations = Vec::with_capacity(batch.len());
+        for request in batch {
+            let own_result = match &request.operation {
+                Operation::Reject(error) => Err(error.clone()),
+                _ => Ok(()),
+            };
+            completions.push((request.done, own_result));
+            operations.push((request.group, request.operation));
+        }
+        self.emit_mark()?;
+        for (group, operation) in operations {
+            self.encode_operation(&group, operation)?;
+        }
+        self.move_forward()?;
+        self.write_out()?;
+        match self.shared.options.sync {
+            SyncPolicy::Always => self.sync()?,
+            SyncPolicy::Interval(interval) => {
+                if self.last_sync.is_some_and(|at| at.elapsed() >= interval) {
+                    self.sync()?;
+                }
+            }
+            SyncPolicy::Never => {}
+        }
+        Ok(())
+    }
+
+    fn encode_operation(&mut self, group: &Arc<Group>, operation: Operation) -> Result<(), StorageError> {
+        let id = group.id;
+        match operation {
+            Operation::Append { entries, ticket } => {
+                self.shared.counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                for entry in &entries {
+                    self.encode_entry(group, entry, ticket)?;
+                }
+                if let Some(last) = entries.last() {
+                    let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+                    self.cached.push_back((Arc::clone(group), last.index, bytes));
+                    self.cached_bytes += bytes;
+                }
+            }
+            Operation::Truncate { index, released } => {
+                self.emit(Fields { kind: Kind::Truncate, group: id.0, term: 0, index }, &[])?;
+                self.bases.entry(id).or_default().truncate_after(index);
+                self.release(released);
+            }
+            Operation::Purge { index, released } => {
+                self.emit(Fields { kind: Kind::Purge, group: id.0, term: 0, index }, &[])?;
+                self.bases.entry(id).or_default().purge_to(index);
+                self.release(released);
+            }
+            Operation::PutState { key, value } => {
+                self.emit(Fields { kind: Kind::State, group: id.0, term: u64::from(key), index: 0 }, &value)?;
+                self.bases.entry(id).or_default().states.insert(key, value);
+            }
+            Operation::Drop { released } => {
+                self.emit(Fields { kind: Kind::Drop, group: id.0, term: 0, index: 0 }, &[])?;
+                self.bases.remove(&id);
+                self.release(released);
+            }
+            Operation::Reject(_) => {}
+        }
+        Ok(())
+    }
+
+    fn encode_entry(
+        &mut self,
+        group: &Arc<Group>,
+        entry: &JournalEntry,
+        ticket: u32,
+    ) -> Result<(), StorageError> {
+        let fields = Fields { kind: Kind::Entry, group: group.id.0, term: entry.term, index: entry.index };
+        let slot = self.emit(fields, &entry.payload)?;
+        self.bases.entry(group.id).or_default().append(entry.index);
+        self.placed.push(Placed::New { group: Arc::clone(group), index: entry.index, ticket, slot });
+        Ok(())
+    }
+
+    /// Encodes a record behind the last one, in the next file when this one is full.
+    pub(crate) fn emit(&mut self, fields: Fields, payload: &[u8]) -> Result<Slot, StorageError> {
+        let needed = record_bytes(payload.len());
+        // Every file keeps room for its end record.
+        let end = record_bytes(END_PAYLOAD_BYTES) as u64;
+        if self.position + needed as u64 + end > self.newest_bytes() {
+            self.roll(needed)?;
+        }
+        let offset = u32::try_from(self.position).map_err(|_| StorageError::TooLarge {
+            what: "journal file",
+            size: self.position,
+            limit: u64::from(u32::MAX),
+        })?;
+        encode(&mut self.buffer, &mut self.chain, fields, payload);
+        self.position += needed as u64;
+        Ok(Slot {
+            generation: self.chain.generation,
+            offset,
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            term: fields.term,
+        })
+    }
+
+    fn emit_mark(&mut self) -> Result<(), StorageError> {
+        if self.marked == self.durable {
+            return Ok(());
+        }
+        let (generation, offset) = self.durable;
+        let fields = Fields { kind: Kind::Mark, group: 0, term: u64::from(generation), index: offset };
+        self.emit(fields, &self.oldest_generation().to_le_bytes())?;
+        self.marked = (generation, offset);
+        Ok(())
+    }
+
+    /// Writes the buffer and gives the entries in it their places.
+    pub(crate) fn write_out(&mut self) -> Result<(), StorageError> {
+        if !self.buffer.is_empty() {
+            let Some(newest) = self.chain_files.back() else { return Ok(()) };
+            let start = self.position - self.buffer.len() as u64;
+            newest.file.file.write_at(&self.buffer, start).context("write", &newest.file.path)?;
+            self.shared.counters.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+            self.buffer.clear();
+            if self.buffer.capacity() > BUFFER_KEEP_BYTES {
+                self.buffer = Vec::new();
+            }
+        }
+        for placed in std::mem::take(&mut self.placed) {
+            self.place(placed);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, placed: Placed) {
+        match placed {
+            Placed::New { group, index, ticket, slot } => {
+                if group.log.lock().place(index, ticket, slot) {
+                    self.count_live(slot);
+                }
+            }
+            Placed::Moved { group, index, from, to } => {
+                if group.log.lock().relocate(index, from, to) {
+                    self.count_live(to);
+                    self.release(Released::from([(from.generation, (1, u64::from(from.length)))]));
+                }
+            }
+        }
+    }
+
+    fn count_live(&mut self, slot: Slot) {
+        let live = self.live.entry(slot.generation).or_default();
+        live.0 += 1;
+        live.1 += u64::from(slot.length);
+    }
+
+    /// Remembers what leaves the files once the records that say so are durable.
+    fn release(&mut self, released: Released) {
+        for (generation, (entries, bytes)) in released {
+            let sum = self.released.entry(generation).or_default();
+            sum.0 += entries;
+            sum.1 += bytes;
+        }
+    }
+
+    /// Makes everything written durable; then old files may go.
+    pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
+        self.last_sync = self.last_sync.map(|_| Instant::now());
+        if self.durable != self.here() {
+            self.sync_newest()?;
+        }
+        for (generation, (entries, bytes)) in std::mem::take(&mut self.released) {
+            let live = self.live.entry(generation).or_default();
+            live.0 = live.0.saturating_sub(entries);
+            live.1 = live.1.saturating_sub(bytes);
+        }
+        self.recycle();
+        Ok(())
+    }
+
+    fn sync_newest(&mut self) -> Result<(), StorageError> {
+        let Some(newest) = self.chain_files.back() else { return Ok(()) };
+        newest.file.file.sync_data().context("sync", &newest.file.path)?;
+        self.shared.counters.fsyncs.fetch_add(1, Ordering::Relaxed);
+        self.durable = self.here();
+        Ok(())
+    }
+
+    fn here(&self) -> Position {
+        (self.chain.generation, self.position - self.buffer.len() as u64)
+    }
+
+    fn newest_bytes(&self) -> u64 {
+        self.chain_files.back().map_or(0, |newest| newest.file.bytes)
+    }
+
+    fn oldest_generation(&self) -> u32 {
+        self.chain_files.front().map_or(0, |oldest| oldest.generation)
+    }
+
+    /// Closes the newest file and goes on in the next one, which restates all groups.
+    fn roll(&mut self, needed: usize) -> Result<(), StorageError> {
+        // Files freed by this sync are not needed according to the end record that follows, before one of
+        // them can be overwritten.
+        self.write_out()?;
+        self.sync()?;
+        let oldest = self.oldest_generation().to_le_bytes();
+        let fields = Fields { kind: Kind::End, group: 0, term: 0, index: self.position };
+        encode(&mut self.buffer, &mut self.chain, fields, &oldest);
+        self.position += record_bytes(END_PAYLOAD_BYTES) as u64;
+        self.write_out()?;
+        self.sync_newest()?;
+        self.activate(needed)
+    }
+
+    /// Takes a file into use: header, then the base of every group. Everything before it is durable.
+    pub(crate) fn activate(&mut self, needed: usize) -> Result<(), StorageError> {
+        let bases: Vec<(GroupId, Vec<u8>)> =
+            self.bases.iter().map(|(id, base)| (*id, base.encode())).collect();
+        let base_bytes: usize = bases.iter().map(|(_, base)| record_bytes(base.len())).sum();
+        // Much base in a small file would leave no room for entries.
+        let fixed = record_bytes(0) + record_bytes(END_PAYLOAD_BYTES) + record_bytes(8);
+        let bytes_min = FILE_HEADER_BYTES + (needed + fixed + base_bytes * 2) as u64;
+        let FreeFile { file, header_copy } = self.supply.take(bytes_min)?;
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let header = FileHeader {
+            generation,
+            epoch: self.chain.epoch,
+            previous_generation: self.chain_files.back().map_or(0, |newest| newest.generation),
+            oldest_generation: self.chain_files.front().map_or(generation, |oldest| oldest.generation),
+            file_bytes: file.bytes,
+        };
+        let header_copy = 1 - header_copy;
+        file.file
+            .write_at(&header.encode(), FileHeader::copy_offset(header_copy))
+            .context("write", &file.path)?;
+        self.shared.files.write().insert(generation, Arc::clone(&file));
+        self.chain_files.push_back(ChainFile { generation, file, header_copy });
+        self.chain = Chain { generation, epoch: self.chain.epoch, previous_crc: header.chain_seed() };
+        self.position = FILE_HEADER_BYTES;
+        for (id, base) in &bases {
+            self.emit(Fields { kind: Kind::Base, group: id.0, term: 0, index: 0 }, base)?;
+        }
+        let count = bases.len() as u64;
+        self.emit(Fields { kind: Kind::BaseEnd, group: 0, term: 0, index: count }, &[])?;
+        // The header says that everything before is durable.
+        self.durable = (generation, FILE_HEADER_BYTES);
+        self.marked = self.durable;
+        Ok(())
+    }
+
+    /// Gives back the oldest files that hold no live entry.
+    pub(crate) fn recycle(&mut self) {
+        while self.chain_files.len() > 1 {
+            let Some(oldest) = self.chain_files.front() else { return };
+            let generation = oldest.generation;
+            if self.live.get(&generation).is_some_and(|live| live.0 > 0) {
+                return;
+            }
+            self.live.remove(&generation);
+            self.shared.files.write().remove(&generation);
+            if let Some(ChainFile { file, header_copy, .. }) = self.chain_files.pop_front() {
+                self.shared.counters.files_recycled.fetch_add(1, Ordering::Relaxed);
+                self.supply.put(FreeFile { file, header_copy });
+            }
+        }
+    }
+
+    /// Moves live entries out of the oldest file, a bounded part with each batch, when too many files are
+    /// in use and the oldest holds little.
+    fn move_forward(&mut self) -> Result<(), StorageError> {
+        if self.chain_files.len() <= self.shared.options.max_live_files {
+            return Ok(());
+        }
+        let Some(oldest) = self.chain_files.front() else { return Ok(()) };
+        let (generation, file) = (oldest.generation, Arc::clone(&oldest.file));
+        let live_bytes = self.live.get(&generation).map_or(0, |live| live.1);
+        if live_bytes > file.bytes / 2 {
+            return Ok(());
+        }
+        let mut moved_bytes = 0;
+        for group in self.shared.all_groups() {
+            if moved_bytes >= MOVE_BYTES_PER_BATCH {
+                break;
+            }
+            let slots = group.log.lock().slots_in(generation, MOVE_ENTRIES_PER_GROUP);
+            let mut window = Window::default();
+            for (index, slot) in slots {
+                moved_bytes += self.move_entry(&group, index, slot, &file, &mut window)?;
+                if moved_bytes >= MOVE_BYTES_PER_BATCH {
+                    break;
+                }
+            }
+        }
+        self.shared.counters.bytes_moved.fetch_add(moved_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn move_entry(
+        &mut self,
+        group: &Arc<Group>,
+        index: u64,
+        from: Slot,
+        file: &LogFile,
+        window: &mut Window,
+    ) -> Result<u64, StorageError> {
+        let (fields, payload) = match window.record(file, from)? {
+            Some((fields, payload)) if (fields.group, fields.index) == (group.id.0, index) => {
+                (fields, payload)
+            }
+            _ => {
+                if group.log.lock().relocate(index, from, Slot { generation: MISSING, ..from }) {
+                    tracing::error!("journal group {}: entry {index} is unreadable", group.id.0);
+                    self.release(Released::from([(from.generation, (1, u64::from(from.length)))]));
+                }
+                return Ok(0);
+            }
+        };
+        let to = self.emit(Fields { kind: Kind::Moved, ..fields }, &payload)?;
+        self.placed.push(Placed::Moved { group: Arc::clone(group), index, from, to });
+        Ok(record_bytes(payload.len()) as u64)
+    }
+
+    /// Keeps the payload cache within its bound, oldest first.
+    fn evict_payloads(&mut self) {
+        while self.cached_bytes > self.shared.options.cache_bytes {
+            let Some((group, index, bytes)) = self.cached.pop_front() else { break };
+            group.log.lock().forget_payload(index);
+            self.cached_bytes -= bytes;
+        }
+        self.shared.counters.cached_bytes.store(self.cached_bytes as u64, Ordering::Relaxed);
+    }
+}
+
+const END_PAYLOAD_BYTES: usize = 4;
