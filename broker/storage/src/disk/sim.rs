@@ -72,6 +72,8 @@ struct State {
     names: BTreeMap<PathBuf, usize>,
     record: Vec<Operation>,
     recording: bool,
+    /// Operations at the start of the record that only make the first state.
+    baseline: usize,
     /// Operations that may fail, counted since the last `fail_at`.
     countdown: Option<(u64, Fault)>,
     attempts: u64,
@@ -119,6 +121,12 @@ impl SimDisk {
     #[must_use]
     pub fn record(&self) -> Vec<Operation> {
         self.state.lock().record.clone()
+    }
+
+    /// How many operations at the start of the record only make the state it starts from.
+    #[must_use]
+    pub fn baseline(&self) -> usize {
+        self.state.lock().baseline
     }
 
     /// Makes the n-th (0 = next) write, sync, allocation, creation or rename fail, once.
@@ -187,6 +195,7 @@ impl SimDisk {
             }
             let syncs = directories.into_iter().map(|path| Operation::SyncDirectory { path });
             state.record.extend(syncs);
+            state.baseline = state.record.len();
         }
         fork
     }

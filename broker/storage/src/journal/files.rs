@@ -58,12 +58,27 @@ impl FileSupply {
         Self { disk, directory, file_bytes, next_number, free: Vec::new(), making: None, background }
     }
 
-    /// Gives a file back for reuse. Surplus files are deleted: nothing in them is needed any more.
+    /// Gives a file back for reuse.
     pub(crate) fn put(&mut self, free: FreeFile) {
-        if self.free.len() < FREE_FILES_MAX && free.file.bytes == self.file_bytes {
-            self.free.push(free);
-        } else if let Err(error) = self.disk.unlink(&free.file.path) {
-            tracing::warn!("deleting the unused journal file {}: {error}", free.file.path.display());
+        self.free.push(free);
+    }
+
+    /// Deletes surplus files. Only when a durable record says that they are not needed: until then a
+    /// recovery would miss them.
+    fn trim(&mut self) {
+        let file_bytes = self.file_bytes;
+        let mut kept = 0;
+        let (keep, surplus) = std::mem::take(&mut self.free).into_iter().partition(|free| {
+            let keep = kept < FREE_FILES_MAX && free.file.bytes == file_bytes;
+            kept += usize::from(keep);
+            keep
+        });
+        self.free = keep;
+        let surplus: Vec<FreeFile> = surplus;
+        for free in surplus {
+            if let Err(error) = self.disk.unlink(&free.file.path) {
+                tracing::warn!("deleting the unused journal file {}: {error}", free.file.path.display());
+            }
         }
     }
 
@@ -81,8 +96,10 @@ impl FileSupply {
         self.making = spawned.ok();
     }
 
-    /// A file of at least `bytes_min`, made now if none is ready.
+    /// A file of at least `bytes_min`, made now if none is ready. A durable record must say by now that
+    /// the files given back are not needed.
     pub(crate) fn take(&mut self, bytes_min: u64) -> Result<FreeFile, StorageError> {
+        self.trim();
         if bytes_min > self.file_bytes {
             let path = self.next_path();
             return make_file(&*self.disk, &self.directory, &path, bytes_min.next_multiple_of(4096));

@@ -53,7 +53,8 @@ fn crashes_in_a_row_lose_nothing() {
             }
             let mut explorer = CrashExplorer::new(workload.disk.record());
             let steps = workload.disk.record().len() as u64;
-            let stop = steps - rng.below(steps.min(12) + 1);
+            let own_steps = steps - workload.disk.baseline() as u64;
+            let stop = steps - rng.below(own_steps.min(12) + 1);
             for _ in 0..stop {
                 explorer.step();
             }

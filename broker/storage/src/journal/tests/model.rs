@@ -2,6 +2,7 @@
 //! the last acknowledged one to the last asked for. Not a test itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,12 +17,23 @@ use crate::{StorageError, SyncPolicy};
 pub(super) const GROUPS: u64 = 4;
 
 /// One group, as the model sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct GroupModel {
     pub(super) purged_to: u64,
     pub(super) next: u64,
     pub(super) entries: BTreeMap<u64, (u64, Bytes)>,
     pub(super) states: BTreeMap<u8, Bytes>,
+}
+
+impl fmt::Debug for GroupModel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { purged_to, next, entries, states } = self;
+        write!(formatter, "purged {purged_to} next {next} entries [")?;
+        for (index, (term, payload)) in entries {
+            write!(formatter, "{index}:{term}:{}:{:x} ", payload.len(), crc32c::crc32c(payload))?;
+        }
+        write!(formatter, "] {states:?}")
+    }
 }
 
 impl GroupModel {
@@ -98,15 +110,18 @@ impl Workload {
     fn operation(&mut self, group: u64) {
         let number = usize::try_from(group).unwrap();
         let mut model = self.groups[number].versions.last().unwrap().clone();
-        let done = self.on_done(number);
         let id = GroupId(group);
         match self.rng.below(20) {
             0..11 => {
+                // A torn append may leave its first entries.
                 let entries = self.entries(&model);
                 for entry in &entries {
                     model.entries.insert(entry.index, (entry.term, entry.payload.clone()));
                     model.next = entry.index + 1;
+                    self.groups[number].versions.push(model.clone());
                 }
+                self.groups[number].versions.pop();
+                let done = self.on_done(number);
                 self.journal.append(id, entries, done);
             }
             11..14 => {
@@ -119,6 +134,7 @@ impl Workload {
                 };
                 model.purged_to = index;
                 model.entries.retain(|&at, _| at > index);
+                let done = self.on_done(number);
                 self.journal.purge_to(id, index, done);
             }
             14..16 => {
@@ -126,16 +142,19 @@ impl Workload {
                 let index = model.purged_to + live - self.rng.below(live.min(3) + 1);
                 model.entries.retain(|&at, _| at <= index);
                 model.next = index + 1;
+                let done = self.on_done(number);
                 self.journal.truncate_after(id, index, done);
             }
             16..19 => {
                 let key = u8::try_from(self.rng.below(3)).unwrap();
                 let value = Bytes::from(format!("value {}", self.rng.next_u64()));
                 model.states.insert(key, value.clone());
+                let done = self.on_done(number);
                 self.journal.put_state(id, key, value, done);
             }
             _ if group == GROUPS - 1 && self.rng.chance(1, 3) => {
                 model = GroupModel::new();
+                let done = self.on_done(number);
                 self.journal.drop_group(id, done);
             }
             _ => {
@@ -147,6 +166,7 @@ impl Workload {
                     states: model.states,
                     ..GroupModel::new()
                 };
+                let done = self.on_done(number);
                 self.journal.purge_to(id, index, done);
             }
         }
