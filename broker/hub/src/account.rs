@@ -1,32 +1,118 @@
 //! An account: its interest and the messages published in it. Not who may do so.
 
-use crate::message::{Inbound, OutboundMessage};
-use std::sync::Arc;
+use crate::ingress::{Audience, Ingress, Message};
+use crate::interest::Interest;
+use crate::message::{Inbound, Origin, OutboundMessage};
+use crate::peer::{InterestListener, LocalInterest, Peer};
+use crate::subscription::{Subscription, Target};
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 
 /// What an internal subscriber runs, inline in the publisher's task: never block in it.
 pub type InternalHandler = Arc<dyn Fn(&Inbound<'_>) + Send + Sync>;
 
+/// The hub's listener for changes of local interest; shared by all accounts, set once routes start.
+pub(crate) type ListenerSlot = Arc<ArcSwapOption<Arc<dyn InterestListener>>>;
+
+type InterestKey = (Box<[u8]>, Option<Box<[u8]>>);
+
 /// An account of this server.
 pub struct Account {
     name: String,
+    number: u64,
+    /// For handing itself to the listener.
+    this: Weak<Self>,
+    interest: Interest,
+    /// How many local subscriptions there are of each subject and queue group.
+    local: Mutex<FxHashMap<InterestKey, u32>>,
+    listener: ListenerSlot,
     changes: watch::Sender<u64>,
+    watchers: Mutex<FxHashMap<Box<[u8]>, watch::Sender<bool>>>,
+    watcher_count: AtomicUsize,
+    subscriptions: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 /// A subscription of this process; dropping it unsubscribes.
 #[must_use = "dropping it unsubscribes"]
 pub struct InternalSubscription {
-    _account: Arc<Account>,
+    account: Arc<Account>,
+    subscription: Arc<Subscription>,
+}
+
+impl Drop for InternalSubscription {
+    fn drop(&mut self) {
+        self.account.unsubscribe(&self.subscription);
+    }
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    /// The routing state for publishes from inside, taken while in use: a handler may publish in turn.
+    static INTERNAL: Cell<Option<Box<Ingress>>> = const { Cell::new(None) };
 }
 
 impl Account {
-    pub(crate) fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), changes: watch::Sender::new(0) })
+    pub(crate) fn new(name: &str, listener: ListenerSlot) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            name: name.to_owned(),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            this: Weak::clone(this),
+            interest: Interest::new(),
+            local: Mutex::new(FxHashMap::default()),
+            listener,
+            changes: watch::Sender::new(0),
+            watchers: Mutex::new(FxHashMap::default()),
+            watcher_count: AtomicUsize::new(0),
+            subscriptions: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        })
     }
 
     /// The account's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    /// How many subscriptions of clients and of this process there are.
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// How many client connections are bound to it.
+    pub fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_connection(&self, joined: bool) {
+        if joined {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Visits every subscription of clients and of this process.
+    pub fn for_each_subscription(&self, mut visit: impl FnMut(&Subscription)) {
+        self.interest.for_each(|subscription| {
+            if !matches!(subscription.target, Target::Peer { .. }) {
+                visit(subscription);
+            }
+        });
     }
 
     /// Subscribes `handler` to `subject` (wildcards allowed), optionally as a member of a queue group.
@@ -37,8 +123,14 @@ impl Account {
         queue: Option<&str>,
         handler: InternalHandler,
     ) -> InternalSubscription {
-        let _ = (subject, queue, handler);
-        InternalSubscription { _account: Arc::clone(self) }
+        let subscription = Arc::new(Subscription::new(
+            subject.as_bytes(),
+            queue.map(str::as_bytes),
+            b"",
+            Target::Internal(handler),
+        ));
+        self.subscribe(Arc::clone(&subscription));
+        InternalSubscription { account: Arc::clone(self), subscription }
     }
 
     /// Publishes and flushes; returns how many deliveries were made (local subscriptions and servers).
@@ -49,21 +141,46 @@ impl Account {
         headers: &[u8],
         payload: &[u8],
     ) -> usize {
-        self.publish_batch([OutboundMessage { subject, reply, headers, payload }])
+        self.publish_batch([OutboundMessage { subject, shown: None, reply, headers, payload }])
     }
 
-    /// Publishes many messages, waking each receiver once; returns the number of deliveries.
+    /// Publishes to whoever listens on `to`, showing them `subject`, as deliveries from a stream do.
+    pub fn publish_as(
+        self: &Arc<Self>,
+        to: &[u8],
+        subject: &[u8],
+        reply: Option<&[u8]>,
+        headers: &[u8],
+        payload: &[u8],
+    ) -> usize {
+        self.publish_batch([OutboundMessage { subject: to, shown: Some(subject), reply, headers, payload }])
+    }
+
+    /// Publishes many messages, flushing each receiver once; returns the number of deliveries.
     pub fn publish_batch<'a>(
         self: &Arc<Self>,
         messages: impl IntoIterator<Item = OutboundMessage<'a>>,
     ) -> usize {
-        messages.into_iter().map(|_| 0).sum()
+        let mut ingress = INTERNAL.take().unwrap_or_else(|| Box::new(Ingress::new(0, self.number << 7)));
+        let mut deliveries = 0;
+        for message in messages {
+            let message = Message {
+                subject: message.subject,
+                shown: message.shown,
+                reply: message.reply,
+                headers: message.headers,
+                payload: message.payload,
+            };
+            deliveries += ingress.route(self, &message, Origin::Internal, true, Audience::Everyone);
+        }
+        let _ = ingress.flush();
+        INTERNAL.set(Some(ingress));
+        deliveries
     }
 
     /// Whether a message on this literal subject would be delivered, here or through a route.
     pub fn has_interest(&self, subject: &[u8]) -> bool {
-        let _ = subject;
-        false
+        self.interest.has_any(subject)
     }
 
     /// A counter that grows with every change of interest in the account.
@@ -73,7 +190,127 @@ impl Account {
 
     /// Whether the literal `subject` has interest, kept up to date; cheaper than `interest_changes` for many watchers.
     pub fn watch_interest(self: &Arc<Self>, subject: &str) -> watch::Receiver<bool> {
-        let _ = subject;
-        watch::Sender::new(false).subscribe()
+        let mut watchers = self.watchers.lock();
+        // Those whose receivers are gone are dropped here, so that the table follows what is watched.
+        watchers.retain(|_, sender| sender.receiver_count() > 0);
+        let sender = watchers.entry(subject.as_bytes().into()).or_insert_with(|| watch::Sender::new(false));
+        let receiver = sender.subscribe();
+        self.watcher_count.store(watchers.len(), Ordering::Release);
+        let Some(sender) = watchers.get(subject.as_bytes()) else { return receiver };
+        sender.send_if_modified(|known| replace_if_other(known, self.interest.has_any(subject.as_bytes())));
+        receiver
     }
+
+    pub(crate) fn subscribe(&self, subscription: Arc<Subscription>) {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        self.interest.insert(Arc::clone(&subscription));
+        self.count_local(&subscription, true);
+        self.announce_change(&subscription.subject);
+    }
+
+    /// Does nothing when it was unsubscribed before.
+    pub(crate) fn unsubscribe(&self, subscription: &Arc<Subscription>) {
+        if subscription.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.interest.remove(subscription) {
+            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            self.count_local(subscription, false);
+        }
+        self.announce_change(&subscription.subject);
+    }
+
+    fn count_local(&self, subscription: &Subscription, added: bool) {
+        let mut local = self.local.lock();
+        let key = (subscription.subject.clone(), subscription.queue.clone());
+        let weight = if added {
+            let weight = local.entry(key).or_insert(0);
+            *weight += 1;
+            *weight
+        } else {
+            let Some(weight) = local.get_mut(&key) else { return };
+            *weight -= 1;
+            let left = *weight;
+            if left == 0 {
+                local.remove(&key);
+            }
+            left
+        };
+        let is_news = subscription.queue.is_some() || weight == u32::from(added);
+        if is_news
+            && let Some(listener) = &*self.listener.load()
+            && let Some(this) = self.this.upgrade()
+        {
+            let shown = if subscription.queue.is_some() { weight } else { weight.min(1) };
+            listener.interest_changed(&this, &subscription.subject, subscription.queue.as_deref(), shown);
+        }
+    }
+
+    /// Hands this server's current interest to `visit` while no change can be announced,
+    /// so that what `visit` notes and what the listener is told afterwards fit together.
+    pub fn with_local_interest(&self, visit: impl FnOnce(&mut dyn Iterator<Item = LocalInterest>)) {
+        let local = self.local.lock();
+        let mut entries = local.iter().map(|((subject, queue), weight)| LocalInterest {
+            subject: subject.clone(),
+            queue: queue.clone(),
+            weight: if queue.is_some() { *weight } else { 1 },
+        });
+        visit(&mut entries);
+    }
+
+    /// Notes another server's interest; undone by `remove_remote_interest`.
+    pub fn add_remote_interest(
+        &self,
+        peer: &Arc<dyn Peer>,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        weight: u32,
+    ) -> Arc<Subscription> {
+        let target = Target::Peer { peer: Arc::clone(peer), weight: AtomicU32::new(weight) };
+        let subscription = Arc::new(Subscription::new(subject, queue, b"", target));
+        self.interest.insert(Arc::clone(&subscription));
+        self.announce_change(subject);
+        subscription
+    }
+
+    /// Changes the weight of another server's queue group.
+    pub fn set_remote_weight(&self, remote: &Arc<Subscription>, weight: u32) {
+        if let Target::Peer { weight: known, .. } = &remote.target {
+            known.store(weight, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets another server's interest.
+    pub fn remove_remote_interest(&self, remote: &Arc<Subscription>) {
+        if !remote.closed.swap(true, Ordering::AcqRel) {
+            self.interest.remove(remote);
+            self.announce_change(&remote.subject);
+        }
+    }
+
+    fn announce_change(&self, subject: &[u8]) {
+        if self.changes.receiver_count() > 0 {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        if self.watcher_count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let watchers = self.watchers.lock();
+        let tell = |watched: &[u8], sender: &watch::Sender<bool>| {
+            sender.send_if_modified(|known| replace_if_other(known, self.interest.has_any(watched)));
+        };
+        if weir_subject::has_wildcards(subject) {
+            for (watched, sender) in watchers.iter() {
+                if weir_subject::matches(subject, watched) {
+                    tell(watched, sender);
+                }
+            }
+        } else if let Some(sender) = watchers.get(subject) {
+            tell(subject, sender);
+        }
+    }
+}
+
+fn replace_if_other(known: &mut bool, now: bool) -> bool {
+    std::mem::replace(known, now) != now
 }

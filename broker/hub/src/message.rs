@@ -40,8 +40,10 @@ pub struct Inbound<'a> {
 /// A message to publish from inside the process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OutboundMessage<'a> {
-    /// A literal subject.
+    /// A literal subject, which decides who gets it.
     pub subject: &'a [u8],
+    /// The subject that receivers are shown, if it is another one.
+    pub shown: Option<&'a [u8]>,
     /// The reply subject, if any.
     pub reply: Option<&'a [u8]>,
     /// A whole `NATS/1.0\r\n...\r\n\r\n` block, or empty.

@@ -1,14 +1,19 @@
 //! The seam for routes: remote interest comes in, messages go out. Not the route protocol itself.
 
 use crate::account::Account;
+use crate::ingress::{Audience, Ingress, Message};
+use crate::message::{Origin, OutboundMessage};
+use crate::outbox::Outbox;
 use std::sync::Arc;
 
 /// A message on its way to another server.
 pub struct PeerMessage<'a> {
     /// The account's name.
     pub account: &'a str,
-    /// The literal subject.
+    /// The literal subject, which decides who gets it.
     pub subject: &'a [u8],
+    /// The subject that receivers are shown, if it is another one.
+    pub shown: Option<&'a [u8]>,
     /// The reply subject, if any.
     pub reply: Option<&'a [u8]>,
     /// The whole header block, or empty.
@@ -45,4 +50,41 @@ pub trait InterestListener: Send + Sync {
     /// `weight` is the number of members of the queue group here after the change (plain interest: 1); 0 means gone.
     /// Called with the account's interest lock held: do not subscribe from here, do not block.
     fn interest_changed(&self, account: &Arc<Account>, subject: &[u8], queue: Option<&[u8]>, weight: u32);
+}
+
+/// Delivers what another server sends to this server's own subscribers, and to nobody else.
+pub struct PeerIngress {
+    ingress: Ingress,
+    link: u64,
+}
+
+impl PeerIngress {
+    /// `link` is the id of the link's outbox.
+    pub fn new(link: u64) -> Self {
+        Self { ingress: Ingress::new(link, link.wrapping_mul(0x9E37_79B9_7F4A_7C15)), link }
+    }
+
+    /// Delivers one message; `queues` are the names of queue groups, separated by white space, of which one
+    /// member each gets it. Returns the number of deliveries. Nothing is written before `flush`.
+    pub fn deliver(&mut self, account: &Arc<Account>, message: &OutboundMessage<'_>, queues: &[u8]) -> usize {
+        let message = Message {
+            subject: message.subject,
+            shown: message.shown,
+            reply: message.reply,
+            headers: message.headers,
+            payload: message.payload,
+        };
+        self.ingress.route(
+            account,
+            &message,
+            Origin::Route { id: self.link },
+            true,
+            Audience::Local { queues },
+        )
+    }
+
+    /// Writes to everyone touched. Returns a receiver that is nearly full, for whom the reader should wait a little.
+    pub fn flush(&mut self) -> Option<Arc<Outbox>> {
+        self.ingress.flush()
+    }
 }

@@ -1,0 +1,326 @@
+//! The I/O of one client connection: reading into a shared scratch buffer, timers, the end.
+//! Not what operations mean (see `session`).
+
+use super::handle::ClientHandle;
+use super::session::{Session, Step};
+use crate::hub::Hub;
+use crate::outbox::CloseReason;
+use bytes::{Buf, BytesMut};
+use std::cell::Cell;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use weir_proto::encode;
+use weir_proto::err;
+
+/// The most bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// The most bytes read at once before authentication.
+const READ_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
+/// So many reads in a row before others get their turn.
+const READS_A_TURN: usize = 4;
+/// How long the publisher waits, after a read, for a receiver that is nearly full.
+const STALL: Duration = Duration::from_millis(5);
+/// How long the last bytes may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// When the first PING is sent, to measure the round trip.
+const FIRST_PING: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Connections read into their thread's buffer, parse there, and keep only what is incomplete.
+    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Serves one client until it ends.
+pub(crate) async fn run(hub: Arc<Hub>, stream: Arc<TcpStream>, handle: Arc<ClientHandle>) {
+    let _guard = Guard { hub: Arc::clone(&hub), handle: Arc::clone(&handle) };
+    let mut connection = Connection::new(hub, stream, Arc::clone(&handle));
+    connection.serve().await;
+    drop(connection);
+    handle.leave();
+    handle.outbox.finish(LAST_WORDS).await;
+}
+
+/// Refuses a client with an error.
+pub(crate) async fn refuse(stream: TcpStream, text: &str) {
+    let mut line = Vec::new();
+    encode::error(&mut line, text);
+    let _ = tokio::time::timeout(LAST_WORDS, async {
+        stream.writable().await?;
+        stream.try_write(&line)
+    })
+    .await;
+}
+
+/// Takes a connection out of the books, even after a panic.
+struct Guard {
+    hub: Arc<Hub>,
+    handle: Arc<ClientHandle>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.handle.close(if std::thread::panicking() {
+            CloseReason::InternalError
+        } else {
+            CloseReason::ClientClosed
+        });
+        self.handle.leave();
+        self.hub.forget_connection(&self.handle);
+    }
+}
+
+struct Connection {
+    hub: Arc<Hub>,
+    stream: Arc<TcpStream>,
+    handle: Arc<ClientHandle>,
+    session: Session,
+    /// An operation of which more has to come.
+    partial: BytesMut,
+    auth_deadline: Option<Instant>,
+    next_ping: Instant,
+}
+
+enum ReadOutcome {
+    Data,
+    Empty,
+}
+
+impl Connection {
+    fn new(hub: Arc<Hub>, stream: Arc<TcpStream>, handle: Arc<ClientHandle>) -> Self {
+        let limits = hub.limits();
+        let now = Instant::now();
+        let session = Session::new(Arc::clone(&hub), Arc::clone(&handle));
+        let first_ping = limits.ping_interval.min(FIRST_PING);
+        Self {
+            auth_deadline: (!session.is_authenticated()).then(|| now + limits.auth_timeout),
+            next_ping: now + first_ping + jitter(first_ping, handle.id),
+            hub,
+            stream,
+            handle,
+            session,
+            partial: BytesMut::new(),
+        }
+    }
+
+    async fn serve(&mut self) {
+        self.session.greet();
+        let timer = tokio::time::sleep_until(self.next_deadline(None));
+        tokio::pin!(timer);
+        loop {
+            let blocked = self.handle.outbox.blocked_since();
+            let interest = if blocked.is_some() {
+                Interest::READABLE.add(Interest::WRITABLE)
+            } else {
+                Interest::READABLE
+            };
+            let deadline = self.next_deadline(blocked);
+            if deadline < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
+            let ready = tokio::select! {
+                biased;
+                () = self.handle.outbox.woken() => None,
+                ready = self.stream.ready(interest) => Some(ready),
+                () = &mut timer => {
+                    self.on_timer();
+                    None
+                }
+            };
+            match ready {
+                None => self.handle.outbox.flush(),
+                Some(Err(_)) => self.handle.close(CloseReason::ReadError),
+                Some(Ok(ready)) => {
+                    if ready.is_writable() {
+                        self.handle.outbox.unblock();
+                    }
+                    if ready.is_readable() || ready.is_read_closed() {
+                        self.read_a_turn().await;
+                    }
+                }
+            }
+            if self.handle.outbox.closed().is_some() {
+                return;
+            }
+        }
+    }
+
+    async fn read_a_turn(&mut self) {
+        for _ in 0..READS_A_TURN {
+            match self.read_once() {
+                Ok(ReadOutcome::Data) => {}
+                Ok(ReadOutcome::Empty) => break,
+                Err(reason) => {
+                    self.session.flush();
+                    self.handle.close(reason);
+                    return;
+                }
+            }
+            if let Some(step) = self.session.take_pending_authentication() {
+                let outcome = step.await;
+                if let Err(reason) = self.session.finish_authentication(outcome) {
+                    self.session.flush();
+                    self.handle.close(reason);
+                    return;
+                }
+                if self.session.is_authenticated() {
+                    self.auth_deadline = None;
+                }
+                // What came behind CONNECT has been waiting for this.
+                if let Err(reason) = self.parse_partial() {
+                    self.session.flush();
+                    self.handle.close(reason);
+                    return;
+                }
+            }
+            if let Some(crowded) = self.session.flush() {
+                self.handle.stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.hub.counters().count_stall();
+                crowded.wait_for_room(STALL).await;
+            }
+            if self.handle.outbox.closed().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn read_once(&mut self) -> Result<ReadOutcome, CloseReason> {
+        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
+        let result = self.read_with(&mut scratch);
+        SCRATCH.set(Some(scratch));
+        result
+    }
+
+    fn read_with(&mut self, scratch: &mut [u8]) -> Result<ReadOutcome, CloseReason> {
+        if self.partial.len() > READ_BYTES / 2 || self.partial.capacity() > READ_BYTES {
+            return self.read_large();
+        }
+        // What is left of the last read goes in front, so that operations lie in one piece.
+        let kept = self.partial.len();
+        scratch[..kept].copy_from_slice(&self.partial);
+        let limit = if self.session.is_authenticated() {
+            scratch.len()
+        } else {
+            READ_BYTES_UNAUTHENTICATED.max(kept + 512)
+        };
+        let count = match self.try_read(&mut scratch[kept..limit])? {
+            Some(count) => count,
+            None => return Ok(ReadOutcome::Empty),
+        };
+        self.partial.clear();
+        self.session.note_activity();
+        let whole = &scratch[..kept + count];
+        let (consumed, step) = self.session.consume(whole)?;
+        self.keep(&whole[consumed..], &step);
+        Ok(ReadOutcome::Data)
+    }
+
+    /// Keeps an incomplete operation, with room for all of it when its length is known.
+    fn keep(&mut self, rest: &[u8], step: &Step) {
+        if rest.is_empty() {
+            self.partial = BytesMut::new();
+            return;
+        }
+        if let Step::Needs(total) = step
+            && *total > self.partial.capacity()
+        {
+            self.partial.reserve((*total).max(rest.len()));
+        }
+        self.partial.extend_from_slice(rest);
+    }
+
+    /// Reads on into the buffer of one large message.
+    fn read_large(&mut self) -> Result<ReadOutcome, CloseReason> {
+        if self.partial.capacity() == self.partial.len() {
+            self.partial.reserve(READ_BYTES);
+        }
+        let count = loop {
+            // Fills what is reserved: as much as the message needs, so that the next operation goes the fast way again.
+            match self.stream.try_read_buf(&mut self.partial) {
+                Ok(0) => return Err(CloseReason::ClientClosed),
+                Ok(count) => break count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ReadOutcome::Empty),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(CloseReason::ReadError),
+            }
+        };
+        debug_assert!(count > 0);
+        self.session.note_activity();
+        self.parse_partial()?;
+        Ok(ReadOutcome::Data)
+    }
+
+    fn parse_partial(&mut self) -> Result<(), CloseReason> {
+        let mut partial = std::mem::take(&mut self.partial);
+        let (consumed, step) = self.session.consume(&partial)?;
+        if consumed == 0 {
+            if let Step::Needs(total) = step
+                && total > partial.capacity()
+            {
+                partial.reserve(total - partial.len());
+            }
+            self.partial = partial;
+        } else {
+            partial.advance(consumed);
+            let rest = partial.split();
+            self.keep(&rest, &step);
+        }
+        Ok(())
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> Result<Option<usize>, CloseReason> {
+        loop {
+            match self.stream.try_read(into) {
+                Ok(0) => return Err(CloseReason::ClientClosed),
+                Ok(count) => return Ok(Some(count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(CloseReason::ReadError),
+            }
+        }
+    }
+
+    fn next_deadline(&self, blocked: Option<std::time::Instant>) -> Instant {
+        let mut deadline = self.auth_deadline.map_or(self.next_ping, |auth| auth.min(self.next_ping));
+        if let Some(since) = blocked {
+            deadline = deadline.min(Instant::from_std(since) + self.hub.limits().write_deadline);
+        }
+        deadline
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        let limits = self.hub.limits();
+        if let Some(since) = self.handle.outbox.blocked_since()
+            && now >= Instant::from_std(since) + limits.write_deadline
+        {
+            self.handle.close(CloseReason::SlowConsumerWriteDeadline);
+            return;
+        }
+        if self.auth_deadline.is_some_and(|deadline| now >= deadline) {
+            self.session.error(err::AUTHENTICATION_TIMEOUT);
+            self.session.flush();
+            self.handle.close(CloseReason::AuthenticationTimeout);
+            return;
+        }
+        if now >= self.next_ping {
+            self.next_ping = now + limits.ping_interval;
+            if self.session.on_ping_timer(limits.ping_interval, limits.ping_max).is_err() {
+                self.session.error(err::STALE_CONNECTION);
+                self.session.flush();
+                self.handle.close(CloseReason::StaleConnection);
+                return;
+            }
+            self.session.flush();
+        }
+    }
+}
+
+/// Up to a fifth of `base`, spread by id so that connections do not all ping at once.
+fn jitter(base: Duration, id: u64) -> Duration {
+    let share = u32::try_from(id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40).unwrap_or(0) % 1000;
+    base / 5 * share / 1000
+}

@@ -1,0 +1,113 @@
+//! What the rest of the hub knows of one client connection. Not its I/O.
+
+use crate::account::Account;
+use crate::outbox::{CloseReason, Outbox};
+use crate::permissions::Permissions;
+use crate::snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
+use crate::subscription::Subscription;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use weir_proto::ConnectOptions;
+use weir_stdx::time::UnixNanos;
+
+/// One client connection.
+pub(crate) struct ClientHandle {
+    pub(crate) id: u64,
+    pub(crate) address: SocketAddr,
+    pub(crate) started: UnixNanos,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) last_activity: AtomicU64,
+    pub(crate) in_messages: AtomicU64,
+    pub(crate) in_bytes: AtomicU64,
+    pub(crate) rtt_nanos: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+    /// Whether it understands HMSG.
+    pub(crate) headers: AtomicBool,
+    /// Whether INFO may be sent at any time.
+    pub(crate) async_info: AtomicBool,
+    pub(crate) state: RwLock<ClientState>,
+    pub(crate) subscriptions: Mutex<FxHashMap<Box<[u8]>, Arc<Subscription>>>,
+}
+
+/// What CONNECT and authentication have decided.
+#[derive(Default)]
+pub(crate) struct ClientState {
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) user: String,
+    pub(crate) permissions: Option<Arc<Permissions>>,
+    pub(crate) options: ConnectOptions,
+    pub(crate) connected: bool,
+}
+
+impl ClientHandle {
+    pub(crate) fn takes_headers(&self) -> bool {
+        self.headers.load(Ordering::Relaxed)
+    }
+
+    /// Ends a subscription, wherever that was decided.
+    pub(crate) fn drop_subscription(&self, subscription: &Arc<Subscription>) {
+        let mut subscriptions = self.subscriptions.lock();
+        if subscriptions.get(&subscription.sid).is_some_and(|known| Arc::ptr_eq(known, subscription)) {
+            subscriptions.remove(&subscription.sid);
+        }
+        drop(subscriptions);
+        let account = self.state.read().account.clone();
+        if let Some(account) = account {
+            account.unsubscribe(subscription);
+        }
+    }
+
+    /// Ends all subscriptions and leaves the account.
+    pub(crate) fn leave(&self) {
+        let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
+        let account = self.state.write().account.take();
+        if let Some(account) = account {
+            for subscription in subscriptions.values() {
+                account.unsubscribe(subscription);
+            }
+            account.count_connection(false);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, with_subscriptions: bool) -> ConnectionSnapshot {
+        let state = self.state.read();
+        let subscriptions = self.subscriptions.lock();
+        let (out_messages, out_bytes) = self.outbox.sent();
+        ConnectionSnapshot {
+            id: self.id,
+            address: self.address,
+            start: self.started,
+            last_activity: UnixNanos(self.last_activity.load(Ordering::Relaxed)),
+            rtt_nanos: self.rtt_nanos.load(Ordering::Relaxed),
+            pending_bytes: self.outbox.pending(),
+            in_messages: self.in_messages.load(Ordering::Relaxed),
+            in_bytes: self.in_bytes.load(Ordering::Relaxed),
+            out_messages,
+            out_bytes,
+            stalls: self.stalls.load(Ordering::Relaxed),
+            subscriptions: subscriptions.len(),
+            subscription_list: if with_subscriptions {
+                subscriptions
+                    .values()
+                    .map(|subscription| SubscriptionSnapshot::of(subscription, self.id))
+                    .collect()
+            } else {
+                Vec::new()
+            },
+            name: state.options.name.clone(),
+            lang: state.options.lang.clone(),
+            version: state.options.version.clone(),
+            account: state.account.as_ref().map(|account| account.name().to_owned()).unwrap_or_default(),
+            authorized_user: state.user.clone(),
+            stop: None,
+            reason: None,
+        }
+    }
+
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.outbox.close(reason);
+    }
+}

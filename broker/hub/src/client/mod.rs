@@ -1,0 +1,8 @@
+//! Client connections: what others may know of one (`ClientHandle`), its I/O loop and its session.
+
+mod connection;
+mod handle;
+mod session;
+
+pub(crate) use connection::{refuse, run};
+pub(crate) use handle::{ClientHandle, ClientState};

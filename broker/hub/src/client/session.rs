@@ -1,0 +1,449 @@
+//! What a client's operations mean: CONNECT, publishing, subscribing, keeping alive. Not reading or writing.
+
+use super::handle::ClientHandle;
+use crate::account::Account;
+use crate::auth::{Credentials, Principal};
+use crate::hub::Hub;
+use crate::ingress::{Audience, Ingress, Message};
+use crate::message::Origin;
+use crate::outbox::{CloseReason, Outbox};
+use crate::permissions::{Permissions, SubscribeVerdict};
+use crate::subscription::{Subscription, Target};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+use weir_proto::{ClientOp, ClientParser, ConnectOptions, ParseError, Parsed, Publish, encode, err};
+use weir_stdx::time::UnixNanos;
+use weir_subject::{is_valid_literal, is_valid_subject};
+
+/// How far `consume` came.
+pub(super) enum Step {
+    /// Everything complete was taken.
+    Done,
+    /// The next operation is that many bytes long.
+    Needs(usize),
+}
+
+/// The session of one client.
+pub(super) struct Session {
+    hub: Arc<Hub>,
+    handle: Arc<ClientHandle>,
+    ingress: Ingress,
+    parser: ClientParser,
+    account: Option<Arc<Account>>,
+    permissions: Option<Arc<Permissions>>,
+    echo: bool,
+    verbose: bool,
+    pedantic: bool,
+    headers: bool,
+    no_responders: bool,
+    protocol: i64,
+    connected: bool,
+    info_sent: bool,
+    pending_authentication: Option<JoinHandle<Option<Principal>>>,
+    pending_options: Option<Box<ConnectOptions>>,
+    pings_out: u32,
+    ping_sent: Option<Instant>,
+    /// What this read has brought, added to the shared counters once a read.
+    in_messages: u64,
+    in_bytes: u64,
+    refused_subjects: u64,
+}
+
+impl Session {
+    pub(super) fn new(hub: Arc<Hub>, handle: Arc<ClientHandle>) -> Self {
+        let limits = hub.limits();
+        let mut session = Self {
+            ingress: Ingress::new(handle.outbox.id(), handle.id.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            parser: ClientParser {
+                max_control_line: limits.max_control_line,
+                max_payload: limits.max_payload,
+            },
+            account: None,
+            permissions: None,
+            // What holds until CONNECT says otherwise.
+            echo: true,
+            verbose: false,
+            pedantic: false,
+            headers: false,
+            no_responders: false,
+            protocol: 0,
+            connected: false,
+            info_sent: false,
+            pending_authentication: None,
+            pending_options: None,
+            pings_out: 0,
+            ping_sent: None,
+            in_messages: 0,
+            in_bytes: 0,
+            refused_subjects: 0,
+            hub,
+            handle,
+        };
+        let authenticator = session.hub.authenticator();
+        if !authenticator.is_required() {
+            session.join(authenticator.default_principal());
+        }
+        session
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.account.is_some()
+    }
+
+    /// Sends the first INFO.
+    pub(super) fn greet(&mut self) {
+        let line = self.hub.client_info(&self.handle, None);
+        self.send(|out| out.extend_from_slice(&line));
+        self.flush();
+    }
+
+    pub(super) fn note_activity(&self) {
+        self.handle.last_activity.store(crate::hub::now().as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Takes every complete operation of `buffer`; returns how many bytes that were.
+    pub(super) fn consume(&mut self, buffer: &[u8]) -> Result<(usize, Step), CloseReason> {
+        let result = self.consume_all(buffer);
+        if self.in_messages > 0 {
+            self.handle.in_messages.fetch_add(self.in_messages, Ordering::Relaxed);
+            self.handle.in_bytes.fetch_add(self.in_bytes, Ordering::Relaxed);
+            self.hub.counters().count_in(self.in_messages, self.in_bytes);
+            self.in_messages = 0;
+            self.in_bytes = 0;
+        }
+        result
+    }
+
+    fn consume_all(&mut self, buffer: &[u8]) -> Result<(usize, Step), CloseReason> {
+        let mut at = 0;
+        while self.pending_authentication.is_none() {
+            if !self.is_authenticated() && matches!(buffer.get(at), Some(first) if first | 0x20 != b'c') {
+                self.error(err::AUTHORIZATION);
+                return Err(CloseReason::AuthenticationViolation);
+            }
+            match self.parser.parse(&buffer[at..]) {
+                Ok(Parsed::Op(op, consumed)) => {
+                    at += consumed;
+                    self.handle_op(op)?;
+                }
+                Ok(Parsed::Incomplete { total }) => return Ok((at, Step::Needs(total))),
+                Err(error) => return Err(self.on_parse_error(&error)),
+            }
+        }
+        Ok((at, Step::Done))
+    }
+
+    fn on_parse_error(&mut self, error: &ParseError) -> CloseReason {
+        debug!(cid = self.handle.id, %error, "client parse error");
+        match error {
+            ParseError::UnknownOperation => {
+                self.error(err::UNKNOWN_OPERATION);
+                CloseReason::ParseError
+            }
+            // nats-server says nothing here.
+            ParseError::BadArguments(_) => CloseReason::ProtocolViolation,
+            ParseError::ControlLineTooLong => {
+                self.error(err::MAX_CONTROL_LINE);
+                CloseReason::MaxControlLineExceeded
+            }
+            ParseError::PayloadTooLarge { .. } => {
+                self.error(err::MAX_PAYLOAD);
+                CloseReason::MaxPayloadExceeded
+            }
+        }
+    }
+
+    fn handle_op(&mut self, op: ClientOp<'_>) -> Result<(), CloseReason> {
+        match op {
+            ClientOp::Publish(publish) => self.on_publish(&publish),
+            ClientOp::Subscribe { subject, queue, sid } => {
+                self.on_subscribe(subject, queue, sid);
+                Ok(())
+            }
+            ClientOp::Unsubscribe { sid, max } => {
+                self.on_unsubscribe(sid, max);
+                Ok(())
+            }
+            ClientOp::Ping => {
+                self.on_ping();
+                Ok(())
+            }
+            ClientOp::Pong => {
+                self.on_pong();
+                Ok(())
+            }
+            ClientOp::Connect(json) => self.on_connect(json),
+            ClientOp::Info | ClientOp::Ok => Ok(()),
+            ClientOp::Err(text) => {
+                warn!(cid = self.handle.id, "Client Error {}", String::from_utf8_lossy(text).trim());
+                Err(CloseReason::ParseError)
+            }
+        }
+    }
+
+    fn on_connect(&mut self, json: &[u8]) -> Result<(), CloseReason> {
+        let options = ConnectOptions::from_json(json).map_err(|error| {
+            debug!(cid = self.handle.id, %error, "CONNECT is not valid JSON");
+            CloseReason::ProtocolViolation
+        })?;
+        let authenticator = self.hub.authenticator();
+        let credentials =
+            Credentials { options: options.clone(), address: self.handle.address, nonce: String::new() };
+        self.pending_options = Some(Box::new(options));
+        if authenticator.is_slow(&credentials) {
+            let decide = move || authenticator.authenticate(&credentials);
+            self.pending_authentication = Some(tokio::task::spawn_blocking(decide));
+            return Ok(());
+        }
+        let verdict = authenticator.authenticate(&credentials);
+        self.on_verdict(verdict)
+    }
+
+    pub(super) fn take_pending_authentication(&mut self) -> Option<JoinHandle<Option<Principal>>> {
+        self.pending_authentication.take()
+    }
+
+    pub(super) fn finish_authentication(
+        &mut self,
+        outcome: Result<Option<Principal>, tokio::task::JoinError>,
+    ) -> Result<(), CloseReason> {
+        self.on_verdict(outcome.ok().flatten())
+    }
+
+    fn on_verdict(&mut self, verdict: Option<Principal>) -> Result<(), CloseReason> {
+        let Some(options) = self.pending_options.take() else { return Ok(()) };
+        // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
+        let Some(principal) = verdict.filter(|_| options.account.is_empty()) else {
+            self.error(err::AUTHORIZATION);
+            warn!(cid = self.handle.id, user = %options.user, "authentication error");
+            return Err(CloseReason::AuthenticationViolation);
+        };
+        if !(0..=1).contains(&options.protocol) {
+            self.error(err::INVALID_CLIENT_PROTOCOL);
+            return Err(CloseReason::BadClientProtocolVersion);
+        }
+        if options.no_responders && !options.headers {
+            self.error(err::NO_RESPONDERS_NEEDS_HEADERS);
+            return Err(CloseReason::NoRespondersRequiresHeaders);
+        }
+        self.join(principal);
+        self.echo = options.echo;
+        self.verbose = options.verbose;
+        self.pedantic = options.pedantic;
+        self.headers = options.headers;
+        self.no_responders = options.no_responders;
+        self.protocol = options.protocol;
+        self.connected = true;
+        self.handle.headers.store(options.headers, Ordering::Relaxed);
+        self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
+        let mut state = self.handle.state.write();
+        state.options =
+            ConnectOptions { pass: String::new(), auth_token: String::new(), jwt: String::new(), ..*options };
+        state.connected = true;
+        drop(state);
+        self.acknowledge();
+        Ok(())
+    }
+
+    /// Binds the connection to an account, once.
+    fn join(&mut self, principal: Principal) {
+        let account = self.hub.ensure_account(&principal.account);
+        let mut state = self.handle.state.write();
+        let is_same = state.account.as_ref().is_some_and(|known| Arc::ptr_eq(known, &account));
+        state.user = principal.user;
+        state.permissions.clone_from(&principal.permissions);
+        self.permissions = principal.permissions;
+        if is_same {
+            return;
+        }
+        if let Some(old) = state.account.replace(Arc::clone(&account)) {
+            old.count_connection(false);
+            let subscriptions = std::mem::take(&mut *self.handle.subscriptions.lock());
+            for subscription in subscriptions.values() {
+                old.unsubscribe(subscription);
+            }
+        }
+        account.count_connection(true);
+        self.account = Some(account);
+    }
+
+    fn on_publish(&mut self, publish: &Publish<'_>) -> Result<(), CloseReason> {
+        if publish.with_headers && !self.headers {
+            // nats-server closes without a word.
+            return Err(CloseReason::ProtocolViolation);
+        }
+        self.in_messages += 1;
+        self.in_bytes += (publish.headers.len() + publish.payload.len()) as u64;
+        if let Some(permissions) = &self.permissions
+            && !permissions.may_publish(publish.subject)
+        {
+            self.refuse_subject("Permissions Violation for Publish to", publish.subject, None);
+            return Ok(());
+        }
+        if self.pedantic && !is_valid_literal(publish.subject) {
+            self.error(err::INVALID_PUBLISH_SUBJECT);
+        }
+        self.acknowledge();
+        let Some(account) = &self.account else { return Ok(()) };
+        let message = Message {
+            subject: publish.subject,
+            shown: None,
+            reply: publish.reply,
+            headers: publish.headers,
+            payload: publish.payload,
+        };
+        let origin = Origin::Client { id: self.handle.id };
+        let deliveries = self.ingress.route(account, &message, origin, self.echo, Audience::Everyone);
+        if deliveries == 0
+            && self.no_responders
+            && let Some(reply) = publish.reply
+        {
+            self.send_no_responders(publish.subject, reply);
+        }
+        Ok(())
+    }
+
+    /// Tells the requester, on its own subscription for the reply, that nobody listens.
+    fn send_no_responders(&mut self, subject: &[u8], reply: &[u8]) {
+        let Some(account) = &self.account else { return };
+        let matched = account.interest().find(reply);
+        let own = matched
+            .plain
+            .iter()
+            .chain(matched.queues.iter().flat_map(|group| &group.local))
+            .find(|subscription| subscription.is_client(self.handle.id));
+        let Some(subscription) = own else { return };
+        let mut headers = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
+        headers.extend_from_slice(subject);
+        headers.extend_from_slice(b"\r\n\r\n");
+        let sid = subscription.sid.clone();
+        self.send(|out| {
+            encode::message_line(out, reply, &sid, None, headers.len(), headers.len());
+            out.extend_from_slice(&headers);
+            out.extend_from_slice(encode::CRLF);
+        });
+    }
+
+    fn on_subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
+        let Some(account) = self.account.clone() else { return };
+        if !is_valid_subject(subject) {
+            self.error(err::INVALID_SUBJECT);
+            return;
+        }
+        let mut denied = None;
+        if let Some(permissions) = &self.permissions {
+            match permissions.judge_subscription(subject, queue) {
+                SubscribeVerdict::Refused => {
+                    self.refuse_subject("Permissions Violation for Subscription to", subject, queue);
+                    return;
+                }
+                SubscribeVerdict::Allowed => {}
+                SubscribeVerdict::AllowedExcept(rules) => denied = Some(rules.into()),
+            }
+        }
+        let max_subscriptions = self.hub.limits().max_subscriptions;
+        let mut subscriptions = self.handle.subscriptions.lock();
+        if max_subscriptions > 0 && subscriptions.len() >= max_subscriptions {
+            drop(subscriptions);
+            self.error(err::MAX_SUBSCRIPTIONS);
+            return;
+        }
+        // A second SUB with an id in use changes nothing.
+        if !subscriptions.contains_key(sid) {
+            let target = Target::Client(Arc::clone(&self.handle));
+            let mut subscription = Subscription::new(subject, queue, sid, target);
+            subscription.denied = denied;
+            let subscription = Arc::new(subscription);
+            subscriptions.insert(sid.into(), Arc::clone(&subscription));
+            drop(subscriptions);
+            account.subscribe(subscription);
+        } else {
+            drop(subscriptions);
+        }
+        self.acknowledge();
+    }
+
+    fn on_unsubscribe(&mut self, sid: &[u8], max: Option<u64>) {
+        let subscription = self.handle.subscriptions.lock().get(sid).cloned();
+        if let Some(subscription) = subscription {
+            match max {
+                Some(max) if subscription.delivered() < max => subscription.max.store(max, Ordering::Relaxed),
+                _ => self.handle.drop_subscription(&subscription),
+            }
+        }
+        self.acknowledge();
+    }
+
+    fn on_ping(&mut self) {
+        // A PONG promises that what came before it is on its way.
+        self.ingress.settle();
+        self.send(|out| out.extend_from_slice(encode::PONG));
+        if self.connected && self.protocol >= 1 && !self.info_sent {
+            self.info_sent = true;
+            let account = self.account.as_ref().map(|account| account.name().to_owned());
+            let line = self.hub.client_info(&self.handle, account.as_deref());
+            self.send(|out| out.extend_from_slice(&line));
+        }
+    }
+
+    fn on_pong(&mut self) {
+        self.pings_out = 0;
+        if let Some(sent) = self.ping_sent.take() {
+            let rtt = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.handle.rtt_nanos.store(rtt, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends a PING unless the client was heard of recently; fails when too many were not answered.
+    pub(super) fn on_ping_timer(&mut self, interval: Duration, max_out: u32) -> Result<(), ()> {
+        let last = UnixNanos(self.handle.last_activity.load(Ordering::Relaxed));
+        let is_quiet = crate::hub::now().since(last) >= interval;
+        let rtt_unknown = self.handle.rtt_nanos.load(Ordering::Relaxed) == 0;
+        if !is_quiet && !rtt_unknown {
+            return Ok(());
+        }
+        if !self.is_authenticated() {
+            return Ok(());
+        }
+        if is_quiet && self.pings_out >= max_out {
+            return Err(());
+        }
+        self.pings_out += 1;
+        self.ping_sent = Some(Instant::now());
+        self.send(|out| out.extend_from_slice(encode::PING));
+        Ok(())
+    }
+
+    fn refuse_subject(&mut self, what: &str, subject: &[u8], queue: Option<&[u8]>) {
+        self.refused_subjects += 1;
+        let mut text = format!("{what} \"{}\"", String::from_utf8_lossy(subject));
+        if let Some(queue) = queue {
+            text.push_str(&format!(" using queue \"{}\"", String::from_utf8_lossy(queue)));
+        }
+        debug!(cid = self.handle.id, "{text}");
+        self.error(&text);
+    }
+
+    fn acknowledge(&mut self) {
+        if self.verbose {
+            self.send(|out| out.extend_from_slice(encode::OK));
+        }
+    }
+
+    pub(super) fn error(&mut self, text: &str) {
+        self.send(|out| encode::error(out, text));
+    }
+
+    fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let appended = self.handle.outbox.append(0, write);
+        self.ingress.touch(&self.handle.outbox, appended);
+    }
+
+    /// Writes to everyone touched; returns a receiver worth waiting for.
+    pub(super) fn flush(&mut self) -> Option<Arc<Outbox>> {
+        self.ingress.flush()
+    }
+}

@@ -1,0 +1,365 @@
+//! One server's accounts, connections, limits and identity. Not the operations of a client.
+
+use crate::account::{Account, ListenerSlot};
+use crate::auth::Authenticator;
+use crate::client::{self, ClientHandle, ClientState};
+use crate::counters::Counters;
+use crate::options::{HubOptions, Limits};
+use crate::outbox::{CloseReason, Outbox};
+use crate::peer::InterestListener;
+use crate::snapshot::ConnectionSnapshot;
+use crate::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tracing::{debug, error};
+use weir_proto::{Info, err};
+use weir_stdx::time::UnixNanos;
+
+/// So many closed connections are remembered for monitoring, as in nats-server.
+const MAX_CLOSED: usize = 10_000;
+/// How long to wait after accept failed (no file descriptors left, most likely).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The time now, for stamps that people and clients see.
+pub(crate) fn now() -> UnixNanos {
+    UnixNanos::from_system_time(SystemTime::now())
+}
+
+/// One server's accounts and connections.
+pub struct Hub {
+    options: HubOptions,
+    limits: ArcSwap<Limits>,
+    authenticator: ArcSwap<Arc<dyn Authenticator>>,
+    accounts: RwLock<FxHashMap<String, Arc<Account>>>,
+    listener: ListenerSlot,
+    connections: RwLock<FxHashMap<u64, Arc<ClientHandle>>>,
+    closed: Mutex<VecDeque<ConnectionSnapshot>>,
+    counters: Counters,
+    next_id: AtomicU64,
+    /// What INFO says beyond the fixed fields.
+    info: Mutex<InfoState>,
+    lame_duck: AtomicBool,
+    stopping: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct InfoState {
+    connect_urls: Vec<String>,
+    port: u16,
+}
+
+impl Hub {
+    /// A hub without connections; `serve` lets clients in.
+    pub fn new(options: HubOptions, limits: Limits, authenticator: Arc<dyn Authenticator>) -> Arc<Self> {
+        let port = options.port;
+        let hub = Self {
+            options,
+            limits: ArcSwap::from_pointee(limits),
+            authenticator: ArcSwap::from_pointee(authenticator),
+            accounts: RwLock::new(FxHashMap::default()),
+            listener: Arc::new(ArcSwapOption::empty()),
+            connections: RwLock::new(FxHashMap::default()),
+            closed: Mutex::new(VecDeque::new()),
+            counters: Counters::default(),
+            // nats-server's first client has id 5 or so as well: its own connections come first.
+            next_id: AtomicU64::new(5),
+            info: Mutex::new(InfoState { connect_urls: Vec::new(), port }),
+            lame_duck: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
+        };
+        hub.ensure_account(GLOBAL_ACCOUNT);
+        hub.ensure_account(SYSTEM_ACCOUNT);
+        Arc::new(hub)
+    }
+
+    /// The server's identity and fixed settings.
+    pub fn options(&self) -> &HubOptions {
+        &self.options
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// Changes the limits; connections that exist keep their max_payload and max_control_line.
+    pub fn set_limits(&self, limits: Limits) {
+        for connection in self.connections.read().values() {
+            connection.outbox.set_max_pending(limits.max_pending);
+        }
+        self.limits.store(Arc::new(limits));
+    }
+
+    pub(crate) fn authenticator(&self) -> Arc<dyn Authenticator> {
+        Arc::clone(&self.authenticator.load())
+    }
+
+    /// Changes who gets in. Connections that exist and would not get in any more stay until `disconnect`.
+    pub fn set_authenticator(&self, authenticator: Arc<dyn Authenticator>) {
+        self.authenticator.store(Arc::new(authenticator));
+    }
+
+    /// The account of that name, if it is configured (or, for routes, was learnt).
+    pub fn account(&self, name: &str) -> Option<Arc<Account>> {
+        self.accounts.read().get(name).cloned()
+    }
+
+    /// All accounts.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        self.accounts.read().values().cloned().collect()
+    }
+
+    /// The account named `$G`.
+    pub fn global_account(&self) -> Arc<Account> {
+        self.ensure_account(GLOBAL_ACCOUNT)
+    }
+
+    /// The account named `$SYS`.
+    pub fn system_account(&self) -> Arc<Account> {
+        self.ensure_account(SYSTEM_ACCOUNT)
+    }
+
+    /// The account of that name, created when it is not there.
+    pub fn ensure_account(&self, name: &str) -> Arc<Account> {
+        if let Some(account) = self.account(name) {
+            return account;
+        }
+        let mut accounts = self.accounts.write();
+        let account =
+            accounts.entry(name.to_owned()).or_insert_with(|| Account::new(name, Arc::clone(&self.listener)));
+        Arc::clone(account)
+    }
+
+    /// Sets who is told of changes of local interest. Current interest: see `Account::with_local_interest`.
+    pub fn set_interest_listener(&self, listener: Arc<dyn InterestListener>) {
+        self.listener.store(Some(Arc::new(listener)));
+    }
+
+    /// The server's counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many client connections there are.
+    pub fn connection_count(&self) -> usize {
+        self.connections.read().len()
+    }
+
+    /// How many subscriptions of clients and of this process there are.
+    pub fn subscription_count(&self) -> usize {
+        self.accounts.read().values().map(|account| account.subscription_count()).sum()
+    }
+
+    /// The open connections.
+    pub fn connections_snapshot(&self, with_subscriptions: bool) -> Vec<ConnectionSnapshot> {
+        let handles: Vec<_> = self.connections.read().values().cloned().collect();
+        handles.iter().map(|handle| handle.snapshot(with_subscriptions)).collect()
+    }
+
+    /// Connections that ended, oldest first, up to 10,000.
+    pub fn closed_connections_snapshot(&self) -> Vec<ConnectionSnapshot> {
+        self.closed.lock().iter().cloned().collect()
+    }
+
+    /// Messages and bytes to clients that are still connected and that are gone: (messages, bytes).
+    pub fn sent(&self) -> (u64, u64) {
+        let (mut messages, mut bytes) = self.counters.sent_to_closed();
+        for connection in self.connections.read().values() {
+            let (more_messages, more_bytes) = connection.outbox.sent();
+            messages += more_messages;
+            bytes += more_bytes;
+        }
+        (messages, bytes)
+    }
+
+    /// Cuts one connection; false when there is none of that id.
+    pub fn disconnect(&self, id: u64, reason: CloseReason) -> bool {
+        let handle = self.connections.read().get(&id).cloned();
+        handle.inspect(|handle| handle.close(reason)).is_some()
+    }
+
+    /// Lets clients in until `shutdown` or `enter_lame_duck`.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        if let Ok(address) = listener.local_addr() {
+            self.info.lock().port = address.port();
+        }
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            };
+            match accepted {
+                Ok((stream, address)) => self.admit(stream, address),
+                Err(problem) => {
+                    error!(
+                        "Temporary Client Accept Error ({problem}), sleeping {}ms",
+                        ACCEPT_PAUSE.as_millis()
+                    );
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let limits = self.limits();
+        if let Err(problem) = stream.set_nodelay(true) {
+            debug!("cannot set TCP_NODELAY: {problem}");
+        }
+        let mut connections = self.connections.write();
+        if limits.max_connections > 0 && connections.len() >= limits.max_connections {
+            drop(connections);
+            error!("maximum connections exceeded");
+            tokio::spawn(client::refuse(stream, err::MAX_CONNECTIONS));
+            return;
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let stream = Arc::new(stream);
+        let handle = Arc::new(ClientHandle {
+            id,
+            address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+            started: now(),
+            outbox: Outbox::new(id, Arc::clone(&stream), limits.max_pending),
+            last_activity: AtomicU64::new(now().as_nanos()),
+            in_messages: AtomicU64::new(0),
+            in_bytes: AtomicU64::new(0),
+            rtt_nanos: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
+            headers: AtomicBool::new(false),
+            async_info: AtomicBool::new(false),
+            state: RwLock::new(ClientState::default()),
+            subscriptions: Mutex::new(FxHashMap::default()),
+        });
+        connections.insert(id, Arc::clone(&handle));
+        drop(connections);
+        self.counters.count_connection();
+        debug!("{} - cid:{id} - Client connection created", handle.address);
+        tokio::spawn(client::run(Arc::clone(self), stream, handle));
+    }
+
+    pub(crate) fn forget_connection(&self, handle: &Arc<ClientHandle>) {
+        if self.connections.write().remove(&handle.id).is_none() {
+            return;
+        }
+        let reason = handle.outbox.closed().unwrap_or(CloseReason::ClientClosed);
+        debug!("{} - cid:{} - Client connection closed: {}", handle.address, handle.id, reason.text());
+        self.counters.count_closed(reason, handle.outbox.sent());
+        let mut snapshot = handle.snapshot(false);
+        snapshot.stop = Some(now());
+        snapshot.reason = Some(reason);
+        let mut closed = self.closed.lock();
+        if closed.len() == MAX_CLOSED {
+            closed.pop_front();
+        }
+        closed.push_back(snapshot);
+    }
+
+    /// The INFO line for one client; with `account`, the one that follows its first PING.
+    pub(crate) fn client_info(&self, handle: &ClientHandle, account: Option<&str>) -> Vec<u8> {
+        let mut info = self.info();
+        info.client_id = handle.id;
+        info.client_ip = handle.address.ip().to_string();
+        info.ldm = self.lame_duck.load(Ordering::Relaxed);
+        if let Some(account) = account {
+            info.connect_info = true;
+            account.clone_into(&mut info.remote_account);
+            info.acc_is_sys = account == SYSTEM_ACCOUNT;
+        }
+        info.to_line()
+    }
+
+    /// What this server says about itself to clients, without what concerns one of them only.
+    pub fn info(&self) -> Info {
+        let options = &self.options;
+        let state = self.info.lock();
+        Info {
+            server_id: options.server_id.clone(),
+            server_name: options.server_name.clone(),
+            version: options.version.clone(),
+            proto: 1,
+            git_commit: options.git_commit.clone(),
+            go: options.language.clone(),
+            host: options.host.clone(),
+            port: state.port,
+            headers: true,
+            auth_required: self.authenticator.load().is_required(),
+            max_payload: i64::try_from(self.limits.load().max_payload).unwrap_or(i64::MAX),
+            jetstream: options.jetstream,
+            cluster: options.cluster.clone().unwrap_or_default(),
+            domain: options.domain.clone().unwrap_or_default(),
+            connect_urls: state.connect_urls.clone(),
+            api_lvl: options.api_level,
+            xkey: options.xkey.clone(),
+            ..Info::default()
+        }
+    }
+
+    /// Sets the `host:port` of all servers of the cluster and tells clients that can take it.
+    pub fn set_connect_urls(&self, mut urls: Vec<String>) {
+        urls.sort();
+        urls.dedup();
+        let mut state = self.info.lock();
+        if state.connect_urls != urls {
+            state.connect_urls = urls;
+            drop(state);
+            self.broadcast_info();
+        }
+    }
+
+    fn broadcast_info(&self) {
+        let handles: Vec<_> = self.connections.read().values().cloned().collect();
+        for handle in handles {
+            if handle.async_info.load(Ordering::Relaxed) {
+                let line = self.client_info(&handle, None);
+                handle.outbox.append(0, |out| out.extend_from_slice(&line));
+                handle.outbox.flush();
+            }
+        }
+    }
+
+    /// Whether the server is in lame duck mode.
+    pub fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Ordering::Relaxed)
+    }
+
+    /// Stops accepting, tells clients, waits `grace`, then closes them spread over `duration`.
+    pub async fn enter_lame_duck(&self, duration: Duration, grace: Duration) {
+        if self.lame_duck.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.stopping.send_replace(true);
+        self.broadcast_info();
+        if self.connections.read().is_empty() {
+            return;
+        }
+        tokio::time::sleep(grace).await;
+        let ids: Vec<u64> = self.connections.read().keys().copied().collect();
+        let left = duration.saturating_sub(grace);
+        let pause = left / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
+        for id in ids {
+            self.disconnect(id, CloseReason::ServerShutdown);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Stops accepting and closes all connections; returns when they are gone, or after `limit`.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.stopping.send_replace(true);
+        let deadline = tokio::time::Instant::now() + limit;
+        for handle in self.connections.read().values() {
+            handle.close(CloseReason::ServerShutdown);
+        }
+        while !self.connections.read().is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The way of messages from one publisher to all who get them.
+//!
+//! Each connection has one `Ingress`, each thread another for publishes from inside. It remembers whom it
+//! touched, so that each is flushed once after a whole read. It is not: parsing, or who may publish.
+
+use crate::account::Account;
+use crate::client::ClientHandle;
+use crate::interest::{MatchCache, Matched, QueueGroup};
+use crate::message::{Inbound, Origin};
+use crate::outbox::{Appended, Outbox, give_buffer, take_buffer};
+use crate::peer::{Peer, PeerMessage};
+use crate::permissions::is_denied;
+use crate::subscription::{Counted, Subscription, Target};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use weir_proto::encode;
+
+/// Payloads of at least this size are shared between several receivers instead of copied.
+const SHARE_BYTES: usize = 2 * 1024;
+/// Staged bytes are handed over when they exceed this.
+const STAGE_BYTES: usize = 48 * 1024;
+/// Up to so many touched connections are written to by the publisher itself; more are left to their own tasks.
+const INLINE_FLUSHES: usize = 8;
+
+/// A message to route.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    /// The literal subject to match.
+    pub(crate) subject: &'a [u8],
+    /// The subject to show, if it is another one.
+    pub(crate) shown: Option<&'a [u8]>,
+    pub(crate) reply: Option<&'a [u8]>,
+    pub(crate) headers: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+/// Who may get a message.
+#[derive(Clone, Copy)]
+pub(crate) enum Audience<'a> {
+    /// Everyone, other servers included.
+    Everyone,
+    /// Subscribers of this server; of queue groups only the named ones.
+    Local {
+        /// Names of queue groups, separated by white space.
+        queues: &'a [u8],
+    },
+}
+
+struct Staged {
+    outbox: Arc<Outbox>,
+    buffer: Vec<u8>,
+    messages: u64,
+}
+
+/// Routes the messages of one publisher.
+pub(crate) struct Ingress {
+    cache: MatchCache,
+    delivery: Delivery,
+}
+
+/// Everything but the cache, so that a cached result can be used while this changes.
+struct Delivery {
+    staged: Option<Staged>,
+    touched: Vec<Arc<Outbox>>,
+    touched_peers: SmallVec<[Arc<dyn Peer>; 4]>,
+    crowded: Option<Arc<Outbox>>,
+    /// The connection whose messages these are: it is never staged for, so that its own order holds.
+    own_outbox: u64,
+    random: u64,
+    shared: Option<Bytes>,
+}
+
+impl Ingress {
+    /// `own_outbox` is the id of the publisher's own connection, or 0.
+    pub(crate) fn new(own_outbox: u64, seed: u64) -> Self {
+        Self {
+            cache: MatchCache::new(),
+            delivery: Delivery {
+                staged: None,
+                touched: Vec::new(),
+                touched_peers: SmallVec::new(),
+                crowded: None,
+                own_outbox,
+                random: seed | 1,
+                shared: None,
+            },
+        }
+    }
+
+    /// Delivers to everyone in the audience; returns to how many. Nothing is written before `flush`.
+    pub(crate) fn route(
+        &mut self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+        echo: bool,
+        audience: Audience<'_>,
+    ) -> usize {
+        let matched = self.cache.find(account.number(), account.interest(), message.subject);
+        if matched.is_empty() {
+            return 0;
+        }
+        // The result is kept alive because a handler may come back to this thread's caches.
+        let matched = Arc::clone(matched);
+        self.delivery.route(&matched, account, message, origin, echo, audience)
+    }
+
+    /// Notes an outbox that was appended to directly.
+    pub(crate) fn touch(&mut self, outbox: &Arc<Outbox>, appended: Appended) {
+        self.delivery.note(outbox, appended);
+    }
+
+    /// Hands over what is staged, so that it lies before anything appended afterwards.
+    pub(crate) fn settle(&mut self) {
+        self.delivery.settle();
+    }
+
+    /// Wakes or writes everyone touched. Returns a receiver that is nearly full, for whom the publisher should wait.
+    pub(crate) fn flush(&mut self) -> Option<Arc<Outbox>> {
+        self.delivery.flush();
+        self.cache.tidy();
+        self.delivery.crowded.take()
+    }
+}
+
+impl Drop for Ingress {
+    fn drop(&mut self) {
+        self.delivery.flush();
+    }
+}
+
+impl Delivery {
+    fn route(
+        &mut self,
+        matched: &Matched,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+        echo: bool,
+        audience: Audience<'_>,
+    ) -> usize {
+        let share = message.payload.len() >= SHARE_BYTES && matched.plain.len() > 1;
+        self.shared = share.then(|| Bytes::copy_from_slice(message.payload));
+        let mut deliveries = 0;
+        for subscription in &matched.plain {
+            if !is_own_echo(subscription, origin, echo)
+                && self.deliver(subscription, account, message, origin)
+            {
+                deliveries += 1;
+            }
+        }
+        self.shared = None;
+        match audience {
+            Audience::Local { queues } => {
+                for name in queues.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty()) {
+                    if let Some(group) = matched.queues.iter().find(|group| *group.name == *name)
+                        && self.deliver_to_local_member(group, account, message, origin, echo)
+                    {
+                        deliveries += 1;
+                    }
+                }
+            }
+            Audience::Everyone => {
+                deliveries += self.deliver_to_groups_and_peers(matched, account, message, origin, echo);
+            }
+        }
+        deliveries
+    }
+
+    fn deliver_to_groups_and_peers(
+        &mut self,
+        matched: &Matched,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+        echo: bool,
+    ) -> usize {
+        let mut deliveries = 0;
+        let mut chosen: SmallVec<[(&Arc<dyn Peer>, &[u8]); 2]> = SmallVec::new();
+        for group in &matched.queues {
+            if self.deliver_to_local_member(group, account, message, origin, echo) {
+                deliveries += 1;
+            } else if let Some(peer) = self.choose_remote(group) {
+                chosen.push((peer, &group.name));
+            }
+        }
+        for peer in &matched.peers {
+            let queues: SmallVec<[&[u8]; 2]> =
+                chosen.iter().filter(|(other, _)| other.id() == peer.id()).map(|(_, name)| *name).collect();
+            self.send_to_peer(peer, account, message, &queues);
+            deliveries += 1;
+        }
+        while let Some((peer, _)) = chosen.first().copied() {
+            let id = peer.id();
+            if !matched.peers.iter().any(|other| other.id() == id) {
+                let queues: SmallVec<[&[u8]; 2]> =
+                    chosen.iter().filter(|(other, _)| other.id() == id).map(|(_, name)| *name).collect();
+                self.send_to_peer(peer, account, message, &queues);
+                deliveries += queues.len();
+            }
+            chosen.retain(|(other, _)| other.id() != id);
+        }
+        deliveries
+    }
+
+    /// Starts at a random member and goes on until one takes the message.
+    fn deliver_to_local_member(
+        &mut self,
+        group: &QueueGroup,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+        echo: bool,
+    ) -> bool {
+        let count = group.local.len();
+        if count == 0 {
+            return false;
+        }
+        let start = if count == 1 { 0 } else { self.random_below(count) };
+        (0..count).any(|step| {
+            let at = start + step;
+            let member = &group.local[if at >= count { at - count } else { at }];
+            !is_own_echo(member, origin, echo) && self.deliver(member, account, message, origin)
+        })
+    }
+
+    /// One of the servers with members of the group, in proportion to how many they have.
+    fn choose_remote<'m>(&mut self, group: &'m QueueGroup) -> Option<&'m Arc<dyn Peer>> {
+        let weight_of = |member: &Subscription| match &member.target {
+            Target::Peer { weight, .. } => weight.load(Ordering::Relaxed) as usize,
+            Target::Client(_) | Target::Internal(_) => 0,
+        };
+        let total: usize = group.remote.iter().map(|member| weight_of(member)).sum();
+        let mut left = if total > 0 { self.random_below(total) } else { 0 };
+        for member in &group.remote {
+            let weight = weight_of(member);
+            if left < weight
+                && let Target::Peer { peer, .. } = &member.target
+            {
+                return Some(peer);
+            }
+            left = left.saturating_sub(weight);
+        }
+        None
+    }
+
+    fn send_to_peer(
+        &mut self,
+        peer: &Arc<dyn Peer>,
+        account: &Account,
+        message: &Message<'_>,
+        queues: &[&[u8]],
+    ) {
+        peer.deliver(&PeerMessage {
+            account: account.name(),
+            subject: message.subject,
+            shown: message.shown,
+            reply: message.reply,
+            headers: message.headers,
+            payload: message.payload,
+            queues,
+        });
+        if !self.touched_peers.iter().any(|known| known.id() == peer.id()) {
+            self.touched_peers.push(Arc::clone(peer));
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+    ) -> bool {
+        if subscription.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        if let Some(rules) = &subscription.denied
+            && is_denied(rules, message.shown.unwrap_or(message.subject))
+        {
+            return false;
+        }
+        let counted = subscription.count();
+        if counted == Counted::Over {
+            return false;
+        }
+        match &subscription.target {
+            Target::Client(client) => {
+                self.deliver_to_client(subscription, client, message);
+                if counted == Counted::DeliverLast {
+                    client.drop_subscription(subscription);
+                }
+            }
+            Target::Internal(handler) => handler(&Inbound {
+                subject: message.shown.unwrap_or(message.subject),
+                reply: message.reply,
+                headers: message.headers,
+                payload: message.payload,
+                origin,
+                account,
+            }),
+            Target::Peer { .. } => return false,
+        }
+        true
+    }
+
+    fn deliver_to_client(
+        &mut self,
+        subscription: &Subscription,
+        client: &ClientHandle,
+        message: &Message<'_>,
+    ) {
+        let headers = if client.takes_headers() { message.headers } else { &[] };
+        let subject = message.shown.unwrap_or(message.subject);
+        let total = headers.len() + message.payload.len();
+        let write_head = |out: &mut Vec<u8>| {
+            encode::message_line(out, subject, &subscription.sid, message.reply, headers.len(), total);
+            out.extend_from_slice(headers);
+        };
+        let outbox = &client.outbox;
+        if let Some(shared) = self.shared.clone() {
+            self.settle_if_for(outbox);
+            let appended = outbox.append_shared(1, write_head, &shared, encode::CRLF);
+            self.note(outbox, appended);
+            return;
+        }
+        let write = |out: &mut Vec<u8>| {
+            write_head(out);
+            out.extend_from_slice(message.payload);
+            out.extend_from_slice(encode::CRLF);
+        };
+        if self.may_stage(outbox) {
+            if let Some(staged) = &mut self.staged {
+                write(&mut staged.buffer);
+                staged.messages += 1;
+                if staged.buffer.len() > STAGE_BYTES {
+                    self.settle();
+                }
+            }
+        } else {
+            let appended = outbox.append(1, write);
+            self.note(outbox, appended);
+        }
+    }
+
+    /// The first receiver after a flush gets its messages through a buffer of our own, without a lock each.
+    fn may_stage(&mut self, outbox: &Arc<Outbox>) -> bool {
+        match &self.staged {
+            Some(staged) => Arc::ptr_eq(&staged.outbox, outbox),
+            None if outbox.id() == self.own_outbox => false,
+            None => {
+                self.staged = Some(Staged { outbox: Arc::clone(outbox), buffer: take_buffer(), messages: 0 });
+                true
+            }
+        }
+    }
+
+    fn settle_if_for(&mut self, outbox: &Arc<Outbox>) {
+        if self.staged.as_ref().is_some_and(|staged| Arc::ptr_eq(&staged.outbox, outbox)) {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some(mut staged) = self.staged.take() {
+            let appended = staged.outbox.append_buffer(staged.messages, &mut staged.buffer);
+            give_buffer(staged.buffer);
+            self.note(&staged.outbox, appended);
+        }
+    }
+
+    fn note(&mut self, outbox: &Arc<Outbox>, appended: Appended) {
+        let crowded = match appended {
+            Appended::Closed => return,
+            Appended::Ok { crowded } => crowded,
+            Appended::MustFlush { crowded } => {
+                self.touched.push(Arc::clone(outbox));
+                crowded
+            }
+        };
+        if crowded && outbox.id() != self.own_outbox {
+            self.crowded = Some(Arc::clone(outbox));
+        }
+    }
+
+    fn flush(&mut self) {
+        self.settle();
+        if self.touched.len() <= INLINE_FLUSHES {
+            for outbox in self.touched.drain(..) {
+                outbox.flush();
+            }
+        } else {
+            for outbox in self.touched.drain(..) {
+                outbox.wake();
+            }
+        }
+        for peer in self.touched_peers.drain(..) {
+            peer.flush();
+        }
+    }
+
+    fn random_below(&mut self, bound: usize) -> usize {
+        // xorshift64: cheap, and good enough to spread work.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as usize % bound
+    }
+}
+
+fn is_own_echo(subscription: &Subscription, origin: Origin, echo: bool) -> bool {
+    !echo && matches!(origin, Origin::Client { id } if subscription.is_client(id))
+}
