@@ -1,6 +1,6 @@
 //! An account: its interest and the messages published in it. Not who may do so.
 
-use crate::ingress::{Audience, Ingress, Message};
+use crate::ingress::{Audience, Ingress};
 use crate::interest::Interest;
 use crate::message::{Inbound, Origin, OutboundMessage};
 use crate::peer::{InterestListener, LocalInterest, Peer};
@@ -141,7 +141,7 @@ impl Account {
         headers: &[u8],
         payload: &[u8],
     ) -> usize {
-        self.publish_batch([OutboundMessage { subject, shown: None, reply, headers, payload }])
+        self.publish_batch([OutboundMessage { subject, deliver_to: None, reply, headers, payload }])
     }
 
     /// Publishes to whoever listens on `to`, showing them `subject`, as deliveries from a stream do.
@@ -153,7 +153,7 @@ impl Account {
         headers: &[u8],
         payload: &[u8],
     ) -> usize {
-        self.publish_batch([OutboundMessage { subject: to, shown: Some(subject), reply, headers, payload }])
+        self.publish_batch([OutboundMessage { subject, deliver_to: Some(to), reply, headers, payload }])
     }
 
     /// Publishes many messages, flushing each receiver once; returns the number of deliveries.
@@ -161,21 +161,24 @@ impl Account {
         self: &Arc<Self>,
         messages: impl IntoIterator<Item = OutboundMessage<'a>>,
     ) -> usize {
+        let mut total = 0;
+        self.publish_batch_with(messages, |_, deliveries| total += deliveries);
+        total
+    }
+
+    /// Like `publish_batch`; tells for each message, by its place, how many deliveries were made.
+    pub fn publish_batch_with<'a>(
+        self: &Arc<Self>,
+        messages: impl IntoIterator<Item = OutboundMessage<'a>>,
+        mut tell: impl FnMut(usize, usize),
+    ) {
         let mut ingress = INTERNAL.take().unwrap_or_else(|| Box::new(Ingress::new(0, self.number << 7)));
-        let mut deliveries = 0;
-        for message in messages {
-            let message = Message {
-                subject: message.subject,
-                shown: message.shown,
-                reply: message.reply,
-                headers: message.headers,
-                payload: message.payload,
-            };
-            deliveries += ingress.route(self, &message, Origin::Internal, true, Audience::Everyone);
+        for (at, message) in messages.into_iter().enumerate() {
+            let message = message.to_route();
+            tell(at, ingress.route(self, &message, Origin::Internal, true, Audience::Everyone));
         }
         let _ = ingress.flush();
         INTERNAL.set(Some(ingress));
-        deliveries
     }
 
     /// Whether a message on this literal subject would be delivered, here or through a route.

@@ -48,6 +48,9 @@ pub(crate) enum Audience<'a> {
     },
 }
 
+/// A server and the queue group it was chosen for.
+type Chosen<'m> = (&'m Arc<dyn Peer>, &'m [u8]);
+
 struct Staged {
     outbox: Arc<Outbox>,
     buffer: Vec<u8>,
@@ -178,7 +181,7 @@ impl Delivery {
         echo: bool,
     ) -> usize {
         let mut deliveries = 0;
-        let mut chosen: SmallVec<[(&Arc<dyn Peer>, &[u8]); 2]> = SmallVec::new();
+        let mut chosen: SmallVec<[Chosen<'_>; 2]> = SmallVec::new();
         for group in &matched.queues {
             if self.deliver_to_local_member(group, account, message, origin, echo) {
                 deliveries += 1;

@@ -1,6 +1,7 @@
 //! A message on its way through the hub, as seen from inside the process. Not the wire form.
 
 use crate::account::Account;
+use crate::ingress::Message;
 use std::sync::Arc;
 
 /// Where a message came from.
@@ -40,14 +41,26 @@ pub struct Inbound<'a> {
 /// A message to publish from inside the process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OutboundMessage<'a> {
-    /// A literal subject, which decides who gets it.
+    /// The literal subject that receivers are shown.
     pub subject: &'a [u8],
-    /// The subject that receivers are shown, if it is another one.
-    pub shown: Option<&'a [u8]>,
+    /// The literal subject that decides who gets it, when that is another one (deliveries from a stream).
+    pub deliver_to: Option<&'a [u8]>,
     /// The reply subject, if any.
     pub reply: Option<&'a [u8]>,
     /// A whole `NATS/1.0\r\n...\r\n\r\n` block, or empty.
     pub headers: &'a [u8],
     /// The payload without headers.
     pub payload: &'a [u8],
+}
+
+impl<'a> OutboundMessage<'a> {
+    pub(crate) fn to_route(self) -> Message<'a> {
+        Message {
+            subject: self.deliver_to.unwrap_or(self.subject),
+            shown: self.deliver_to.map(|_| self.subject),
+            reply: self.reply,
+            headers: self.headers,
+            payload: self.payload,
+        }
+    }
 }

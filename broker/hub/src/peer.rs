@@ -1,7 +1,7 @@
 //! The seam for routes: remote interest comes in, messages go out. Not the route protocol itself.
 
 use crate::account::Account;
-use crate::ingress::{Audience, Ingress, Message};
+use crate::ingress::{Audience, Ingress};
 use crate::message::{Origin, OutboundMessage};
 use crate::outbox::Outbox;
 use std::sync::Arc;
@@ -67,13 +67,7 @@ impl PeerIngress {
     /// Delivers one message; `queues` are the names of queue groups, separated by white space, of which one
     /// member each gets it. Returns the number of deliveries. Nothing is written before `flush`.
     pub fn deliver(&mut self, account: &Arc<Account>, message: &OutboundMessage<'_>, queues: &[u8]) -> usize {
-        let message = Message {
-            subject: message.subject,
-            shown: message.shown,
-            reply: message.reply,
-            headers: message.headers,
-            payload: message.payload,
-        };
+        let message = message.to_route();
         self.ingress.route(
             account,
             &message,

@@ -79,8 +79,8 @@ impl ClientParser {
             b'h' if has_name(buffer, b"HPUB") => self.parse_publish(buffer, 5, true),
             b's' if has_name(buffer, b"SUB") => self.with_line(buffer, 4, parse_subscribe),
             b'u' if has_name(buffer, b"UNSUB") => self.with_line(buffer, 6, parse_unsubscribe),
-            b'c' if has_name(buffer, b"CONNECT") => {
-                self.with_line(buffer, 8, |line| Ok(ClientOp::Connect(line.trim_ascii())))
+            b'c' if has_word(buffer, b"CONNECT") => {
+                self.with_line(buffer, 7, |line| Ok(ClientOp::Connect(line.trim_ascii())))
             }
             b'i' if has_name(buffer, b"INFO") => self.with_line(buffer, 5, |_| Ok(ClientOp::Info)),
             b'+' | 0x0b if has_word(buffer, b"+OK") => self.parse_bare(buffer, 3, ClientOp::Ok),

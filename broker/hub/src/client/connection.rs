@@ -206,9 +206,8 @@ impl Connection {
         } else {
             READ_BYTES_UNAUTHENTICATED.max(kept + 512)
         };
-        let count = match self.try_read(&mut scratch[kept..limit])? {
-            Some(count) => count,
-            None => return Ok(ReadOutcome::Empty),
+        let Some(count) = self.try_read(&mut scratch[kept..limit])? else {
+            return Ok(ReadOutcome::Empty);
         };
         self.partial.clear();
         self.session.note_activity();
