@@ -1,1 +1,25 @@
-//! Room weir-jetstream.
+//! JetStream as pure machines: streams, consumers, the meta group's records and placement. A command goes in, effects
+//! and changed state come out, the same on every replica. No clock, no threads, no disk; messages are behind
+//! [`Store`]. Not here: Raft, sockets, subscriptions (weir-jetstream-node), JSON of the API (weir-jsapi).
+
+mod codec;
+pub mod command;
+pub mod config;
+pub mod consumer;
+pub mod headers;
+#[cfg(any(test, feature = "test-util"))]
+mod mem_store;
+pub mod meta;
+pub mod store;
+pub mod stream;
+
+pub use codec::DecodeError;
+pub use command::{ConsumerDelta, Outcome, PublishOutcome, PublishRecord, Purge, StreamCommand};
+pub use consumer::{
+    ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, StopReason,
+};
+#[cfg(any(test, feature = "test-util"))]
+pub use mem_store::MemStore;
+pub use meta::MetaMachine;
+pub use store::{Filter, Lookup, Store, StoreFailure, StoreState, StoredMessage, SubjectState};
+pub use stream::{Consumer, RemovalLog, StreamMachine};

@@ -1,0 +1,23 @@
+//! Judging and completing the configurations clients send, by nats-server's rules and in its words.
+
+mod consumer;
+mod stream;
+
+pub use consumer::{ConsumerLimitsInForce, check_consumer_update, normalise_consumer};
+pub(crate) use stream::subjects_overlap;
+pub use stream::{StreamLimitsInForce, check_stream_update, normalise_stream, with_server_metadata};
+
+/// Nanoseconds as Go prints a `time.Duration`.
+pub(crate) fn go_duration(nanos: u64) -> String {
+    weir_stdx::duration::format_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+/// A Go duration text in nanoseconds; `None` when it is none or negative.
+pub(crate) fn parse_go_duration(text: &str) -> Option<u64> {
+    u64::try_from(weir_stdx::duration::parse_nanos(text).ok()?).ok()
+}
+
+/// Stream and consumer names: no blanks, dots, wildcards or path separators.
+pub fn is_valid_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['.', '*', '>', '/', '\\', ' ', '\t', '\r', '\n', '\x0c'])
+}

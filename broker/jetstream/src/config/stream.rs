@@ -1,0 +1,307 @@
+//! Stream configurations: defaults, rules, and what an update may change.
+
+use std::collections::BTreeMap;
+
+use weir_jsapi::{
+    API_LEVEL, ApiError, DiscardPolicy, RetentionPolicy, SERVER_VERSION, StoreCompression, StreamConfig,
+    errors,
+};
+use weir_subject::{has_wildcards, is_subset, is_valid_subject, overlaps};
+
+use super::is_valid_name;
+
+const NAME_BYTES_MAX: usize = 255;
+const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
+const METADATA_BYTES_MAX: usize = 128 * 1024;
+const REPLICAS_MAX: i64 = 5;
+const DUPLICATE_WINDOW_DEFAULT: i64 = 120_000_000_000;
+/// Shortest max_age and duplicate_window, nanoseconds.
+const AGE_MIN: i64 = 100_000_000;
+
+const META_VERSION: &str = "_nats.ver";
+const META_LEVEL: &str = "_nats.level";
+const META_REQUIRED_LEVEL: &str = "_nats.req.level";
+
+/// What the server and the account impose on streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimitsInForce {
+    /// Part of a cluster: more than one replica is possible.
+    pub clustered: bool,
+    /// The account demands `max_bytes`.
+    pub max_bytes_required: bool,
+    /// Largest `max_bytes` of one stream; -1 is unlimited.
+    pub max_stream_bytes: i64,
+}
+
+impl Default for StreamLimitsInForce {
+    fn default() -> Self {
+        Self { clustered: false, max_bytes_required: false, max_stream_bytes: -1 }
+    }
+}
+
+fn invalid(text: impl std::fmt::Display) -> ApiError {
+    errors::STREAM_INVALID_CONFIG.with(text)
+}
+
+/// Completes a configuration as received by STREAM.CREATE or STREAM.UPDATE and judges it on its own. `pedantic`
+/// refuses what would otherwise be corrected.
+pub fn normalise_stream(
+    mut config: StreamConfig,
+    limits: &StreamLimitsInForce,
+    pedantic: bool,
+) -> Result<StreamConfig, ApiError> {
+    check_name(&config.name)?;
+    if config.description.len() > DESCRIPTION_BYTES_MAX {
+        return Err(invalid(format!(
+            "stream description is too long, maximum allowed is {DESCRIPTION_BYTES_MAX}"
+        )));
+    }
+    let metadata: usize = config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if metadata > METADATA_BYTES_MAX {
+        return Err(invalid(format!(
+            "stream metadata exceeds maximum size of {}KB",
+            METADATA_BYTES_MAX / 1024
+        )));
+    }
+    if limits.max_bytes_required && config.max_bytes <= 0 {
+        return Err(errors::STREAM_MAX_BYTES_REQUIRED.error());
+    }
+    check_replicas(&mut config)?;
+    set_defaults(&mut config, pedantic)?;
+    if limits.max_stream_bytes > 0 && config.max_bytes > limits.max_stream_bytes {
+        return Err(errors::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
+    }
+    check_windows(&mut config, pedantic)?;
+    check_flags(&config)?;
+    check_unsupported(&config)?;
+    set_subjects(&mut config)?;
+    if config.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
+        return Err(invalid("preferred server not permitted in placement"));
+    }
+    if config.placement == Some(weir_jsapi::Placement::default()) {
+        config.placement = None;
+    }
+    if !limits.clustered && config.num_replicas > 1 {
+        return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED.error());
+    }
+    set_metadata(&mut config.metadata);
+    Ok(config)
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    if name.is_empty() {
+        return Err(invalid("stream name is required and can not contain '.', '*', '>'"));
+    }
+    if name.contains(['/', '\\']) {
+        return Err(errors::STREAM_NAME_CONTAINS_PATH_SEPARATORS.error());
+    }
+    if !is_valid_name(name) {
+        return Err(invalid("stream name is required and can not contain '.', '*', '>'"));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(invalid(format!("stream name is too long, maximum allowed is {NAME_BYTES_MAX}")));
+    }
+    Ok(())
+}
+
+fn check_replicas(config: &mut StreamConfig) -> Result<(), ApiError> {
+    match config.num_replicas {
+        ..0 => Err(errors::REPLICAS_COUNT_CANNOT_BE_NEGATIVE.error()),
+        0 => {
+            config.num_replicas = 1;
+            Ok(())
+        }
+        1..=REPLICAS_MAX => Ok(()),
+        _ => Err(invalid(format!("maximum replicas is {REPLICAS_MAX}"))),
+    }
+}
+
+/// Limits that are unset or nonsense become -1.
+fn set_defaults(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    let fields: [(&str, &mut i64); 5] = [
+        ("max_msgs", &mut config.max_msgs),
+        ("max_bytes", &mut config.max_bytes),
+        ("max_msgs_per_subject", &mut config.max_msgs_per_subject),
+        ("max_consumers", &mut config.max_consumers),
+        ("duplicate_window", &mut 0),
+    ];
+    for (name, value) in fields {
+        if *value < -1 && pedantic {
+            return Err(errors::PEDANTIC.with(format!("{name} must be set to -1")));
+        }
+        if *value == 0 || *value < -1 {
+            *value = -1;
+        }
+    }
+    if config.max_msg_size < -1 && pedantic {
+        return Err(errors::PEDANTIC.with("max_msg_size must be set to -1"));
+    }
+    if config.max_msg_size == 0 || config.max_msg_size < -1 {
+        config.max_msg_size = -1;
+    }
+    Ok(())
+}
+
+fn check_windows(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    if config.max_age < 0 {
+        return Err(invalid("max age can not be negative"));
+    }
+    if config.duplicate_window == 0 {
+        let short = config.max_age > 0 && config.max_age < DUPLICATE_WINDOW_DEFAULT;
+        if pedantic && short {
+            return Err(errors::PEDANTIC.with("duplicate window limits are higher than current limits"));
+        }
+        config.duplicate_window = if short { config.max_age } else { DUPLICATE_WINDOW_DEFAULT };
+    }
+    if config.max_age > 0 && config.max_age < AGE_MIN {
+        return Err(invalid("max age needs to be >= 100ms"));
+    }
+    if config.duplicate_window < 0 {
+        return Err(invalid("duplicates window can not be negative"));
+    }
+    if config.max_age > 0 && config.duplicate_window > config.max_age {
+        return Err(invalid("duplicates window can not be larger then max age"));
+    }
+    if config.duplicate_window < AGE_MIN {
+        return Err(invalid("duplicates window needs to be >= 100ms"));
+    }
+    Ok(())
+}
+
+fn check_flags(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.deny_purge && config.allow_rollup_hdrs {
+        return Err(invalid("roll-ups require the purge permission"));
+    }
+    if config.discard_new_per_subject {
+        if config.discard != DiscardPolicy::New {
+            return Err(invalid("discard new per subject requires discard new policy to be set"));
+        }
+        if config.max_msgs_per_subject <= 0 {
+            return Err(invalid("discard new per subject requires max msgs per subject > 0"));
+        }
+    }
+    if config.mirror.is_none() && config.mirror_direct {
+        return Err(invalid("stream has no mirror but does have mirror direct"));
+    }
+    Ok(())
+}
+
+/// What is not built is refused by name, never ignored.
+fn check_unsupported(config: &StreamConfig) -> Result<(), ApiError> {
+    let unsupported = [
+        ("mirror", config.mirror.is_some()),
+        ("sources", !config.sources.is_empty()),
+        ("republish", config.republish.is_some()),
+        ("subject_transform", config.subject_transform.is_some()),
+        ("compression", config.compression != StoreCompression::None),
+        ("allow_msg_ttl", config.allow_msg_ttl),
+        ("subject_delete_marker_ttl", config.subject_delete_marker_ttl != 0),
+        ("allow_msg_counter", config.allow_msg_counter),
+        ("allow_atomic", config.allow_atomic),
+        ("allow_msg_schedules", config.allow_msg_schedules),
+        ("allow_batched", config.allow_batched),
+        ("persist_mode", config.persist_mode != weir_jsapi::PersistMode::Default),
+    ];
+    match unsupported.iter().find(|(_, set)| *set) {
+        Some((name, _)) => Err(invalid(format!("{name} is not supported yet"))),
+        None => Ok(()),
+    }
+}
+
+fn set_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {
+    if config.subjects.is_empty() {
+        config.subjects.push(config.name.clone());
+    }
+    for (index, subject) in config.subjects.iter().enumerate() {
+        let bytes = subject.as_bytes();
+        if !is_valid_subject(bytes) {
+            return Err(invalid("invalid subject"));
+        }
+        if let Some(other) = config.subjects[..index].iter().find(|other| overlaps(bytes, other.as_bytes())) {
+            return Err(invalid(format!("subject {other:?} overlaps with {subject:?}")));
+        }
+        check_reserved(subject, config.no_ack)?;
+    }
+    Ok(())
+}
+
+/// Subjects the server itself lives on may be captured only without publish acks, which would loop.
+fn check_reserved(subject: &str, no_ack: bool) -> Result<(), ApiError> {
+    if no_ack {
+        return Ok(());
+    }
+    let bytes = subject.as_bytes();
+    if subject == ">" {
+        return Err(invalid("capturing all subjects requires no-ack to be true"));
+    }
+    let events = [&b"$JS.EVENT.>"[..], b"$SYS.ACCOUNT.>"].iter().any(|allowed| is_subset(bytes, allowed));
+    if !events && (overlaps(bytes, b"$JS.>") || overlaps(bytes, b"$JSC.>")) {
+        let wildcard_only = !subject.starts_with('$') && subject.split('.').count() == 1;
+        if !wildcard_only {
+            return Err(invalid("subjects that overlap with jetstream api require no-ack to be true"));
+        }
+    }
+    if !events && overlaps(bytes, b"$SYS.>") {
+        return Err(invalid("subjects that overlap with system api require no-ack to be true"));
+    }
+    Ok(())
+}
+
+/// Stored metadata: the client's own, and the level the features used ask for.
+pub(super) fn set_metadata(metadata: &mut BTreeMap<String, String>) {
+    metadata.remove(META_VERSION);
+    metadata.remove(META_LEVEL);
+    metadata.insert(META_REQUIRED_LEVEL.to_owned(), "0".to_owned());
+}
+
+/// Metadata as CREATE, UPDATE and INFO print it: with the server's version and level. LIST prints the stored one.
+pub fn with_server_metadata(metadata: &mut BTreeMap<String, String>) {
+    metadata.insert(META_VERSION.to_owned(), SERVER_VERSION.to_owned());
+    metadata.insert(META_LEVEL.to_owned(), API_LEVEL.to_string());
+}
+
+/// Judges a change from one normalised configuration to another; gives the one to store.
+pub fn check_stream_update(current: &StreamConfig, mut new: StreamConfig) -> Result<StreamConfig, ApiError> {
+    if new.name != current.name {
+        return Err(errors::STREAM_MISMATCH.error());
+    }
+    if new.mirror != current.mirror {
+        return Err(errors::STREAM_MIRROR_NOT_UPDATABLE.error());
+    }
+    if new.storage != current.storage {
+        return Err(invalid("stream configuration update can not change storage type"));
+    }
+    let is_queue = |config: &StreamConfig| config.retention == RetentionPolicy::WorkQueue;
+    if is_queue(&new) != is_queue(current) {
+        return Err(invalid("stream configuration update can not change retention policy to/from workqueue"));
+    }
+    if current.sealed && !new.sealed {
+        return Err(invalid("stream configuration update can not unseal a sealed stream"));
+    }
+    if current.deny_delete && !new.deny_delete {
+        return Err(invalid("stream configuration update can not cancel deny message deletes"));
+    }
+    if current.deny_purge && !new.deny_purge {
+        return Err(invalid("stream configuration update can not cancel deny purge"));
+    }
+    if new.sealed {
+        // A sealed stream changes no more, not even by age.
+        new.deny_delete = true;
+        new.deny_purge = true;
+        new.allow_rollup_hdrs = false;
+        new.discard = DiscardPolicy::New;
+        new.max_age = 0;
+    }
+    Ok(new)
+}
+
+/// True when a subject of one list overlaps a subject of the other.
+pub(crate) fn subjects_overlap(one: &[String], other: &[String]) -> bool {
+    one.iter().any(|subject| other.iter().any(|with| overlaps(subject.as_bytes(), with.as_bytes())))
+}
+
+/// True when a literal subject would be stored by the stream.
+pub(super) fn captures(config: &StreamConfig, subject: &str) -> bool {
+    debug_assert!(!has_wildcards(subject.as_bytes()), "deliver subjects are literal");
+    config.subjects.iter().any(|pattern| weir_subject::matches(pattern.as_bytes(), subject.as_bytes()))
+}

@@ -1,0 +1,477 @@
+//! The leader's delivery machine of one consumer. It starts from the replicated state, runs ahead of it on its own copy
+//! and says what it did as [`Effect::Record`]; its owner replicates those. Its owner calls [`ConsumerDelivery::poll`]
+//! after every input, when messages were stored, and when [`ConsumerDelivery::next_timer`] is due.
+//!
+//! Delivered messages may be sent before their record is replicated: a leader that dies in between sends them again.
+
+mod ack;
+mod counter;
+mod pull;
+mod push;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_jsapi::{AckPolicy, ConsumerConfig, ConsumerInfo, headers as names};
+use weir_stdx::time::UnixNanos;
+
+use super::{Candidate, ConsumerEvent, ConsumerState, Delivery, Effect, Pending};
+use crate::headers;
+use crate::store::{Filter, Lookup, Store, StoreFailure, StoredMessage};
+use crate::stream::{Consumer, StreamMachine};
+use counter::PendingCounter;
+use pull::PullRequests;
+use push::Push;
+
+/// Whether a poll left something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The budget is used up: poll again soon.
+    More,
+    /// Nothing to do before the next input, stored message or timer.
+    Idle,
+}
+
+/// Why a consumer stops being served here; waiting requests are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    Deleted,
+    LeadershipChange,
+    ServerShutdown,
+}
+
+/// Why no further message can go out now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stall {
+    /// No message that matches.
+    EndOfStream,
+    /// `max_ack_pending` is reached.
+    MaxAckPending,
+    /// Nobody to send to, or no room in the flow-control window.
+    NoReceiver,
+}
+
+/// A message found and not yet assigned to a receiver.
+struct Next {
+    message: StoredMessage,
+    delivery_count: u64,
+}
+
+/// One consumer's delivery at its leader.
+#[derive(Debug)]
+pub struct ConsumerDelivery {
+    stream: Arc<str>,
+    name: Arc<str>,
+    config: Arc<ConsumerConfig>,
+    filter: Filter,
+    state: ConsumerState,
+    /// Next sequence to look at for new messages; may be ahead of the last delivery.
+    cursor: u64,
+    /// Messages to be sent again, in order.
+    redeliver: VecDeque<u64>,
+    queued: BTreeSet<u64>,
+    /// When each pending message is due for redelivery; those queued already are not here.
+    deadlines: BTreeSet<(UnixNanos, u64)>,
+    pull: PullRequests,
+    push: Push,
+    counter: PendingCounter,
+    /// Of the last request, ack or delivery; the inactive threshold counts from here.
+    last_active: UnixNanos,
+    inactive_reported: bool,
+}
+
+impl ConsumerDelivery {
+    /// Takes over a consumer: messages pending for longer than their wait are due at once.
+    pub fn new(stream: &str, name: &Arc<str>, consumer: &Consumer, now: UnixNanos) -> Self {
+        let mut delivery = Self {
+            stream: Arc::from(stream),
+            name: Arc::clone(name),
+            config: Arc::clone(&consumer.config),
+            filter: consumer.filter.clone(),
+            state: consumer.state.clone(),
+            cursor: consumer.state.delivered.stream_seq + 1,
+            redeliver: VecDeque::new(),
+            queued: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            pull: PullRequests::default(),
+            push: Push::new(&consumer.config, now),
+            counter: PendingCounter::default(),
+            last_active: now,
+            inactive_reported: false,
+        };
+        let deadlines =
+            consumer.state.pending.iter().map(|(&seq, pending)| (delivery.deadline(pending), seq));
+        delivery.deadlines = deadlines.collect();
+        delivery
+    }
+
+    /// Adopts a changed configuration; what is pending stays.
+    pub fn update(&mut self, consumer: &Consumer, now: UnixNanos) {
+        self.config = Arc::clone(&consumer.config);
+        self.filter = consumer.filter.clone();
+        // Another filter may want what the old one passed over.
+        self.cursor = self.state.delivered.stream_seq + 1;
+        self.counter = PendingCounter::default();
+        self.push.update(&consumer.config, now);
+        let due = self.state.pending.iter().filter(|(seq, _)| !self.queued.contains(seq));
+        self.deadlines = due.map(|(&seq, pending)| (self.deadline(pending), seq)).collect();
+        self.touch(now);
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub fn config(&self) -> &Arc<ConsumerConfig> {
+        &self.config
+    }
+
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// True when a newly stored message could be sent on at once: worth a poll.
+    pub fn is_hungry(&self) -> bool {
+        if self.config.is_push() { self.push.is_active() } else { !self.pull.is_empty() }
+    }
+
+    /// Does what is due: redeliveries, expired requests, heartbeats, and up to `budget` deliveries.
+    /// `has_interest` tells whether anybody subscribes to a request's inbox.
+    pub fn poll<S: Store>(
+        &mut self,
+        now: UnixNanos,
+        machine: &StreamMachine<S>,
+        has_interest: &dyn Fn(&[u8]) -> bool,
+        budget: usize,
+        out: &mut Vec<Effect>,
+    ) -> Result<Progress, StoreFailure> {
+        self.queue_due(now, machine, out)?;
+        for _ in 0..budget {
+            if let Err(stall) = self.deliver_one(now, machine, has_interest, out)? {
+                self.settle(now, stall, has_interest, out);
+                return Ok(Progress::Idle);
+            }
+        }
+        Ok(if self.is_hungry() { Progress::More } else { Progress::Idle })
+    }
+
+    /// When to poll even if nothing else happens.
+    pub fn next_timer(&self) -> Option<UnixNanos> {
+        let redelivery = self.deadlines.first().map(|&(at, _)| at);
+        let paused = self.paused_until();
+        [redelivery, self.pull.next_timer(), self.push.next_timer(), self.inactive_at(), paused]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Ends service; waiting pull requests are told why.
+    pub fn stop(&mut self, reason: StopReason, out: &mut Vec<Effect>) {
+        let line = match reason {
+            StopReason::Deleted => "409 Consumer Deleted",
+            StopReason::LeadershipChange => "409 Leadership Change",
+            StopReason::ServerShutdown => "409 Server Shutdown",
+        };
+        self.pull.stop(line, out);
+    }
+
+    /// The replicated info with what only the leader knows.
+    pub fn info<S: Store>(
+        &mut self,
+        now: UnixNanos,
+        machine: &StreamMachine<S>,
+        has_interest: &dyn Fn(&[u8]) -> bool,
+    ) -> Option<ConsumerInfo> {
+        let mut info = machine.consumer_info(&self.name, now)?;
+        info.num_ack_pending = self.state.pending.len() as u64;
+        info.delivered.consumer_seq = self.state.delivered.consumer_seq;
+        info.delivered.stream_seq = self.state.delivered.stream_seq;
+        info.delivered.last_active = self.state.last_delivered_at.map(crate::stream::time);
+        info.ack_floor.consumer_seq = self.state.ack_floor.consumer_seq;
+        info.ack_floor.stream_seq = self.state.ack_floor.stream_seq;
+        info.ack_floor.last_active = self.state.last_acked_at.map(crate::stream::time);
+        info.num_redelivered =
+            if self.config.max_deliver == 1 { 0 } else { self.state.num_redelivered() as u64 };
+        info.num_pending = self.num_pending(machine);
+        info.num_waiting = self.pull.count_live(now, has_interest) as u64;
+        info.push_bound = self.config.is_push() && self.push.is_active();
+        Some(info)
+    }
+
+    /// Messages not delivered yet.
+    pub fn num_pending<S: Store>(&mut self, machine: &StreamMachine<S>) -> u64 {
+        self.counter.value(machine, &self.filter, &self.state, self.cursor)
+    }
+
+    /// True when no events are needed to rebuild this: no requests wait and no timers run. Such a delivery may be
+    /// dropped and made anew when its consumer is used again.
+    pub fn is_dormant(&self) -> bool {
+        self.pull.is_empty() && !self.push.is_active() && self.next_timer().is_none()
+    }
+
+    fn touch(&mut self, now: UnixNanos) {
+        self.last_active = self.last_active.max(now);
+        self.inactive_reported = false;
+    }
+
+    fn record(&mut self, event: ConsumerEvent, out: &mut Vec<Effect>) {
+        self.state.apply(self.config.ack_policy, event, &mut Vec::new());
+        out.push(Effect::Record(event));
+    }
+
+    fn paused_until(&self) -> Option<UnixNanos> {
+        let nanos = self.config.pause_until?.unix_nanos()?;
+        u64::try_from(nanos).ok().map(UnixNanos)
+    }
+
+    fn inactive_at(&self) -> Option<UnixNanos> {
+        let threshold =
+            u64::try_from(self.config.inactive_threshold).ok().filter(|&threshold| threshold > 0)?;
+        let in_use = self.inactive_reported
+            || if self.config.is_push() { self.push.is_active() } else { !self.pull.is_empty() };
+        (!in_use).then(|| UnixNanos(self.last_active.0.saturating_add(threshold)))
+    }
+
+    /// How long a message delivered this often may stay unacknowledged, nanoseconds.
+    fn ack_wait(&self, delivery_count: u64) -> u64 {
+        let backoff = &self.config.backoff;
+        let index = usize::try_from(delivery_count.saturating_sub(1)).unwrap_or(usize::MAX);
+        let wait = backoff.get(index.min(backoff.len().wrapping_sub(1))).unwrap_or(&self.config.ack_wait);
+        u64::try_from(*wait).unwrap_or(0)
+    }
+
+    fn deadline(&self, pending: &Pending) -> UnixNanos {
+        UnixNanos(pending.delivered_at.0.saturating_add(self.ack_wait(pending.delivery_count)))
+    }
+
+    fn forget_deadline(&mut self, seq: u64) {
+        if let Some(pending) = self.state.pending.get(&seq) {
+            let deadline = self.deadline(pending);
+            self.deadlines.remove(&(deadline, seq));
+        }
+    }
+
+    fn unqueue(&mut self, seq: u64) {
+        if self.queued.remove(&seq) {
+            self.redeliver.retain(|&entry| entry != seq);
+        }
+    }
+
+    /// Moves messages whose wait is over to the redelivery queue, or gives them up.
+    fn queue_due<S: Store>(
+        &mut self,
+        now: UnixNanos,
+        machine: &StreamMachine<S>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), StoreFailure> {
+        let later = self.deadlines.split_off(&(UnixNanos(now.0.saturating_add(1)), 0));
+        let mut due: Vec<u64> =
+            std::mem::replace(&mut self.deadlines, later).into_iter().map(|(_, seq)| seq).collect();
+        due.sort_unstable();
+        let first_seq = if due.is_empty() { 0 } else { machine.store().state().first_seq };
+        for seq in due {
+            let Some(pending) = self.state.pending.get(&seq).copied() else { continue };
+            if seq < first_seq {
+                self.record(ConsumerEvent::Dropped { stream_seq: seq }, out);
+            } else if self.is_exhausted(pending.delivery_count) {
+                self.give_up(seq, pending.delivery_count, out);
+            } else if self.queued.insert(seq) {
+                self.redeliver.push_back(seq);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_exhausted(&self, delivery_count: u64) -> bool {
+        u64::try_from(self.config.max_deliver).is_ok_and(|limit| limit > 0 && delivery_count >= limit)
+    }
+
+    fn give_up(&mut self, seq: u64, delivery_count: u64, out: &mut Vec<Effect>) {
+        self.unqueue(seq);
+        self.forget_deadline(seq);
+        self.record(ConsumerEvent::Exhausted { stream_seq: seq }, out);
+        out.push(self.advisory(
+            "MAX_DELIVERIES",
+            "max_deliver",
+            &[("stream_seq", seq), ("deliveries", delivery_count)],
+        ));
+    }
+
+    /// An advisory about this consumer: `kind` is in the subject, `name` in the type.
+    fn advisory(&self, kind: &str, name: &str, numbers: &[(&str, u64)]) -> Effect {
+        let mut body = serde_json::Map::new();
+        body.insert("type".to_owned(), format!("io.nats.jetstream.advisory.v1.{name}").into());
+        body.insert("stream".to_owned(), (*self.stream).into());
+        body.insert("consumer".to_owned(), (*self.name).into());
+        for (key, value) in numbers {
+            body.insert((*key).to_owned(), (*value).into());
+        }
+        let subject = format!("$JS.EVENT.ADVISORY.CONSUMER.{kind}.{}.{}", self.stream, self.name);
+        Effect::Advisory { subject, body }
+    }
+
+    /// One delivery, or why there is none.
+    fn deliver_one<S: Store>(
+        &mut self,
+        now: UnixNanos,
+        machine: &StreamMachine<S>,
+        has_interest: &dyn Fn(&[u8]) -> bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<Result<(), Stall>, StoreFailure> {
+        let ready = if self.config.is_push() { self.push.has_room() } else { !self.pull.is_empty() };
+        if !ready || self.paused_until().is_some_and(|until| now < until) {
+            return Ok(Err(Stall::NoReceiver));
+        }
+        let next = match self.next_message(machine, out)? {
+            Ok(next) => next,
+            Err(stall) => return Ok(Err(stall)),
+        };
+        let pending_after = match next.delivery_count {
+            1 => self.num_pending(machine).saturating_sub(1),
+            _ => self.num_pending(machine),
+        };
+        let delivery = self.prepare(next.message, next.delivery_count, pending_after);
+        let size =
+            delivery.subject.len() + delivery.reply.len() + delivery.headers.len() + delivery.payload.len();
+        if self.config.is_push() {
+            let to = Bytes::copy_from_slice(self.config.deliver_subject.as_bytes());
+            self.send(now, next.delivery_count, Delivery { to, ..delivery }, out);
+            self.push.sent(now, size, &self.config, &self.stream, &self.name, out);
+            return Ok(Ok(()));
+        }
+        match self.pull.take(now, size, has_interest, out) {
+            Some(taken) => {
+                let to = taken.reply.clone();
+                self.send(now, next.delivery_count, Delivery { to, ..delivery }, out);
+                taken.finish(out);
+                Ok(Ok(()))
+            }
+            None => {
+                if next.delivery_count > 1 {
+                    self.redeliver.push_front(delivery.stream_seq);
+                    self.queued.insert(delivery.stream_seq);
+                }
+                Ok(Err(Stall::NoReceiver))
+            }
+        }
+    }
+
+    /// The next message to send: redeliveries first, then new ones if `max_ack_pending` allows.
+    fn next_message<S: Store>(
+        &mut self,
+        machine: &StreamMachine<S>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Result<Next, Stall>, StoreFailure> {
+        while let Some(seq) = self.redeliver.pop_front() {
+            self.queued.remove(&seq);
+            let Some(pending) = self.state.pending.get(&seq).copied() else { continue };
+            match machine.store().get(seq)? {
+                Lookup::Found(message) => {
+                    return Ok(Ok(Next { message, delivery_count: pending.delivery_count + 1 }));
+                }
+                Lookup::Missing => self.record(ConsumerEvent::Dropped { stream_seq: seq }, out),
+                Lookup::Unreadable => {
+                    // Not lost: it may be repaired by the time its wait is over again.
+                    self.deadlines.insert((self.deadline(&pending), seq));
+                    out.push(Effect::Unreadable { stream_seq: seq });
+                }
+            }
+        }
+        let limit = u64::try_from(self.config.max_ack_pending).unwrap_or(0);
+        if limit > 0 && self.state.pending.len() as u64 >= limit && self.config.ack_policy != AckPolicy::None
+        {
+            return Ok(Err(Stall::MaxAckPending));
+        }
+        self.next_new(machine, out)
+    }
+
+    fn next_new<S: Store>(
+        &mut self,
+        machine: &StreamMachine<S>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Result<Next, Stall>, StoreFailure> {
+        let store = machine.store();
+        let last_seq = store.state().last_seq;
+        loop {
+            let found = match self.state.candidate(self.cursor) {
+                Candidate::Exactly(seq) => match store.get(seq)? {
+                    Lookup::Found(message) => Ok(Some(message)),
+                    Lookup::Missing => {
+                        self.cursor = seq + 1;
+                        continue;
+                    }
+                    Lookup::Unreadable => Err(StoreFailure::Unreadable { seq }),
+                },
+                Candidate::From(from) if from > last_seq => Ok(None),
+                Candidate::From(from) => store.next_match(&self.filter, from),
+            };
+            match found {
+                Ok(Some(message)) => return Ok(Ok(Next { message, delivery_count: 1 })),
+                Ok(None) => {
+                    self.cursor = self.cursor.max(last_seq + 1);
+                    return Ok(Err(Stall::EndOfStream));
+                }
+                Err(StoreFailure::Unreadable { seq }) => {
+                    out.push(Effect::Unreadable { stream_seq: seq });
+                    self.cursor = seq + 1;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    fn prepare(&self, message: StoredMessage, delivery_count: u64, pending: u64) -> Delivery {
+        let StoredMessage { seq, timestamp, subject, mut headers, mut payload } = message;
+        if self.config.headers_only {
+            headers = headers::with(&headers, names::MSG_SIZE, &payload.len().to_string());
+            payload = Bytes::new();
+        }
+        let consumer_seq = self.state.delivered.consumer_seq + 1;
+        let reply = format!(
+            "$JS.ACK.{}.{}.{delivery_count}.{seq}.{consumer_seq}.{}.{pending}",
+            self.stream, self.name, timestamp.0
+        );
+        Delivery { to: Bytes::new(), subject, reply: Bytes::from(reply), headers, payload, stream_seq: seq }
+    }
+
+    fn send(&mut self, now: UnixNanos, delivery_count: u64, delivery: Delivery, out: &mut Vec<Effect>) {
+        let stream_seq = delivery.stream_seq;
+        let consumer_seq = self.state.delivered.consumer_seq + 1;
+        self.forget_deadline(stream_seq);
+        if delivery_count == 1 {
+            self.cursor = stream_seq + 1;
+            self.counter.delivered(stream_seq);
+        }
+        self.record(ConsumerEvent::Delivered { stream_seq, consumer_seq, delivery_count, at: now }, out);
+        if let Some(pending) = self.state.pending.get(&stream_seq) {
+            self.deadlines.insert((self.deadline(pending), stream_seq));
+        }
+        self.touch(now);
+        out.push(Effect::Deliver(delivery));
+    }
+
+    /// Nothing more goes out now: expire requests, send heartbeats, notice inactivity.
+    fn settle(
+        &mut self,
+        now: UnixNanos,
+        stall: Stall,
+        has_interest: &dyn Fn(&[u8]) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let had_requests = !self.pull.is_empty();
+        let delivered = self.state.delivered;
+        self.pull.expire(now, stall == Stall::EndOfStream, delivered, has_interest, out);
+        if had_requests && self.pull.is_empty() {
+            self.touch(now);
+        }
+        self.push.heartbeat(now, &self.config, delivered, out);
+        if self.inactive_at().is_some_and(|at| at <= now) {
+            self.inactive_reported = true;
+            out.push(Effect::Inactive);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

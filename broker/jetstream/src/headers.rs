@@ -1,0 +1,72 @@
+//! Reading and extending message header blocks (`NATS/1.0\r\nKey: value\r\n\r\n`). Names match exactly, as in
+//! nats-server; a malformed block has no headers.
+
+use bytes::Bytes;
+
+const FIRST_LINE: &[u8] = b"NATS/1.0\r\n";
+
+/// The value of the first header with this name, without surrounding blanks.
+pub fn get<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut rest = skip_line(block)?;
+    while let Some(end) = find_line_end(rest) {
+        let line = &rest[..end];
+        if let Some(value) = line.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b":")) {
+            return Some(value.trim_ascii());
+        }
+        rest = &rest[end + 2..];
+    }
+    None
+}
+
+/// The value as text; `None` when absent or not UTF-8.
+pub fn get_str<'a>(block: &'a [u8], name: &str) -> Option<&'a str> {
+    std::str::from_utf8(get(block, name)?).ok()
+}
+
+/// The block with one more header at its end.
+pub fn with(block: &[u8], name: &str, value: &str) -> Bytes {
+    let base = block.strip_suffix(b"\r\n").unwrap_or(FIRST_LINE);
+    let mut out = Vec::with_capacity(base.len() + name.len() + value.len() + 6);
+    out.extend_from_slice(base);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+    Bytes::from(out)
+}
+
+/// A block that is a status line and headers.
+pub fn status(line: &str, fields: &[(&str, &dyn std::fmt::Display)]) -> Bytes {
+    let mut out = format!("NATS/1.0 {line}\r\n");
+    for (name, value) in fields {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    out.push_str("\r\n");
+    Bytes::from(out)
+}
+
+fn find_line_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(2).position(|pair| pair == b"\r\n").filter(|&end| end > 0)
+}
+
+fn skip_line(block: &[u8]) -> Option<&[u8]> {
+    let end = find_line_end(block)?;
+    Some(&block[end + 2..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_and_added() {
+        let block = b"NATS/1.0\r\nA: 1\r\nNats-Msg-Id:  x y \r\n\r\n";
+        assert_eq!(get_str(block, "Nats-Msg-Id"), Some("x y"));
+        assert_eq!(get(block, "Nats-Msg"), None);
+        assert_eq!(get(b"", "A"), None);
+        assert_eq!(get(b"junk", "A"), None);
+        assert_eq!(&with(b"", "K", "v")[..], b"NATS/1.0\r\nK: v\r\n\r\n");
+        assert_eq!(&with(b"NATS/1.0\r\nA: 1\r\n\r\n", "K", "v")[..], b"NATS/1.0\r\nA: 1\r\nK: v\r\n\r\n");
+        assert_eq!(&status("404 No Messages", &[])[..], b"NATS/1.0 404 No Messages\r\n\r\n");
+    }
+}

@@ -1,0 +1,302 @@
+//! The machine of the meta group: which streams exist in which account, where their replicas are, who the members are.
+
+mod codec;
+mod placement;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_jsapi::{ApiError, StorageType, StreamConfig, errors};
+use weir_stdx::time::UnixNanos;
+
+use crate::config::{StreamLimitsInForce, check_stream_update, normalise_stream, subjects_overlap};
+
+pub use placement::{PlacementError, choose_peers};
+
+/// The first group id a stream can get; 1 is the meta group itself.
+const FIRST_STREAM_GROUP: u64 = 2;
+
+/// A server that can hold replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetaPeer {
+    pub id: u64,
+    pub name: String,
+    /// `host:port` of its gRPC server.
+    pub endpoint: String,
+}
+
+/// A stream and where it lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamAssignment {
+    pub account: String,
+    pub config: Arc<StreamConfig>,
+    /// Its Raft group or journal group; never used again after the stream's deletion.
+    pub group: u64,
+    pub peers: Vec<u64>,
+    pub created: UnixNanos,
+}
+
+/// One entry of the meta group's log. Configurations are normalised before they are proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetaCommand {
+    CreateStream {
+        account: String,
+        config: Box<StreamConfig>,
+        peers: Vec<u64>,
+        created: UnixNanos,
+    },
+    UpdateStream {
+        account: String,
+        config: Box<StreamConfig>,
+    },
+    DeleteStream {
+        account: String,
+        name: String,
+    },
+    /// Changes where a stream's replicas are.
+    MoveStream {
+        account: String,
+        name: String,
+        peers: Vec<u64>,
+    },
+    /// Adds a member or changes its name or endpoint.
+    PeerAdded(MetaPeer),
+    PeerRemoved {
+        id: u64,
+    },
+}
+
+/// What a meta command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetaOutcome {
+    Created(Arc<StreamAssignment>),
+    /// The stream exists with the very same configuration.
+    Existed(Arc<StreamAssignment>),
+    Updated(Arc<StreamAssignment>),
+    Deleted(Arc<StreamAssignment>),
+    Done,
+    Refused(ApiError),
+}
+
+/// What an account may use; -1 is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountLimitsInForce {
+    pub max_streams: i64,
+    pub max_memory: i64,
+    pub max_storage: i64,
+    pub stream: StreamLimitsInForce,
+}
+
+impl Default for AccountLimitsInForce {
+    fn default() -> Self {
+        Self { max_streams: -1, max_memory: -1, max_storage: -1, stream: StreamLimitsInForce::default() }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct MetaMachine {
+    streams: BTreeMap<String, BTreeMap<String, Arc<StreamAssignment>>>,
+    peers: BTreeMap<u64, MetaPeer>,
+    next_group: u64,
+}
+
+impl MetaMachine {
+    /// A stream by account and name.
+    pub fn stream(&self, account: &str, name: &str) -> Option<&Arc<StreamAssignment>> {
+        self.streams.get(account)?.get(name)
+    }
+
+    /// An account's streams, by name.
+    pub fn streams_of(&self, account: &str) -> impl Iterator<Item = &Arc<StreamAssignment>> {
+        self.streams.get(account).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Every stream.
+    pub fn streams(&self) -> impl Iterator<Item = &Arc<StreamAssignment>> {
+        self.streams.values().flat_map(BTreeMap::values)
+    }
+
+    pub fn peers(&self) -> impl ExactSizeIterator<Item = &MetaPeer> {
+        self.peers.values()
+    }
+
+    pub fn peer(&self, id: u64) -> Option<&MetaPeer> {
+        self.peers.get(&id)
+    }
+
+    /// How many streams have a replica on this peer.
+    pub fn replicas_on(&self, peer: u64) -> usize {
+        self.streams().filter(|stream| stream.peers.contains(&peer)).count()
+    }
+
+    /// Bytes set aside by `max_bytes` of an account's streams, for one kind of storage.
+    pub fn reserved_bytes(&self, account: &str, storage: StorageType) -> u64 {
+        let streams = self.streams_of(account).filter(|stream| stream.config.storage == storage);
+        streams.map(|stream| reserved(&stream.config)).sum()
+    }
+
+    /// Judges STREAM.CREATE before it is proposed: the normalised configuration, or the refusal. A stream that exists
+    /// with the same configuration passes.
+    pub fn check_create(
+        &self,
+        account: &str,
+        config: StreamConfig,
+        limits: &AccountLimitsInForce,
+        pedantic: bool,
+    ) -> Result<StreamConfig, ApiError> {
+        let config = normalise_stream(config, &limits.stream, pedantic)?;
+        if config.sealed {
+            return Err(
+                errors::STREAM_INVALID_CONFIG.with("stream configuration for create can not be sealed")
+            );
+        }
+        if let Some(existing) = self.stream(account, &config.name) {
+            if *existing.config == config {
+                return Ok(config);
+            }
+            return Err(errors::STREAM_NAME_EXIST.error());
+        }
+        self.check_overlap(account, &config)?;
+        let count = self.streams_of(account).count();
+        if usize::try_from(limits.max_streams).is_ok_and(|limit| count >= limit) {
+            return Err(errors::MAXIMUM_STREAMS_LIMIT.error());
+        }
+        self.check_reserved(account, &config, 0, limits)?;
+        Ok(config)
+    }
+
+    /// Judges STREAM.UPDATE before it is proposed.
+    pub fn check_update(
+        &self,
+        account: &str,
+        config: StreamConfig,
+        limits: &AccountLimitsInForce,
+        pedantic: bool,
+    ) -> Result<StreamConfig, ApiError> {
+        let current = self.stream(account, &config.name).ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
+        let config = normalise_stream(config, &limits.stream, pedantic)?;
+        let config = check_stream_update(&current.config, config)?;
+        self.check_overlap(account, &config)?;
+        let freed = if current.config.storage == config.storage { reserved(&current.config) } else { 0 };
+        self.check_reserved(account, &config, freed, limits)?;
+        Ok(config)
+    }
+
+    fn check_reserved(
+        &self,
+        account: &str,
+        config: &StreamConfig,
+        freed: u64,
+        limits: &AccountLimitsInForce,
+    ) -> Result<(), ApiError> {
+        let (limit, error) = match config.storage {
+            StorageType::File => (limits.max_storage, errors::STORAGE_RESOURCES_EXCEEDED),
+            StorageType::Memory => (limits.max_memory, errors::MEMORY_RESOURCES_EXCEEDED),
+        };
+        let Ok(limit) = u64::try_from(limit) else { return Ok(()) };
+        let wanted = reserved(config);
+        let others = self.reserved_bytes(account, config.storage).saturating_sub(freed);
+        if wanted > 0 && others.saturating_add(wanted) > limit { Err(error.error()) } else { Ok(()) }
+    }
+
+    fn check_overlap(&self, account: &str, config: &StreamConfig) -> Result<(), ApiError> {
+        let overlapped = self.streams_of(account).any(|other| {
+            other.config.name != config.name && subjects_overlap(&other.config.subjects, &config.subjects)
+        });
+        if overlapped { Err(errors::STREAM_SUBJECT_OVERLAP.error()) } else { Ok(()) }
+    }
+
+    /// Carries out one entry; the same on every member.
+    pub fn apply(&mut self, command: MetaCommand) -> MetaOutcome {
+        match command {
+            MetaCommand::CreateStream { account, config, peers, created } => {
+                self.create(account, *config, peers, created)
+            }
+            MetaCommand::UpdateStream { account, config } => self.update(&account, *config),
+            MetaCommand::DeleteStream { account, name } => self.delete(&account, &name),
+            MetaCommand::MoveStream { account, name, peers } => {
+                self.change(&account, &name, |stream| StreamAssignment { peers, ..stream })
+            }
+            MetaCommand::PeerAdded(peer) => {
+                self.peers.insert(peer.id, peer);
+                MetaOutcome::Done
+            }
+            MetaCommand::PeerRemoved { id } => {
+                self.peers.remove(&id);
+                MetaOutcome::Done
+            }
+        }
+    }
+
+    fn create(
+        &mut self,
+        account: String,
+        config: StreamConfig,
+        peers: Vec<u64>,
+        created: UnixNanos,
+    ) -> MetaOutcome {
+        if let Some(existing) = self.stream(&account, &config.name) {
+            if *existing.config == config {
+                return MetaOutcome::Existed(Arc::clone(existing));
+            }
+            return MetaOutcome::Refused(errors::STREAM_NAME_EXIST.error());
+        }
+        if let Err(error) = self.check_overlap(&account, &config) {
+            return MetaOutcome::Refused(error);
+        }
+        let group = self.next_group.max(FIRST_STREAM_GROUP);
+        self.next_group = group + 1;
+        let name = config.name.clone();
+        let assignment = Arc::new(StreamAssignment {
+            account: account.clone(),
+            config: Arc::new(config),
+            group,
+            peers,
+            created,
+        });
+        self.streams.entry(account).or_default().insert(name, Arc::clone(&assignment));
+        MetaOutcome::Created(assignment)
+    }
+
+    fn update(&mut self, account: &str, config: StreamConfig) -> MetaOutcome {
+        if let Err(error) = self.check_overlap(account, &config) {
+            return MetaOutcome::Refused(error);
+        }
+        let name = config.name.clone();
+        self.change(account, &name, |stream| StreamAssignment { config: Arc::new(config), ..stream })
+    }
+
+    fn change(
+        &mut self,
+        account: &str,
+        name: &str,
+        change: impl FnOnce(StreamAssignment) -> StreamAssignment,
+    ) -> MetaOutcome {
+        let Some(slot) = self.streams.get_mut(account).and_then(|streams| streams.get_mut(name)) else {
+            return MetaOutcome::Refused(errors::STREAM_NOT_FOUND.error());
+        };
+        *slot = Arc::new(change((**slot).clone()));
+        MetaOutcome::Updated(Arc::clone(slot))
+    }
+
+    fn delete(&mut self, account: &str, name: &str) -> MetaOutcome {
+        let Some(streams) = self.streams.get_mut(account) else {
+            return MetaOutcome::Refused(errors::STREAM_NOT_FOUND.error());
+        };
+        let Some(stream) = streams.remove(name) else {
+            return MetaOutcome::Refused(errors::STREAM_NOT_FOUND.error());
+        };
+        if streams.is_empty() {
+            self.streams.remove(account);
+        }
+        MetaOutcome::Deleted(stream)
+    }
+}
+
+fn reserved(config: &StreamConfig) -> u64 {
+    u64::try_from(config.max_bytes).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

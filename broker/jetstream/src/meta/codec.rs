@@ -1,0 +1,171 @@
+//! Meta commands in their log form, and the machine's checkpoint.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_jsapi::StreamConfig;
+
+use super::{MetaCommand, MetaMachine, MetaPeer, StreamAssignment};
+use crate::codec::{DecodeError, Reader, Writer};
+
+const VERSION: u8 = 1;
+const WHAT: &str = "meta command";
+const CHECKPOINT: &str = "meta checkpoint";
+const CHECKPOINT_KIND: u8 = b'M';
+
+const CREATE_STREAM: u8 = 1;
+const UPDATE_STREAM: u8 = 2;
+const DELETE_STREAM: u8 = 3;
+const MOVE_STREAM: u8 = 4;
+const PEER_ADDED: u8 = 5;
+const PEER_REMOVED: u8 = 6;
+
+fn write_peers(writer: &mut Writer, peers: &[u64]) {
+    writer.varint(peers.len() as u64);
+    for peer in peers {
+        writer.varint(*peer);
+    }
+}
+
+fn read_peers(reader: &mut Reader) -> Result<Vec<u64>, DecodeError> {
+    (0..reader.count("peer count")?).map(|_| reader.varint("peer id")).collect()
+}
+
+fn write_peer(writer: &mut Writer, peer: &MetaPeer) {
+    writer.varint(peer.id);
+    writer.bytes(peer.name.as_bytes());
+    writer.bytes(peer.endpoint.as_bytes());
+}
+
+fn read_peer(reader: &mut Reader) -> Result<MetaPeer, DecodeError> {
+    Ok(MetaPeer {
+        id: reader.varint("peer id")?,
+        name: reader.string("peer name")?,
+        endpoint: reader.string("peer endpoint")?,
+    })
+}
+
+impl MetaCommand {
+    /// The log entry.
+    pub fn encode(&self) -> Bytes {
+        let open = |kind| Writer::new(VERSION, kind, 1024);
+        match self {
+            Self::CreateStream { account, config, peers, created } => {
+                let mut writer = open(CREATE_STREAM);
+                writer.bytes(account.as_bytes());
+                writer.json(config);
+                write_peers(&mut writer, peers);
+                writer.time(*created);
+                writer.finish()
+            }
+            Self::UpdateStream { account, config } => {
+                let mut writer = open(UPDATE_STREAM);
+                writer.bytes(account.as_bytes());
+                writer.json(config);
+                writer.finish()
+            }
+            Self::DeleteStream { account, name } => {
+                let mut writer = open(DELETE_STREAM);
+                writer.bytes(account.as_bytes());
+                writer.bytes(name.as_bytes());
+                writer.finish()
+            }
+            Self::MoveStream { account, name, peers } => {
+                let mut writer = open(MOVE_STREAM);
+                writer.bytes(account.as_bytes());
+                writer.bytes(name.as_bytes());
+                write_peers(&mut writer, peers);
+                writer.finish()
+            }
+            Self::PeerAdded(peer) => {
+                let mut writer = open(PEER_ADDED);
+                write_peer(&mut writer, peer);
+                writer.finish()
+            }
+            Self::PeerRemoved { id } => {
+                let mut writer = open(PEER_REMOVED);
+                writer.varint(*id);
+                writer.finish()
+            }
+        }
+    }
+
+    /// Reads a log entry.
+    pub fn decode(entry: Bytes) -> Result<Self, DecodeError> {
+        let (mut reader, kind) = Reader::open(entry, WHAT, VERSION)?;
+        let command = match kind {
+            CREATE_STREAM => Self::CreateStream {
+                account: reader.string("account")?,
+                config: reader.json("stream configuration")?,
+                peers: read_peers(&mut reader)?,
+                created: reader.time("created")?,
+            },
+            UPDATE_STREAM => Self::UpdateStream {
+                account: reader.string("account")?,
+                config: reader.json("stream configuration")?,
+            },
+            DELETE_STREAM => {
+                Self::DeleteStream { account: reader.string("account")?, name: reader.string("stream name")? }
+            }
+            MOVE_STREAM => Self::MoveStream {
+                account: reader.string("account")?,
+                name: reader.string("stream name")?,
+                peers: read_peers(&mut reader)?,
+            },
+            PEER_ADDED => Self::PeerAdded(read_peer(&mut reader)?),
+            PEER_REMOVED => Self::PeerRemoved { id: reader.varint("peer id")? },
+            found => return Err(DecodeError::Kind { what: WHAT, found }),
+        };
+        reader.finish()?;
+        Ok(command)
+    }
+}
+
+impl MetaMachine {
+    /// The whole machine, for snapshots.
+    pub fn checkpoint(&self) -> Bytes {
+        let mut writer = Writer::new(VERSION, CHECKPOINT_KIND, 4096);
+        writer.varint(self.next_group);
+        writer.varint(self.peers.len() as u64);
+        for peer in self.peers.values() {
+            write_peer(&mut writer, peer);
+        }
+        writer.varint(self.streams().count() as u64);
+        for stream in self.streams() {
+            writer.bytes(stream.account.as_bytes());
+            writer.json(&*stream.config);
+            writer.varint(stream.group);
+            write_peers(&mut writer, &stream.peers);
+            writer.time(stream.created);
+        }
+        writer.finish()
+    }
+
+    /// A machine from a snapshot.
+    pub fn restore(checkpoint: Bytes) -> Result<Self, DecodeError> {
+        let (mut reader, kind) = Reader::open(checkpoint, CHECKPOINT, VERSION)?;
+        if kind != CHECKPOINT_KIND {
+            return Err(DecodeError::Kind { what: CHECKPOINT, found: kind });
+        }
+        let mut machine = Self { next_group: reader.varint("next group")?, ..Self::default() };
+        for _ in 0..reader.count("peer count")? {
+            let peer = read_peer(&mut reader)?;
+            machine.peers.insert(peer.id, peer);
+        }
+        for _ in 0..reader.count("stream count")? {
+            let account = reader.string("account")?;
+            let config: StreamConfig = reader.json("stream configuration")?;
+            let name = config.name.clone();
+            let stream = StreamAssignment {
+                account: account.clone(),
+                config: Arc::new(config),
+                group: reader.varint("group")?,
+                peers: read_peers(&mut reader)?,
+                created: reader.time("created")?,
+            };
+            machine.streams.entry(account).or_default().insert(name, Arc::new(stream));
+        }
+        reader.finish()?;
+        Ok(machine)
+    }
+}

@@ -1,0 +1,33 @@
+//! Choosing the servers for a stream's replicas.
+
+use super::MetaMachine;
+use weir_jsapi::{ApiError, StreamConfig, errors};
+
+/// Too few servers; becomes error 10005.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no suitable peers for placement")]
+pub struct PlacementError;
+
+impl From<PlacementError> for ApiError {
+    fn from(error: PlacementError) -> Self {
+        errors::CLUSTER_NO_PEERS.with(error)
+    }
+}
+
+/// The peers for a stream: `num_replicas` of those that are `available` (up and reachable), the ones with the fewest
+/// replicas first, then by id. `keep` are peers to stay with if possible (when the number of replicas changes).
+pub fn choose_peers(
+    meta: &MetaMachine,
+    config: &StreamConfig,
+    keep: &[u64],
+    available: &dyn Fn(u64) -> bool,
+) -> Result<Vec<u64>, PlacementError> {
+    let wanted = usize::try_from(config.num_replicas).unwrap_or(1).max(1);
+    let mut candidates: Vec<u64> = meta.peers().map(|peer| peer.id).filter(|&id| available(id)).collect();
+    candidates.sort_by_key(|&id| (!keep.contains(&id), meta.replicas_on(id), id));
+    if candidates.len() < wanted {
+        return Err(PlacementError);
+    }
+    candidates.truncate(wanted);
+    Ok(candidates)
+}

@@ -1,0 +1,144 @@
+//! The machine of one stream: what its log's commands do to messages, dedupe table and consumers. Deterministic: every
+//! replica that applies the same commands has the same content.
+
+mod checkpoint;
+mod consumers;
+mod dedupe;
+mod info;
+mod limits;
+mod prepare;
+mod publish;
+mod read;
+mod removal_log;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_jsapi::{ConsumerConfig, RetentionPolicy, StreamConfig};
+use weir_stdx::time::UnixNanos;
+
+use crate::command::{Outcome, StreamCommand};
+use crate::consumer::ConsumerState;
+use crate::store::{Filter, Store, StoreFailure};
+use dedupe::Dedupe;
+pub use info::SUBJECTS_PAGE;
+pub(crate) use info::time;
+pub use prepare::PreparedConsumer;
+pub use read::DirectReply;
+pub use removal_log::{Removal, RemovalLog};
+
+/// A consumer as the stream's replicas know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumer {
+    pub config: Arc<ConsumerConfig>,
+    pub created: UnixNanos,
+    pub filter: Filter,
+    pub state: ConsumerState,
+}
+
+/// One stream over a store.
+#[derive(Debug)]
+pub struct StreamMachine<S> {
+    config: Arc<StreamConfig>,
+    created: UnixNanos,
+    store: S,
+    dedupe: Dedupe,
+    consumers: BTreeMap<Arc<str>, Consumer>,
+    removals: RemovalLog,
+    /// Of the latest publish; message times never go back.
+    last_timestamp: UnixNanos,
+}
+
+impl<S: Store> StreamMachine<S> {
+    /// A new stream on an empty store. `config` is normalised.
+    pub fn new(config: StreamConfig, created: UnixNanos, mut store: S) -> Result<Self, StoreFailure> {
+        if config.first_seq > 1 && store.state().last_seq == 0 {
+            store.skip_to(config.first_seq - 1)?;
+        }
+        Ok(Self {
+            dedupe: Dedupe::default(),
+            config: Arc::new(config),
+            created,
+            store,
+            consumers: BTreeMap::new(),
+            removals: RemovalLog::default(),
+            last_timestamp: UnixNanos::ZERO,
+        })
+    }
+
+    pub fn config(&self) -> &Arc<StreamConfig> {
+        &self.config
+    }
+
+    pub fn created(&self) -> UnixNanos {
+        self.created
+    }
+
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// For checkpoints and snapshots; content is changed by commands only.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    pub fn consumers(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Consumer)> {
+        self.consumers.iter()
+    }
+
+    pub fn consumer(&self, name: &str) -> Option<&Consumer> {
+        self.consumers.get(name)
+    }
+
+    /// Messages removed lately, for whoever counts pending messages.
+    pub fn removals(&self) -> &RemovalLog {
+        &self.removals
+    }
+
+    /// Carries out one command. An error means this replica's store is broken, not that the command was refused.
+    pub fn apply(&mut self, command: StreamCommand) -> Result<Outcome, StoreFailure> {
+        match command {
+            StreamCommand::Publish(records) => {
+                let mut outcomes = Vec::with_capacity(records.len());
+                for record in records {
+                    outcomes.push(self.publish(record)?);
+                }
+                Ok(Outcome::Published(outcomes))
+            }
+            StreamCommand::DeleteMessage { seq, erase } => self.delete_message(seq, erase),
+            StreamCommand::Purge(purge) => self.purge(&purge),
+            StreamCommand::Expire { now } => self.expire(now),
+            StreamCommand::UpdateConfig(config) => self.update_config(*config),
+            StreamCommand::CreateConsumer { name, config, created } => {
+                Ok(self.create_consumer(name, *config, created))
+            }
+            StreamCommand::UpdateConsumer { name, config } => Ok(self.update_consumer(&name, *config)),
+            StreamCommand::DeleteConsumer { name } => self.delete_consumer(&name),
+            StreamCommand::ConsumerDeltas(deltas) => {
+                for delta in deltas {
+                    self.consumer_delta(&delta.name, &delta.events)?;
+                }
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// When the oldest message will be too old, if `max_age` is set: time to propose `Expire`.
+    pub fn next_expiry(&self) -> Option<UnixNanos> {
+        let max_age = u64::try_from(self.config.max_age).ok().filter(|&age| age > 0)?;
+        let state = self.store.state();
+        (state.messages > 0).then(|| UnixNanos(state.first_timestamp.0.saturating_add(max_age)))
+    }
+
+    fn update_config(&mut self, config: StreamConfig) -> Result<Outcome, StoreFailure> {
+        let to_interest = config.retention == RetentionPolicy::Interest
+            && self.config.retention != RetentionPolicy::Interest;
+        self.config = Arc::new(config);
+        if to_interest {
+            self.remove_unneeded(1, &Filter::default())?;
+        }
+        self.enforce_all_limits()?;
+        Ok(Outcome::Done)
+    }
+}

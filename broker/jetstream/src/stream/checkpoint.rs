@@ -1,0 +1,76 @@
+//! The machine's state beside its messages, as it goes into a store's checkpoint and into snapshots.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_jsapi::{ConsumerConfig, StreamConfig};
+
+use super::dedupe::Dedupe;
+use super::{Consumer, RemovalLog, StreamMachine};
+use crate::codec::{DecodeError, Reader, Writer, read_consumer_state, write_consumer_state};
+use crate::store::{Filter, Store};
+
+const VERSION: u8 = 1;
+const WHAT: &str = "stream checkpoint";
+const KIND: u8 = b'S';
+
+impl<S: Store> StreamMachine<S> {
+    /// Everything but the messages: configuration, dedupe table, consumers.
+    pub fn checkpoint_state(&self) -> Bytes {
+        let mut writer = Writer::new(VERSION, KIND, 4096);
+        writer.json(&*self.config);
+        writer.time(self.created);
+        writer.time(self.last_timestamp);
+        writer.varint(self.dedupe.entries().len() as u64);
+        for entry in self.dedupe.entries() {
+            writer.bytes(&entry.id);
+            writer.varint(entry.seq);
+            writer.time(entry.timestamp);
+        }
+        writer.varint(self.consumers.len() as u64);
+        for (name, consumer) in &self.consumers {
+            writer.bytes(name.as_bytes());
+            writer.json(&*consumer.config);
+            writer.time(consumer.created);
+            write_consumer_state(&mut writer, &consumer.state);
+        }
+        writer.finish()
+    }
+
+    /// A machine from a checkpoint and the store it belongs to.
+    pub fn restore(checkpoint: Bytes, store: S) -> Result<Self, DecodeError> {
+        let (mut reader, kind) = Reader::open(checkpoint, WHAT, VERSION)?;
+        if kind != KIND {
+            return Err(DecodeError::Kind { what: WHAT, found: kind });
+        }
+        let config: StreamConfig = reader.json("stream configuration")?;
+        let created = reader.time("created")?;
+        let last_timestamp = reader.time("last timestamp")?;
+        let mut dedupe = Dedupe::default();
+        for _ in 0..reader.count("dedupe count")? {
+            // Copies: slices would hold the whole checkpoint in memory.
+            let id = Bytes::copy_from_slice(&reader.bytes("message id")?);
+            let seq = reader.varint("sequence of a message id")?;
+            dedupe.insert(id, seq, reader.time("time of a message id")?);
+        }
+        let mut machine = Self {
+            config: Arc::new(config),
+            created,
+            store,
+            dedupe,
+            consumers: std::collections::BTreeMap::new(),
+            removals: RemovalLog::default(),
+            last_timestamp,
+        };
+        for _ in 0..reader.count("consumer count")? {
+            let name: Arc<str> = Arc::from(reader.string("consumer name")?);
+            let config: ConsumerConfig = reader.json("consumer configuration")?;
+            let created = reader.time("created")?;
+            let state = read_consumer_state(&mut reader)?;
+            let filter = Filter::new(config.filters());
+            machine.consumers.insert(name, Consumer { config: Arc::new(config), created, filter, state });
+        }
+        reader.finish()?;
+        Ok(machine)
+    }
+}

@@ -1,0 +1,174 @@
+//! Consumers as part of a stream: their creation, their progress, and retention by their interest.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use weir_jsapi::{ConsumerConfig, DeliverPolicy, RetentionPolicy, errors};
+use weir_stdx::time::UnixNanos;
+
+use super::{Consumer, StreamMachine};
+use crate::command::Outcome;
+use crate::consumer::{ConsumerEvent, ConsumerState};
+use crate::store::{Filter, Lookup, Store, StoreFailure};
+
+impl<S: Store> StreamMachine<S> {
+    pub(super) fn create_consumer(
+        &mut self,
+        name: String,
+        config: ConsumerConfig,
+        created: UnixNanos,
+    ) -> Outcome {
+        if let Some(existing) = self.consumers.get(name.as_str()) {
+            if *existing.config == config {
+                return Outcome::ConsumerReady { existed: true };
+            }
+            return Outcome::Refused(errors::CONSUMER_ALREADY_EXISTS.error());
+        }
+        if let Err(error) = self.check_new_consumer(&config) {
+            return Outcome::Refused(error);
+        }
+        let filter = Filter::new(config.filters());
+        let state = self.starting_state(&config, &filter);
+        self.consumers.insert(Arc::from(name), Consumer { config: Arc::new(config), created, filter, state });
+        Outcome::ConsumerReady { existed: false }
+    }
+
+    pub(super) fn update_consumer(&mut self, name: &str, config: ConsumerConfig) -> Outcome {
+        let Some(consumer) = self.consumers.get_mut(name) else {
+            return Outcome::Refused(errors::CONSUMER_DOES_NOT_EXIST.error());
+        };
+        consumer.filter = Filter::new(config.filters());
+        consumer.config = Arc::new(config);
+        Outcome::ConsumerReady { existed: true }
+    }
+
+    pub(super) fn delete_consumer(&mut self, name: &str) -> Result<Outcome, StoreFailure> {
+        let Some(consumer) = self.consumers.remove(name) else {
+            return Ok(Outcome::Refused(errors::CONSUMER_NOT_FOUND.error()));
+        };
+        if self.config.retention == RetentionPolicy::Interest {
+            self.remove_unneeded(consumer.state.ack_floor.stream_seq + 1, &consumer.filter)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn consumer_delta(
+        &mut self,
+        name: &str,
+        events: &[ConsumerEvent],
+    ) -> Result<(), StoreFailure> {
+        let retention = self.config.retention;
+        let first_seq = self.store.state().first_seq;
+        // A delta may come after its consumer's deletion: nothing to do then.
+        let Some(consumer) = self.consumers.get_mut(name) else { return Ok(()) };
+        let policy = consumer.config.ack_policy;
+        let mut done = Vec::new();
+        for event in events {
+            consumer.state.apply(policy, *event, &mut done);
+        }
+        consumer.state.prune(first_seq);
+        if retention != RetentionPolicy::Limits {
+            for seq in done {
+                self.consumer_done(seq)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A consumer is through with a message: remove it if nobody else needs it.
+    fn consumer_done(&mut self, seq: u64) -> Result<(), StoreFailure> {
+        let still_needed = match self.config.retention {
+            RetentionPolicy::Limits => true,
+            RetentionPolicy::WorkQueue => false,
+            RetentionPolicy::Interest => match self.store.get(seq)? {
+                Lookup::Found(message) => self.is_needed(seq, &message.subject),
+                Lookup::Missing => true,
+                Lookup::Unreadable => true,
+            },
+        };
+        if !still_needed {
+            self.remove_one(seq, false)?;
+        }
+        Ok(())
+    }
+
+    fn is_needed(&self, seq: u64, subject: &[u8]) -> bool {
+        self.consumers.values().any(|consumer| consumer.filter.matches(subject) && consumer.state.needs(seq))
+    }
+
+    /// True when some consumer takes messages of this subject.
+    pub(super) fn has_interest(&self, subject: &[u8]) -> bool {
+        self.consumers.values().any(|consumer| consumer.filter.matches(subject))
+    }
+
+    /// Under interest retention: removes messages that passed the filter and that no consumer needs any more.
+    pub(super) fn remove_unneeded(&mut self, from: u64, filter: &Filter) -> Result<(), StoreFailure> {
+        let mut from = from;
+        while let Some(message) = self.store.next_match(filter, from)? {
+            from = message.seq + 1;
+            if !self.is_needed(message.seq, &message.subject) {
+                self.remove_one(message.seq, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A message was removed by request: no consumer waits for its ack any longer.
+    pub(super) fn drop_from_consumers(&mut self, seq: u64) {
+        for consumer in self.consumers.values_mut() {
+            consumer.state.remove_pending(seq);
+            consumer.state.exhausted.remove(&seq);
+        }
+    }
+
+    /// Where a new consumer begins; the same on every replica, as it depends on applied content only.
+    fn starting_state(&self, config: &ConsumerConfig, filter: &Filter) -> ConsumerState {
+        let state = self.store.state();
+        let mut skip_list = Vec::new();
+        let mut start = match config.deliver_policy {
+            DeliverPolicy::All => state.first_seq,
+            DeliverPolicy::New => state.last_seq + 1,
+            DeliverPolicy::ByStartSequence => config.opt_start_seq,
+            DeliverPolicy::ByStartTime => {
+                let time = config.opt_start_time.and_then(weir_jsapi::Time::unix_nanos).unwrap_or(0);
+                self.store.seq_at_or_after(UnixNanos(u64::try_from(time).unwrap_or(0)))
+            }
+            DeliverPolicy::Last if filter.is_all() => state.last_seq,
+            DeliverPolicy::Last => {
+                filter.patterns().iter().map(|pattern| self.last_seq_of(pattern)).max().unwrap_or(0)
+            }
+            DeliverPolicy::LastPerSubject => {
+                skip_list = self.last_of_each_subject(filter);
+                skip_list.first().copied().unwrap_or(state.last_seq + 1)
+            }
+        };
+        if start > state.last_seq && config.opt_start_seq == 0 {
+            start = state.last_seq + 1;
+        }
+        let mut consumer = ConsumerState::starting_at(start.max(state.first_seq).max(1));
+        if !skip_list.is_empty() {
+            consumer.skip_list = skip_list;
+            consumer.resume_at = state.last_seq + 1;
+        }
+        consumer
+    }
+
+    fn last_of_each_subject(&self, filter: &Filter) -> Vec<u64> {
+        let mut sequences = Vec::new();
+        let mut collect = |pattern: &[u8]| {
+            self.store.for_each_subject(pattern, &mut |_, state| {
+                sequences.push(state.last);
+                ControlFlow::Continue(())
+            });
+        };
+        if filter.is_all() {
+            collect(b">");
+        }
+        for pattern in filter.patterns() {
+            collect(pattern);
+        }
+        sequences.sort_unstable();
+        sequences.dedup();
+        sequences
+    }
+}
