@@ -12,6 +12,7 @@
 In what is sent, \\r \\n \\t \\xNN \\\\ are escapes, and {x*900} is 900 times x.
 """
 
+import itertools
 import re
 import time
 
@@ -28,6 +29,10 @@ def play(port: int, script: str, connect=None) -> list[str]:
     transcript: list[str] = []
 
     def heard(name: str, operations: list[Operation]):
+        # One message to several subscriptions of a connection: in no order.
+        runs = itertools.groupby(operations, lambda operation: (operation.verb, operation.arguments.split(" ")[0],
+                                                                operation.headers, operation.payload))
+        operations = [operation for _, run in runs for operation in sorted(run, key=str)]
         transcript.extend(f"{name} {operation}" for operation in operations if operation.verb != "INFO")
 
     try:

@@ -80,6 +80,7 @@ class Wire:
         self.info = json.loads(first.arguments)
         self._inbox_count = 0
         self._sids = 100
+        self._earlier: list[Message] = []
         if connect is not None:
             self.send("CONNECT " + json.dumps({"verbose": False, "pedantic": False, "lang": "wire", "version": "1"} | connect))
 
@@ -112,6 +113,8 @@ class Wire:
 
     def read_message(self, within: float = ANSWER_WITHIN_SECONDS) -> Message:
         """The next message; anything else but INFO and PING is a failure."""
+        if self._earlier:
+            return self._earlier.pop(0)
         deadline = time.monotonic() + within
         while True:
             operation = self.read(max(0.01, deadline - time.monotonic()))
@@ -141,7 +144,8 @@ class Wire:
 
     def sync(self) -> list[Message]:
         """A PING and its PONG; the messages that came before it."""
-        return [message_of(operation) for operation in self.until_pong() if operation.verb in ("MSG", "HMSG")]
+        kept, self._earlier = self._earlier, []
+        return kept + [message_of(operation) for operation in self.until_pong() if operation.verb in ("MSG", "HMSG")]
 
     def subscribe(self, subject: str, queue: str = "") -> str:
         self._sids += 1
@@ -168,11 +172,16 @@ class Wire:
         return f"_INBOX.wire.{self.socket.getsockname()[1]}.{self._inbox_count}"
 
     def request(self, subject: str, payload: bytes | str = b"", headers=(), within: float = ANSWER_WITHIN_SECONDS) -> Message:
-        """One request, one answer. Needs that nothing else arrives on this connection meanwhile."""
+        """One request, one answer. What else arrives meanwhile is kept for `read_message`."""
         inbox = self.inbox()
         sid = self.subscribe(inbox)
         self.publish(subject, payload, inbox, headers)
-        answer = self.read_message(within)
+        kept, self._earlier = self._earlier, []
+        try:
+            while (answer := self.read_message(within)).sid != sid:
+                kept.append(answer)
+        finally:
+            self._earlier = kept
         self.unsubscribe(sid)
         return answer
 

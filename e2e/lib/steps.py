@@ -1,0 +1,37 @@
+"""A JetStream conversation as a list of steps, and its transcript.
+
+A step is (api subject, body[, headers]), or one of the functions' results below. Not for pulls and acks:
+those conversations are written out as functions.
+"""
+
+import time
+
+from jetstream import JetStream
+
+
+def pub(subject, payload="", **headers):
+    """A publish that awaits its ack; header names with _ for -."""
+    return lambda js: js.publish(subject, payload, [(name.replace("_", "-"), value) for name, value in headers.items()])
+
+
+def fill(subject, count):
+    """`count` publishes of m1, m2 ..."""
+    return lambda js: js.fill(subject, count)
+
+
+def direct(subject, body=None):
+    return lambda js: js.direct(subject, body)
+
+
+def pause(seconds=0.1):
+    """A wait for what nats-server does after its answer (the files of a deleted stream)."""
+    return lambda js: time.sleep(seconds)
+
+
+def converse(port: int, steps, connect=None) -> list:
+    """Holds the conversation; afterwards no stream is left."""
+    with JetStream(port, connect) as js:
+        try:
+            return [step(js) if callable(step) else js.api(*step) for step in steps]
+        finally:
+            js.clear()
