@@ -1,1 +1,38 @@
-//! Room weir-server.
+//! The server: assembly and lifecycle.
+//!
+//! What it is: it starts the rooms in order, connects them, writes nats-server's log lines and files,
+//! and obeys signals. What it is not: it serves no protocol itself.
+
+mod app;
+mod authenticator;
+mod files;
+mod identity;
+mod lifecycle;
+mod listen;
+mod log;
+mod machine;
+mod monitoring;
+mod reload;
+mod signal_command;
+mod startup;
+
+pub use app::main;
+
+/// The version of nats-server that clients may rely on: they switch features on by it.
+const COMPATIBLE_VERSION: &str = "2.15.1";
+
+/// The version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The reason of an I/O error in Go's words for the common ones.
+fn io_reason(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => "no such file or directory".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::IsADirectory => "is a directory".to_owned(),
+        ErrorKind::AddrInUse => "address already in use".to_owned(),
+        ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -187,6 +187,9 @@ pub(super) fn permissions(reader: &mut Reader, node: &Node) -> Option<Permission
             }
             "publish_allow_responses" | "allow_responses" => {
                 granted.allow_responses = allow_responses(reader, node);
+                if granted.allow_responses.is_some() {
+                    reader.error(node, "\"allow_responses\" is not supported yet");
+                }
             }
             _ => reader.error(node, format!("Unknown field {key:?} parsing permissions")),
         }

@@ -1,0 +1,182 @@
+//! The HTTP side: paths, headers, and the count of requests.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Query as Parameters, State},
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::{
+    Source, accountz, connz, healthz, index, json, jsz, metrics,
+    query::{Query, Refused},
+    routez, subsz, varz,
+};
+
+/// The endpoints over one source.
+#[derive(Clone)]
+pub struct Monitor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Arc<dyn Source>,
+    /// Requests by path, of the known paths only: the map is bounded.
+    requests: Mutex<BTreeMap<String, u64>>,
+}
+
+type Pairs = Parameters<Vec<(String, String)>>;
+
+/// An endpoint that renders JSON from the source and the query.
+type Render = fn(&Inner, &Query) -> Result<String, Refused>;
+
+const ENDPOINTS: &[(&str, Render)] = &[
+    ("/varz", |inner, _| {
+        let requests = inner.requests.lock().clone();
+        Ok(json::indented(&varz::varz(inner.source.as_ref(), requests)))
+    }),
+    ("/connz", |inner, query| connz::connz(inner.source.as_ref(), query).map(|v| json::indented(&v))),
+    ("/routez", |inner, query| routez::routez(inner.source.as_ref(), query).map(|v| json::indented(&v))),
+    ("/subsz", |inner, query| subsz::subsz(inner.source.as_ref(), query).map(|v| json::indented(&v))),
+    ("/subscriptionsz", |inner, query| {
+        subsz::subsz(inner.source.as_ref(), query).map(|v| json::indented(&v))
+    }),
+    ("/jsz", |inner, query| jsz::jsz(inner.source.as_ref(), query).map(|v| json::indented(&v))),
+    ("/accountz", |inner, query| {
+        accountz::accountz(inner.source.as_ref(), query).map(|v| json::indented(&v))
+    }),
+    ("/accstatz", |inner, query| {
+        accountz::accstatz(inner.source.as_ref(), query).map(|v| json::indented(&v))
+    }),
+    ("/gatewayz", |inner, _| Ok(json::indented(&gateways(inner)))),
+    ("/leafz", |inner, _| Ok(json::indented(&leafs(inner)))),
+];
+
+/// We have no gateways.
+fn gateways(inner: &Inner) -> impl Serialize {
+    #[derive(Serialize)]
+    struct Gatewayz {
+        server_id: String,
+        now: weir_jsapi::time::Time,
+        outbound_gateways: BTreeMap<String, ()>,
+        inbound_gateways: BTreeMap<String, ()>,
+    }
+    let server = inner.source.server();
+    Gatewayz {
+        server_id: server.settings.server_id,
+        now: server.now,
+        outbound_gateways: BTreeMap::new(),
+        inbound_gateways: BTreeMap::new(),
+    }
+}
+
+/// We have no leaf nodes.
+fn leafs(inner: &Inner) -> impl Serialize {
+    #[derive(Serialize)]
+    struct Leafz {
+        server_id: String,
+        now: weir_jsapi::time::Time,
+        leafnodes: u64,
+        leafs: Vec<()>,
+    }
+    let server = inner.source.server();
+    Leafz { server_id: server.settings.server_id, now: server.now, leafnodes: 0, leafs: Vec::new() }
+}
+
+impl Monitor {
+    /// The endpoints over `source`.
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { inner: Arc::new(Inner { source, requests: Mutex::new(BTreeMap::new()) }) }
+    }
+
+    /// The routes, below `base_path` (empty, or with a leading slash).
+    pub fn router(&self, base_path: &str) -> Router {
+        let path = |name: &str| format!("{base_path}{name}");
+        let root = if base_path.is_empty() { "/".to_owned() } else { base_path.to_owned() };
+        let mut router = Router::new()
+            .route(&root, get(show_index))
+            .route(&path("/healthz"), get(show_health))
+            .route(&path("/metrics"), get(show_metrics));
+        for (name, render) in ENDPOINTS {
+            let show = move |State(inner): State<Arc<Inner>>, Parameters(pairs): Pairs| async move {
+                inner.count(name);
+                match render(&inner, &Query::new(pairs)) {
+                    Ok(body) => json_response(StatusCode::OK, body),
+                    Err(refused) => bad_request(refused),
+                }
+            };
+            router = router.route(&path(name), get(show));
+        }
+        router.fallback(not_found).with_state(Arc::clone(&self.inner))
+    }
+}
+
+impl Inner {
+    fn count(&self, path: &str) {
+        let mut requests = self.requests.lock();
+        match requests.get_mut(path) {
+            Some(count) => *count += 1,
+            None => {
+                requests.insert(path.to_owned(), 1);
+            }
+        }
+    }
+}
+
+async fn show_index(State(inner): State<Arc<Inner>>) -> Response {
+    inner.count("/");
+    let page = index::page(&inner.source.server().settings.version);
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
+}
+
+async fn show_health(State(inner): State<Arc<Inner>>, Parameters(pairs): Pairs) -> Response {
+    inner.count("/healthz");
+    match healthz::healthz(inner.source.as_ref(), &Query::new(pairs)) {
+        Ok(answer) => {
+            let status = StatusCode::from_u16(answer.status);
+            json_response(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE), answer.body)
+        }
+        Err(refused) => bad_request(refused),
+    }
+}
+
+async fn show_metrics(State(inner): State<Arc<Inner>>) -> Response {
+    inner.count("/metrics");
+    let page = metrics::metrics(inner.source.as_ref());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+async fn not_found(_: Uri) -> Response {
+    let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::NOT_FOUND, text, "404 page not found\n").into_response()
+}
+
+fn json_response(status: StatusCode, body: String) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+    (status, headers, body).into_response()
+}
+
+fn bad_request(refused: Refused) -> Response {
+    let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::BAD_REQUEST, text, refused).into_response()
+}
+
+/// Serves until `stop` ends; connections that are open then are cut.
+pub async fn serve(listener: TcpListener, monitor: Monitor, base_path: &str, stop: impl Future<Output = ()>) {
+    let router = monitor.router(base_path);
+    let served = async { axum::serve(listener, router).await };
+    tokio::select! {
+        result = served => {
+            if let Err(error) = result {
+                tracing::error!("monitoring ended: {error}");
+            }
+        }
+        () = stop => {}
+    }
+}

@@ -1,0 +1,267 @@
+//! `/varz`: the server's settings and counters.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Number;
+use weir_jsapi::time::Time;
+
+use crate::{
+    Source,
+    json::{is_false, is_zero, nanos, seconds},
+    jsz::{Config, Limits, Meta, Stats},
+    view::Server,
+};
+
+#[derive(Serialize)]
+pub(crate) struct Varz {
+    server_id: String,
+    server_name: String,
+    version: String,
+    proto: u8,
+    git_commit: String,
+    go: String,
+    host: String,
+    port: u16,
+    #[serde(skip_serializing_if = "is_false")]
+    auth_required: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    connect_urls: Vec<String>,
+    max_connections: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_subscriptions: u64,
+    ping_interval: u64,
+    ping_max: u32,
+    http_host: String,
+    http_port: u16,
+    http_base_path: String,
+    https_port: u16,
+    auth_timeout: Number,
+    max_control_line: u32,
+    max_payload: u32,
+    max_pending: u64,
+    cluster: Cluster,
+    gateway: Empty,
+    leaf: Empty,
+    mqtt: Empty,
+    websocket: Empty,
+    jetstream: JetStreamVarz,
+    tls_timeout: u8,
+    write_deadline: u64,
+    start: Time,
+    now: Time,
+    uptime: String,
+    mem: u64,
+    cores: usize,
+    gomaxprocs: usize,
+    cpu: Number,
+    connections: u64,
+    total_connections: u64,
+    routes: u64,
+    remotes: u64,
+    leafnodes: u64,
+    in_msgs: u64,
+    in_bytes: u64,
+    in_client_msgs: u64,
+    in_client_bytes: u64,
+    out_msgs: u64,
+    out_bytes: u64,
+    out_client_msgs: u64,
+    out_client_bytes: u64,
+    slow_consumers: u64,
+    stale_connections: u64,
+    stalled_clients: u64,
+    subscriptions: u64,
+    http_req_stats: BTreeMap<String, u64>,
+    config_load_time: Time,
+    config_digest: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    feature_flags: BTreeMap<&'static str, bool>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    system_account: String,
+    slow_consumer_stats: ByKind,
+    stale_connection_stats: ByKind,
+    disk_io_wait_stats: DiskWaits,
+}
+
+#[derive(Serialize, Default)]
+struct Empty {}
+
+#[derive(Serialize, Default)]
+struct Cluster {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    addr: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_timeout: Option<Number>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_timeout: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool_size: Option<i32>,
+}
+
+#[derive(Serialize, Default)]
+struct JetStreamVarz {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Config>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Stats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<Meta>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+}
+
+#[derive(Serialize, Default)]
+struct ByKind {
+    clients: u64,
+    routes: u64,
+    gateways: u64,
+    leafs: u64,
+}
+
+#[derive(Serialize, Default)]
+struct DiskWaits {
+    waiters: u64,
+    waits: u64,
+    wait_time: u64,
+    max_wait_time: u64,
+}
+
+pub(crate) fn varz(source: &dyn Source, requests: BTreeMap<String, u64>) -> Varz {
+    let server = source.server();
+    let jetstream = source.jetstream(false).map(|jetstream| JetStreamVarz {
+        config: Some(Config::of(&jetstream)),
+        stats: Some(Stats::of(&jetstream)),
+        meta: jetstream.meta.as_ref().map(Meta::of),
+        limits: Some(Limits::of(&jetstream)),
+    });
+    render(server, requests, jetstream.unwrap_or_default())
+}
+
+fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamVarz) -> Varz {
+    let Server { settings, counters, now, memory_bytes, cpu_percent, connect_urls } = server;
+    // The reference shows whole percents without a fraction.
+    let cpu = Number::from_f64((cpu_percent * 10.0).round() / 10.0).unwrap_or_else(|| 0.into());
+    let cpu = match cpu.as_f64() {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage")]
+        Some(whole) if whole.fract() == 0.0 && whole >= 0.0 => (whole as u64).into(),
+        _ => cpu,
+    };
+    Varz {
+        server_id: settings.server_id,
+        server_name: settings.server_name,
+        version: settings.version,
+        proto: 1,
+        git_commit: settings.git_commit,
+        go: settings.toolchain,
+        host: settings.host,
+        port: settings.port,
+        auth_required: settings.auth_required,
+        connect_urls,
+        max_connections: settings.max_connections,
+        max_subscriptions: settings.max_subscriptions,
+        ping_interval: nanos(settings.ping_interval),
+        ping_max: settings.ping_max,
+        http_host: settings.http_host,
+        http_port: settings.http_port,
+        http_base_path: settings.http_base_path,
+        https_port: 0,
+        auth_timeout: seconds(settings.auth_timeout),
+        max_control_line: settings.max_control_line,
+        max_payload: settings.max_payload,
+        max_pending: settings.max_pending,
+        cluster: settings.cluster.map(cluster).unwrap_or_default(),
+        gateway: Empty {},
+        leaf: Empty {},
+        mqtt: Empty {},
+        websocket: Empty {},
+        jetstream,
+        tls_timeout: 2,
+        write_deadline: nanos(settings.write_deadline),
+        uptime: uptime(settings.start, now),
+        start: settings.start,
+        now,
+        mem: memory_bytes,
+        cores: settings.cores,
+        gomaxprocs: settings.cores,
+        cpu,
+        connections: counters.connections,
+        total_connections: counters.total_connections,
+        routes: counters.routes,
+        remotes: counters.remotes,
+        leafnodes: 0,
+        in_msgs: counters.in_msgs,
+        in_bytes: counters.in_bytes,
+        in_client_msgs: counters.in_client_msgs,
+        in_client_bytes: counters.in_client_bytes,
+        out_msgs: counters.out_msgs,
+        out_bytes: counters.out_bytes,
+        out_client_msgs: counters.out_client_msgs,
+        out_client_bytes: counters.out_client_bytes,
+        slow_consumers: counters.slow_consumers + counters.slow_routes,
+        stale_connections: counters.stale_connections + counters.stale_routes,
+        stalled_clients: counters.stalled_clients,
+        subscriptions: counters.subscriptions,
+        http_req_stats: requests,
+        config_load_time: settings.config_load_time,
+        config_digest: settings.config_digest,
+        tags: settings.tags,
+        metadata: settings.metadata,
+        feature_flags: BTreeMap::from([
+            ("js_ack_fc_v2", false),
+            ("js_api_reply_v2", false),
+            ("js_raft_delete_range", false),
+            ("js_snapshot_sources", false),
+        ]),
+        system_account: settings.system_account,
+        slow_consumer_stats: ByKind {
+            clients: counters.slow_consumers,
+            routes: counters.slow_routes,
+            ..ByKind::default()
+        },
+        stale_connection_stats: ByKind {
+            clients: counters.stale_connections,
+            routes: counters.stale_routes,
+            ..ByKind::default()
+        },
+        disk_io_wait_stats: DiskWaits::default(),
+    }
+}
+
+fn cluster(settings: crate::view::ClusterSettings) -> Cluster {
+    Cluster {
+        name: settings.name,
+        addr: settings.host,
+        cluster_port: Some(settings.port),
+        auth_timeout: Some(seconds(settings.auth_timeout)),
+        urls: settings.urls,
+        tls_timeout: Some(2),
+        pool_size: Some(settings.pool_size),
+    }
+}
+
+/// The time between two moments as nats-server words it: `3d4h5m6s`, with years first.
+pub(crate) fn uptime(from: Time, to: Time) -> String {
+    let nanos = to.unix_nanos().unwrap_or(0) - from.unix_nanos().unwrap_or(0);
+    let total = u64::try_from(nanos).unwrap_or(0) / 1_000_000_000;
+    let (minutes, hours, days) = (total / 60, total / 3600, total / 86_400);
+    let (years, seconds) = (days / 365, total % 60);
+    match (years, days, hours, minutes) {
+        (1.., ..) => {
+            format!("{years}y{}d{}h{}m{seconds}s", days % 365, hours % 24, minutes % 60)
+        }
+        (_, 1.., ..) => format!("{days}d{}h{}m{seconds}s", hours % 24, minutes % 60),
+        (_, _, 1.., _) => format!("{hours}h{}m{seconds}s", minutes % 60),
+        (_, _, _, 1..) => format!("{minutes}m{seconds}s"),
+        _ => format!("{seconds}s"),
+    }
+}

@@ -1,0 +1,265 @@
+//! The figures that a [`Source`](crate::Source) publishes, in plain types.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use weir_jsapi::{
+    config::StreamConfig,
+    consumer::ConsumerInfo,
+    stream::{ClusterInfo, StreamState},
+    time::Time,
+};
+
+/// A server's settings and counters at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Server {
+    pub settings: ServerSettings,
+    pub counters: Counters,
+    pub now: Time,
+    /// Resident bytes.
+    pub memory_bytes: u64,
+    /// Percent of one processor, since the last look.
+    pub cpu_percent: f64,
+    /// host:port of every server clients may connect to.
+    pub connect_urls: Vec<String>,
+}
+
+/// What changes only by a reload.
+#[derive(Debug, Clone, Default)]
+pub struct ServerSettings {
+    pub server_id: String,
+    pub server_name: String,
+    pub version: String,
+    pub git_commit: String,
+    /// What nats-server calls `go`: the tool chain.
+    pub toolchain: String,
+    pub host: String,
+    pub port: u16,
+    pub auth_required: bool,
+    pub max_connections: i64,
+    pub max_subscriptions: u64,
+    pub ping_interval: Duration,
+    pub ping_max: u32,
+    pub http_host: String,
+    pub http_port: u16,
+    pub http_base_path: String,
+    pub auth_timeout: Duration,
+    pub max_control_line: u32,
+    pub max_payload: u32,
+    pub max_pending: u64,
+    pub write_deadline: Duration,
+    pub cluster: Option<ClusterSettings>,
+    pub start: Time,
+    pub config_load_time: Time,
+    pub config_digest: String,
+    pub system_account: String,
+    pub tags: Vec<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub cores: usize,
+}
+
+/// The cluster a server is part of.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterSettings {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub auth_timeout: Duration,
+    /// host:port of the configured seeds.
+    pub urls: Vec<String>,
+    pub pool_size: i32,
+}
+
+/// Counters of the whole server. Messages and bytes count each delivery once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub connections: u64,
+    pub total_connections: u64,
+    pub routes: u64,
+    pub remotes: u64,
+    pub in_msgs: u64,
+    pub in_bytes: u64,
+    pub in_client_msgs: u64,
+    pub in_client_bytes: u64,
+    pub out_msgs: u64,
+    pub out_bytes: u64,
+    pub out_client_msgs: u64,
+    pub out_client_bytes: u64,
+    pub slow_consumers: u64,
+    pub slow_routes: u64,
+    pub stale_connections: u64,
+    pub stale_routes: u64,
+    pub stalled_clients: u64,
+    pub subscriptions: u64,
+}
+
+/// A client's connection, open or closed.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    pub cid: u64,
+    pub ip: String,
+    pub port: u16,
+    pub start: Time,
+    pub last_activity: Time,
+    /// Set once it is closed.
+    pub stop: Option<Time>,
+    /// Why it was closed.
+    pub reason: String,
+    pub rtt: Option<Duration>,
+    pub pending_bytes: u64,
+    pub in_msgs: u64,
+    pub out_msgs: u64,
+    pub in_bytes: u64,
+    pub out_bytes: u64,
+    pub subscription_count: u64,
+    pub name: String,
+    pub lang: String,
+    pub version: String,
+    pub authorized_user: String,
+    pub account: String,
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// One subscription of one connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subscription {
+    pub account: String,
+    pub subject: String,
+    pub queue: Option<String>,
+    pub sid: String,
+    /// Messages delivered.
+    pub msgs: u64,
+    /// Messages after which it ends; 0 is never.
+    pub max: u64,
+    pub cid: u64,
+}
+
+/// Counts of all subscriptions.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SubscriptionCounts {
+    pub num_subscriptions: u64,
+    pub num_cache: u64,
+    pub num_inserts: u64,
+    pub num_removes: u64,
+    pub num_matches: u64,
+    pub cache_hits: u64,
+}
+
+/// A connection to another server.
+#[derive(Debug, Clone, Default)]
+pub struct Route {
+    pub rid: u64,
+    pub remote_id: String,
+    pub remote_name: String,
+    /// This side opened it.
+    pub did_solicit: bool,
+    /// The other server is one of the configured seeds.
+    pub is_configured: bool,
+    pub ip: String,
+    pub port: u16,
+    pub start: Time,
+    pub last_activity: Time,
+    pub rtt: Option<Duration>,
+    pub pending_bytes: u64,
+    pub in_msgs: u64,
+    pub out_msgs: u64,
+    pub in_bytes: u64,
+    pub out_bytes: u64,
+    pub subscription_count: u64,
+    pub subscriptions: Vec<Subscription>,
+    /// The one account this route carries, when it is dedicated to one.
+    pub account: Option<String>,
+}
+
+/// An account's figures.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    pub name: String,
+    pub jetstream: bool,
+    pub connections: u64,
+    pub total_connections: u64,
+    pub subscriptions: u64,
+    pub in_msgs: u64,
+    pub in_bytes: u64,
+    pub out_msgs: u64,
+    pub out_bytes: u64,
+    pub slow_consumers: u64,
+}
+
+/// JetStream on this server.
+#[derive(Debug, Clone, Default)]
+pub struct JetStream {
+    pub config: JetStreamConfig,
+    pub stats: JetStreamStats,
+    /// `None` when the server is not clustered.
+    pub meta: Option<MetaGroup>,
+    pub default_max_consumers: u64,
+    pub streams: u64,
+    /// Streams led by this server.
+    pub streams_leader: u64,
+    pub consumers: u64,
+    pub consumers_leader: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    pub accounts: Vec<JetStreamAccount>,
+}
+
+/// How JetStream is set up.
+#[derive(Debug, Clone, Default)]
+pub struct JetStreamConfig {
+    pub max_memory: u64,
+    pub max_storage: u64,
+    pub store_dir: String,
+    /// `None`: synced before each acknowledgement.
+    pub sync_interval: Option<Duration>,
+    pub domain: Option<String>,
+    pub strict: bool,
+}
+
+/// What JetStream uses.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JetStreamStats {
+    pub memory: u64,
+    pub storage: u64,
+    pub reserved_memory: u64,
+    pub reserved_storage: u64,
+    pub accounts: u64,
+    /// Raft groups.
+    pub ha_assets: u64,
+    pub api_total: u64,
+    pub api_errors: u64,
+}
+
+/// The meta group as this server sees it.
+#[derive(Debug, Clone, Default)]
+pub struct MetaGroup {
+    /// `leader` is empty while none is known; `replicas` holds the members but this one on the leader.
+    pub cluster: ClusterInfo,
+    /// Short id of the leader.
+    pub leader_peer: String,
+    pub is_leader: bool,
+    pub cluster_size: u64,
+    /// Log entries not applied yet.
+    pub pending: u64,
+}
+
+/// An account's streams.
+#[derive(Debug, Clone, Default)]
+pub struct JetStreamAccount {
+    pub name: String,
+    pub memory: u64,
+    pub storage: u64,
+    pub api_total: u64,
+    pub api_errors: u64,
+    pub streams: Vec<JetStreamStream>,
+}
+
+/// A stream with a replica on this server.
+#[derive(Debug, Clone)]
+pub struct JetStreamStream {
+    pub config: StreamConfig,
+    pub created: Time,
+    pub state: StreamState,
+    pub cluster: Option<ClusterInfo>,
+    pub is_leader: bool,
+    pub consumers: Vec<ConsumerInfo>,
+}

@@ -1,0 +1,262 @@
+//! The log, in nats-server's line format, on standard error or in a file.
+//!
+//! A `tracing` subscriber without spans: an event that is switched off costs one load, one that is on
+//! costs one formatted line and one write. It does not rotate files: send USR1 after moving one.
+
+use std::{
+    fmt::{self, Write as _},
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use time::{OffsetDateTime, UtcOffset};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+    span,
+    subscriber::Interest,
+};
+
+const DEBUG: u8 = 1;
+const TRACE: u8 = 2;
+const TIME: u8 = 4;
+const UTC: u8 = 8;
+
+/// What to log and where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LogOptions {
+    pub(crate) debug: bool,
+    pub(crate) trace: bool,
+    /// Timestamps.
+    pub(crate) time: bool,
+    pub(crate) utc: bool,
+    /// Standard error when `None`.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl LogOptions {
+    pub(crate) fn of(options: &weir_conf::Options) -> Self {
+        Self {
+            debug: options.debug,
+            trace: options.trace,
+            time: options.logtime,
+            utc: options.logtime_utc,
+            file: options.log_file.clone(),
+        }
+    }
+
+    fn flags(&self) -> u8 {
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        flag(self.debug, DEBUG) | flag(self.trace, TRACE) | flag(self.time, TIME) | flag(self.utc, UTC)
+    }
+}
+
+struct Log {
+    flags: AtomicU8,
+    /// Of the zone the process started in; zero when it is not known.
+    local_offset: UtcOffset,
+    pid: u32,
+    output: Mutex<Output>,
+}
+
+enum Output {
+    Stderr,
+    File { path: PathBuf, file: File },
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Opens the log and makes it the process's. Call it before any thread is started, since the time
+/// zone can be read safely only then. Only the first call counts.
+pub(crate) fn install(options: &LogOptions) -> Result<(), String> {
+    let output = open(options.file.as_deref())?;
+    let log = Log {
+        flags: AtomicU8::new(options.flags()),
+        local_offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
+        pid: std::process::id(),
+        output: Mutex::new(output),
+    };
+    if LOG.set(log).is_ok() {
+        // Fails only when a test has set a subscriber of its own.
+        let _ = tracing::subscriber::set_global_default(LineSubscriber);
+    }
+    Ok(())
+}
+
+/// Takes over other options while running.
+pub(crate) fn apply(options: &LogOptions) -> Result<(), String> {
+    let Some(log) = LOG.get() else { return Ok(()) };
+    let current = match &*log.output.lock() {
+        Output::Stderr => None,
+        Output::File { path, .. } => Some(path.clone()),
+    };
+    if current != options.file {
+        let output = open(options.file.as_deref())?;
+        *log.output.lock() = output;
+    }
+    log.flags.store(options.flags(), Ordering::Relaxed);
+    tracing::callsite::rebuild_interest_cache();
+    Ok(())
+}
+
+/// Opens the log file anew, so that a moved one is left behind. False when there is none.
+pub(crate) fn reopen() -> Result<bool, String> {
+    let Some(log) = LOG.get() else { return Ok(false) };
+    let mut output = log.output.lock();
+    let Output::File { path, .. } = &*output else { return Ok(false) };
+    *output = open(Some(path))?;
+    Ok(true)
+}
+
+fn open(path: Option<&Path>) -> Result<Output, String> {
+    let Some(path) = path else { return Ok(Output::Stderr) };
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    match file {
+        Ok(file) => Ok(Output::File { path: path.to_path_buf(), file }),
+        Err(error) => {
+            let reason = crate::io_reason(&error);
+            Err(format!("error opening file: open {}: {reason}", path.display()))
+        }
+    }
+}
+
+/// Logs the last words of a process that cannot go on.
+pub(crate) fn fatal(text: &str) {
+    match LOG.get() {
+        Some(log) => log.write("FTL", |line| line.push_str(text)),
+        None => {
+            let options = LogOptions { time: true, ..LogOptions::default() };
+            let log = Log {
+                flags: AtomicU8::new(options.flags()),
+                local_offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
+                pid: std::process::id(),
+                output: Mutex::new(Output::Stderr),
+            };
+            log.write("FTL", |line| line.push_str(text));
+        }
+    }
+}
+
+impl Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let ours = metadata.target().starts_with("weir");
+        match *metadata.level() {
+            Level::ERROR => true,
+            Level::WARN | Level::INFO => ours || flags & DEBUG != 0,
+            Level::DEBUG => ours && flags & DEBUG != 0,
+            _ => ours && flags & TRACE != 0,
+        }
+    }
+
+    fn write(&self, level: &str, text: impl FnOnce(&mut String)) {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let mut line = String::with_capacity(160);
+        let _ = write!(line, "[{}] ", self.pid);
+        if flags & TIME != 0 {
+            let now = OffsetDateTime::now_utc();
+            let now = if flags & UTC == 0 { now.to_offset(self.local_offset) } else { now };
+            write_time(&mut line, now);
+        }
+        let _ = write!(line, "[{level}] ");
+        text(&mut line);
+        line.push('\n');
+        let mut output = self.output.lock();
+        // A log that cannot be written has nowhere to say so.
+        let _ = match &mut *output {
+            Output::Stderr => io::stderr().write_all(line.as_bytes()),
+            Output::File { file, .. } => file.write_all(line.as_bytes()),
+        };
+    }
+}
+
+fn write_time(line: &mut String, now: OffsetDateTime) {
+    let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
+    let (hour, minute, second, micros) = now.to_hms_micro();
+    let _ = write!(line, "{year:04}/{month:02}/{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06} ");
+}
+
+/// The subscriber: its state is the process's log.
+struct LineSubscriber;
+
+impl Subscriber for LineSubscriber {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && LOG.get().is_some_and(|log| log.enabled(metadata))
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let flags = LOG.get()?.flags.load(Ordering::Relaxed);
+        Some(match flags & (DEBUG | TRACE) {
+            0 => LevelFilter::INFO,
+            DEBUG => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        })
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let Some(log) = LOG.get() else { return };
+        let level = match *event.metadata().level() {
+            Level::ERROR => "ERR",
+            Level::WARN => "WRN",
+            Level::INFO => "INF",
+            Level::DEBUG => "DBG",
+            _ => "TRC",
+        };
+        log.write(level, |line| {
+            let mut fields = FieldWriter { line, appended: String::new() };
+            event.record(&mut fields);
+            let appended = fields.appended;
+            line.push_str(&appended);
+        });
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Writes the message to the line and keeps `key=value` of the other fields for after it.
+struct FieldWriter<'a> {
+    line: &'a mut String,
+    appended: String,
+}
+
+impl Visit for FieldWriter<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.line, "{value:?}");
+        } else {
+            let _ = write!(self.appended, " {}={value:?}", field.name());
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.line.push_str(value);
+        } else if value.contains(' ') || value.is_empty() {
+            let _ = write!(self.appended, " {}={value:?}", field.name());
+        } else {
+            let _ = write!(self.appended, " {}={value}", field.name());
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let _ = write!(self.appended, " {}={value}", field.name());
+    }
+}

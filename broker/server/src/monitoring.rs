@@ -1,0 +1,208 @@
+//! Fills the monitor's [`Source`] from the other rooms.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::{Mutex, RwLock};
+use weir_hub::{ConnectionSnapshot, Hub, SubscriptionSnapshot};
+use weir_jsapi::time::Time;
+use weir_monitor::{
+    Account, Connection, Counters, Health, JetStream, Presence, Route, Server, ServerSettings, Source,
+    Subscription, SubscriptionCounts, Wanted,
+};
+
+use crate::machine;
+
+/// Publishes this server's figures.
+pub(crate) struct ServerSource {
+    hub: Arc<Hub>,
+    settings: RwLock<ServerSettings>,
+    /// Clients are served: not while starting, in lame duck mode or stopping.
+    accepting: AtomicBool,
+    processor: Mutex<ProcessorUse>,
+}
+
+struct ProcessorUse {
+    at: Instant,
+    used: Duration,
+    percent: f64,
+}
+
+impl ServerSource {
+    pub(crate) fn new(hub: Arc<Hub>, settings: ServerSettings) -> Self {
+        let processor = ProcessorUse { at: Instant::now(), used: machine::usage().cpu_time, percent: 0.0 };
+        Self {
+            hub,
+            settings: RwLock::new(settings),
+            accepting: AtomicBool::new(false),
+            processor: Mutex::new(processor),
+        }
+    }
+
+    pub(crate) fn set_accepting(&self, accepting: bool) {
+        self.accepting.store(accepting, Ordering::Release);
+    }
+
+    pub(crate) fn update_settings(&self, change: impl FnOnce(&mut ServerSettings)) {
+        change(&mut self.settings.write());
+    }
+
+    /// Percent of one processor since the last look, at most once a second.
+    fn cpu_percent(&self, used: Duration) -> f64 {
+        let mut processor = self.processor.lock();
+        let elapsed = processor.at.elapsed();
+        if elapsed >= Duration::from_secs(1) {
+            let spent = used.saturating_sub(processor.used);
+            let percent = spent.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
+            *processor = ProcessorUse { at: Instant::now(), used, percent };
+        }
+        processor.percent
+    }
+
+    fn counters(&self) -> Counters {
+        let counters = self.hub.counters();
+        let (in_msgs, in_bytes) = counters.received();
+        let (out_msgs, out_bytes) = self.hub.sent();
+        Counters {
+            connections: self.hub.connection_count() as u64,
+            total_connections: counters.total_connections(),
+            in_msgs,
+            in_bytes,
+            in_client_msgs: in_msgs,
+            in_client_bytes: in_bytes,
+            out_msgs,
+            out_bytes,
+            out_client_msgs: out_msgs,
+            out_client_bytes: out_bytes,
+            slow_consumers: counters.slow_consumers(),
+            stale_connections: counters.stale_connections(),
+            stalled_clients: counters.stalls(),
+            subscriptions: self.hub.subscription_count() as u64,
+            ..Counters::default()
+        }
+    }
+}
+
+/// The time now, as the API prints it.
+pub(crate) fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_unix_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn time_of(nanos: u64) -> Time {
+    Time::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+impl Source for ServerSource {
+    fn server(&self) -> Server {
+        let usage = machine::usage();
+        Server {
+            settings: self.settings.read().clone(),
+            counters: self.counters(),
+            now: now(),
+            memory_bytes: usage.memory_bytes,
+            cpu_percent: self.cpu_percent(usage.cpu_time),
+            connect_urls: self.hub.info().connect_urls,
+        }
+    }
+
+    fn connections(&self, wanted: Wanted) -> Vec<Connection> {
+        let mut found = Vec::new();
+        if wanted.open {
+            found.extend(self.hub.connections_snapshot(wanted.subscriptions));
+        }
+        if wanted.closed {
+            found.extend(self.hub.closed_connections_snapshot());
+        }
+        found.into_iter().map(connection).collect()
+    }
+
+    fn routes(&self, _subscriptions: bool) -> Vec<Route> {
+        Vec::new()
+    }
+
+    fn subscriptions(&self, list: bool) -> (SubscriptionCounts, Vec<Subscription>) {
+        let num_subscriptions = self.hub.subscription_count() as u64;
+        let counts = SubscriptionCounts {
+            num_subscriptions,
+            num_inserts: num_subscriptions,
+            ..SubscriptionCounts::default()
+        };
+        let mut found = Vec::new();
+        if list {
+            for open in self.hub.connections_snapshot(true) {
+                let account = open.account.clone();
+                found.extend(open.subscription_list.into_iter().map(|one| subscription(one, &account)));
+            }
+        }
+        (counts, found)
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        let accounts = self.hub.accounts().into_iter();
+        let view = |account: Arc<weir_hub::Account>| Account {
+            name: account.name().to_owned(),
+            connections: account.connection_count() as u64,
+            total_connections: account.connection_count() as u64,
+            subscriptions: account.subscription_count() as u64,
+            ..Account::default()
+        };
+        accounts.map(view).collect()
+    }
+
+    fn jetstream(&self, _details: bool) -> Option<JetStream> {
+        None
+    }
+
+    fn health(&self) -> Health {
+        Health { accepting: self.accepting.load(Ordering::Acquire), ..Health::default() }
+    }
+
+    fn presence(&self, _account: &str, _stream: &str, _consumer: Option<&str>) -> Presence {
+        Presence::NoAccount
+    }
+}
+
+fn connection(snapshot: ConnectionSnapshot) -> Connection {
+    let account = snapshot.account;
+    let list = snapshot.subscription_list.into_iter();
+    Connection {
+        cid: snapshot.id,
+        ip: snapshot.address.ip().to_string(),
+        port: snapshot.address.port(),
+        start: time_of(snapshot.start.as_nanos()),
+        last_activity: time_of(snapshot.last_activity.as_nanos()),
+        stop: snapshot.stop.map(|stop| time_of(stop.as_nanos())),
+        reason: snapshot.reason.map(|reason| reason.text().to_owned()).unwrap_or_default(),
+        rtt: (snapshot.rtt_nanos > 0).then(|| Duration::from_nanos(snapshot.rtt_nanos)),
+        pending_bytes: snapshot.pending_bytes as u64,
+        in_msgs: snapshot.in_messages,
+        out_msgs: snapshot.out_messages,
+        in_bytes: snapshot.in_bytes,
+        out_bytes: snapshot.out_bytes,
+        subscription_count: snapshot.subscriptions as u64,
+        name: snapshot.name,
+        lang: snapshot.lang,
+        version: snapshot.version,
+        authorized_user: snapshot.authorized_user,
+        subscriptions: list.map(|one| subscription(one, &account)).collect(),
+        account,
+    }
+}
+
+fn subscription(snapshot: SubscriptionSnapshot, account: &str) -> Subscription {
+    Subscription {
+        account: account.to_owned(),
+        subject: snapshot.subject,
+        queue: Some(snapshot.queue).filter(|queue| !queue.is_empty()),
+        sid: snapshot.sid,
+        msgs: snapshot.messages,
+        max: snapshot.max,
+        cid: snapshot.connection,
+    }
+}

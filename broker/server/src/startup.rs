@@ -1,0 +1,57 @@
+//! The lines a server logs when it starts, in nats-server's order: tools wait for some of them.
+
+use std::path::Path;
+
+use tracing::{info, warn};
+use weir_conf::{Options, Persona, friendly_bytes};
+
+use crate::{
+    COMPATIBLE_VERSION, VERSION, app::Program, authenticator::has_plain_secrets, identity::short_hash,
+};
+
+/// Who the server is and which configuration it uses.
+pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, name: &str) {
+    let program_name = program.persona.name();
+    info!("Starting {program_name}");
+    match program.persona {
+        Persona::NatsServer => info!("  Version:  {COMPATIBLE_VERSION}"),
+        Persona::Weir => info!("  Version:  {VERSION} (compatible with {COMPATIBLE_VERSION})"),
+    }
+    info!("  Git:      [{}]", git_commit());
+    if let Some(cluster) = options.cluster.as_ref().filter(|cluster| !cluster.name.is_empty()) {
+        info!("  Cluster:  {}", cluster.name);
+    }
+    info!("  Name:     {name}");
+    if options.jetstream.is_some() {
+        info!("  Node:     {}", short_hash(name));
+    }
+    info!("  ID:       {server_id}");
+    if let Some(file) = &options.config_file {
+        info!("Using configuration file: {} ({})", file.display(), options.config_digest);
+    }
+    if has_plain_secrets(options) {
+        warn!("Plaintext passwords detected, use nkeys or bcrypt");
+    }
+    for warning in &options.warnings {
+        warn!("{warning}");
+    }
+    for option in &options.unserved {
+        warn!("{}: {:?} is not served yet and has no effect", option.place, option.key);
+    }
+}
+
+/// The commit this program was built from, when the build was told.
+pub(crate) fn git_commit() -> &'static str {
+    option_env!("WEIR_GIT_COMMIT").unwrap_or("not set")
+}
+
+/// How JetStream is set up.
+pub(crate) fn jetstream(strict: bool, max_memory: u64, max_file: u64, directory: &Path) {
+    info!("---------------- JETSTREAM ----------------");
+    info!("  Strict:          {strict}");
+    info!("  Max Memory:      {}", friendly_bytes(max_memory));
+    info!("  Max Storage:     {}", friendly_bytes(max_file));
+    info!("  Store Directory: \"{}\"", directory.display());
+    info!("  API Level:       5");
+    info!("-------------------------------------------");
+}
