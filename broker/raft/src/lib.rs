@@ -8,17 +8,30 @@ mod codec;
 mod error;
 mod group;
 mod group_log;
+mod journal_log;
+mod leadership;
+mod log_store;
 mod machine;
+mod membership;
+mod net;
 mod node;
 mod options;
 mod pb;
+mod propose;
 mod raft_types;
+mod registry;
+mod snapshot;
+mod state_machine;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{GroupError, OpenError, ProposeError, StartError};
-pub use group::{Group, Proposed};
+pub use group::Group;
 pub use group_log::{Done, GroupLog, LogExtent, LogRecord};
 pub use machine::{Committed, LogPosition, Machine, MachineError, Response, SnapshotSource};
 pub use node::{RaftNode, Resolver};
 pub use options::{GroupOptions, MAX_APPEND_BYTES, MAX_ENTRY_BYTES, MAX_MESSAGE_BYTES, NodeConfig};
+pub use propose::Proposed;
 pub use types::{GroupId, GroupStatus, Leadership, PeerId, PeerInfo, ReplicationStatus};

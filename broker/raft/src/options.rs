@@ -22,7 +22,9 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_ENTRY_BYTES + MAX_APPEND_BYTES;
 pub struct GroupOptions {
     /// Between two heartbeats of a leader.
     pub heartbeat: Duration,
-    /// A follower that heard nothing for a random time between these two stands for election.
+    /// A follower that heard nothing of a leader for a random time between these two stands for election.
+    /// The first half of `election_max` is the leader's lease, in which nobody is voted for; at least two
+    /// heartbeats follow it.
     pub election_min: Duration,
     pub election_max: Duration,
     /// Proposals that may wait for their result at once.
@@ -41,8 +43,8 @@ impl Default for GroupOptions {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(250),
-            election_min: Duration::from_millis(1500),
-            election_max: Duration::from_millis(3000),
+            election_min: Duration::from_millis(1750),
+            election_max: Duration::from_millis(2500),
             max_proposals: 1024,
             max_proposal_bytes: 64 * 1024 * 1024,
             lag_bytes: 64 * 1024 * 1024,
@@ -58,25 +60,33 @@ impl GroupOptions {
     pub fn fast() -> Self {
         Self {
             heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(600),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_millis(800),
             ..Self::default()
         }
     }
 
+    /// How long a leader may act, and is not challenged, after a majority has answered it.
+    pub(crate) fn lease(&self) -> Duration {
+        self.election_max / 2
+    }
+
     pub(crate) fn config(&self, group: u64) -> Result<Config, String> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let election_max_ms = millis(self.election_max);
+        // openraft waits for the lease, then for a random time between these two.
+        let lease_ms = millis(self.lease());
+        let wait_min = self.election_min.saturating_sub(self.lease());
+        let wait_min_ms = millis(wait_min.max(self.heartbeat * 2));
         let config = Config {
             cluster_name: format!("group-{group}"),
             heartbeat_interval: millis(self.heartbeat),
             heartbeat_min_interval: Some(0),
-            election_timeout_min: millis(self.election_min),
-            election_timeout_max: election_max_ms,
+            election_timeout_min: wait_min_ms,
+            election_timeout_max: lease_ms,
             enable_pre_vote: Some(true),
             // Without it a leader cut off from the majority, but not from a follower, keeps that
             // follower's lease and nobody else can be elected.
-            quorum_loss_probe_interval: Some(election_max_ms.saturating_mul(2).saturating_add(1)),
+            quorum_loss_probe_interval: Some(lease_ms.saturating_mul(2).saturating_add(1)),
             snapshot_policy: SnapshotPolicy::Never,
             // The log is cut by `compact` alone.
             max_in_snapshot_log_to_keep: u64::MAX,

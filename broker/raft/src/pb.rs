@@ -5,7 +5,6 @@ pub(crate) mod raft {
     #![expect(
         unused_qualifications,
         clippy::all,
-        clippy::use_self,
         clippy::too_many_lines,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,
@@ -19,8 +18,6 @@ pub(crate) mod raft {
 pub mod admin {
     #![expect(
         unused_qualifications,
-        clippy::all,
-        clippy::use_self,
         clippy::too_many_lines,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,

@@ -4,25 +4,54 @@ use std::fmt;
 
 use bytes::Bytes;
 use openraft::impls::TokioRuntime;
+use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::machine::{LogPosition, Response};
+use crate::propose::Share;
 use crate::types::PeerInfo;
 
-openraft::declare_raft_types!(
-    pub(crate) TypeConfig:
-        D = Payload,
-        R = Answer,
-        NodeId = u64,
-        Node = PeerInfo,
-        Term = u64,
-        LeaderId = openraft::vote::leader_id_std::LeaderId<u64, u64>,
-        Vote = openraft::impls::Vote<Self::LeaderId>,
-        Payload = openraft::EntryPayload<Self::D, Self::NodeId, Self::Node>,
-        Entry = openraft::impls::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>,
-        AsyncRuntime = TokioRuntime,
-);
+/// The set of types openraft works with.
+#[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub(crate) struct TypeConfig {}
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Payload;
+    type R = Answer;
+    type NodeId = u64;
+    type Node = PeerInfo;
+    type Term = u64;
+    type LeaderId = LeaderId;
+    type Vote = openraft::impls::Vote<LeaderId>;
+    type Payload = openraft::EntryPayload<Payload, u64, PeerInfo>;
+    type Entry = openraft::impls::Entry<<LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = TokioRuntime;
+    type Responder<T>
+        = Proposer<T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: Send + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Waits for a proposal's result, and holds its share of the bounds until then.
+pub(crate) struct Proposer<T> {
+    pub(crate) result: oneshot::Sender<T>,
+    pub(crate) share: Share,
+}
+
+impl<T: Send + 'static> Responder<TypeConfig, T> for Proposer<T> {
+    fn on_complete(self, result: T) {
+        drop(self.share);
+        // The proposer may have given up.
+        let _ = self.result.send(result);
+    }
+}
 
 pub(crate) type LeaderId = openraft::vote::leader_id_std::LeaderId<u64, u64>;
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
@@ -51,7 +80,7 @@ impl fmt::Display for Payload {
 
 /// The machine's answer on its way to the proposer. The lock only makes it shareable, as openraft
 /// asks; nobody ever waits for it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Answer(pub(crate) Mutex<Response>);
 
 /// Outside openraft a log's first entry has index 1, so that 0 can mean "none"; inside it has index 0.

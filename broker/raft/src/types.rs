@@ -3,15 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// One Raft group of the node: the meta group or a replicated stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub u64);
-
-impl fmt::Display for GroupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
+pub use weir_storage::GroupId;
 
 /// A server's id in Raft: drawn once, kept with its store. Never an ordinal, never reused after the
 /// store was lost.

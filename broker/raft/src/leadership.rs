@@ -1,0 +1,145 @@
+//! Watches a group's Raft and tells its machine whether it may act as leader: after its log is applied
+//! up to its term's first entry, and only while a majority answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{ChangeMembers, Instant as _, RaftMetrics, ServerState};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::machine::Machine;
+use crate::raft_types::TypeConfig;
+use crate::registry::RaftHandle;
+use crate::types::{Leadership, PeerId};
+
+/// A leader that lost its majority looks this often whether it is back.
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+/// Between two attempts to finish an old change of members.
+const JOINT_RETRY: Duration = Duration::from_millis(500);
+
+pub(crate) struct Watcher {
+    pub(crate) raft: RaftHandle,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) told: watch::Sender<Leadership>,
+    /// A leader that no majority has answered for this long does not act as one.
+    pub(crate) lease: Duration,
+}
+
+/// A term as leader, and since when it is known here.
+type Term = Option<(u64, Instant)>;
+
+impl Watcher {
+    pub(crate) async fn run(self) {
+        let mut metrics = self.raft.metrics();
+        let mut term: Term = None;
+        let mut finishing = None;
+        loop {
+            let now = self.judge(&metrics.borrow_watched(), &mut term);
+            let until = self.trusted_for(&metrics.borrow_watched(), term);
+            self.tell(now);
+            let joint_term = self.joint_term(&metrics.borrow_watched(), now);
+            if joint_term.is_some() && joint_term != finishing {
+                finishing = joint_term;
+                joint_term.into_iter().for_each(|term| self.finish_joint(term));
+            }
+            // A silent majority changes no metrics: look again by the clock while leading.
+            let changed = metrics.changed();
+            let ended = if term.is_some() {
+                let changed = tokio::time::timeout(until.max(SHORTEST_LOOK), changed);
+                matches!(changed.await, Ok(Err(_)))
+            } else {
+                changed.await.is_err()
+            };
+            if ended {
+                self.tell(Leadership::Follower { leader: None });
+                return;
+            }
+        }
+    }
+
+    fn judge(&self, metrics: &RaftMetrics<TypeConfig>, term: &mut Term) -> Leadership {
+        let stopped = metrics.running_state.is_err();
+        if stopped || metrics.state != ServerState::Leader {
+            *term = None;
+            let leader = metrics.current_leader.filter(|_| !stopped).map(PeerId);
+            // Its own old leadership is no news of a leader.
+            let leader = leader.filter(|leader| leader.0 != metrics.id);
+            return Leadership::Follower { leader };
+        }
+        let current = metrics.current_term;
+        let since = match *term {
+            Some((known, since)) if known == current => since,
+            _ => Instant::now(),
+        };
+        *term = Some((current, since));
+        let applied_own_entry = metrics.last_applied.as_ref().is_some_and(|id| id.leader_id.term == current);
+        if !applied_own_entry || self.trusted_for(metrics, *term).is_zero() {
+            return Leadership::Follower { leader: None };
+        }
+        Leadership::Leader { term: current }
+    }
+
+    /// How much longer this leader may act without hearing of a majority.
+    fn trusted_for(&self, metrics: &RaftMetrics<TypeConfig>, term: Term) -> Duration {
+        let Some((_, since)) = term else {
+            return Duration::ZERO;
+        };
+        let mut voters = metrics.membership_config.membership().voter_ids();
+        let alone = voters.next() == Some(metrics.id) && voters.next().is_none();
+        if alone {
+            return self.lease;
+        }
+        let acked = metrics.last_quorum_acked.as_ref();
+        let silent = acked.map_or(since.elapsed(), |at| at.elapsed());
+        self.lease.saturating_sub(silent.min(since.elapsed()))
+    }
+
+    fn tell(&self, now: Leadership) {
+        let before = *self.told.borrow();
+        if before.is_leader() && now.is_leader() && before != now {
+            // The loss in between went by unseen.
+            self.tell(Leadership::Follower { leader: None });
+        }
+        let changed = self.told.send_if_modified(|told| {
+            let changed = *told != now;
+            *told = now;
+            changed
+        });
+        if changed {
+            self.machine.leadership(now);
+        }
+    }
+
+    /// The term, when this replica leads and an earlier change of members is half done.
+    fn joint_term(&self, metrics: &RaftMetrics<TypeConfig>, now: Leadership) -> Option<u64> {
+        let Leadership::Leader { term } = now else {
+            return None;
+        };
+        let membership = &metrics.membership_config;
+        let written_in = membership.log_id().as_ref()?.leader_id.term;
+        let joint = membership.membership().get_joint_config().len() > 1;
+        // A change of this term is finished by whoever asked for it.
+        (joint && written_in < term).then_some(term)
+    }
+
+    fn finish_joint(&self, term: u64) {
+        let raft = self.raft.clone();
+        let mut leadership = self.told.subscribe();
+        tokio::spawn(async move {
+            let no_change = ChangeMembers::AddVoterIds(std::collections::BTreeSet::new());
+            let lost = leadership.wait_for(|now| *now != Leadership::Leader { term });
+            let finish = async {
+                while let Err(error) = raft.change_membership(no_change.clone(), false).await {
+                    tracing::debug!(%error, "an old change of members is not finished yet");
+                    tokio::time::sleep(JOINT_RETRY).await;
+                }
+            };
+            tokio::select! {
+                _ = lost => {}
+                () = finish => {}
+            }
+        });
+    }
+}

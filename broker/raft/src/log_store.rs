@@ -1,0 +1,461 @@
+//! openraft's log storage on the node's journal: one group's entries, vote, committed and purged ids.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::{self, Stream};
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::oneshot;
+
+use crate::codec::{
+    DecodeError, entry_from_record, entry_to_record, log_id_from_pb, log_id_to_pb, stored_membership_from_pb,
+    stored_membership_to_pb, vote_from_pb, vote_to_pb,
+};
+use crate::group_log::{Done, GroupLog};
+use crate::options::MAX_APPEND_BYTES;
+use crate::pb::raft as pb;
+use crate::raft_types::{Entry, LogId, StoredMembership, TypeConfig, Vote, inner_index, log_id, outer_index};
+use crate::types::GroupId;
+
+/// Keys of a group's small states in the journal.
+const KEY_VOTE: u8 = 1;
+const KEY_COMMITTED: u8 = 2;
+const KEY_PURGED: u8 = 3;
+const KEY_MEMBERSHIP: u8 = 4;
+
+/// First byte of every state value.
+const STATE_VERSION: u8 = 1;
+
+/// The committed id is written along with an append at most this often: it only shortens what a
+/// restarted replica must hear again.
+const COMMITTED_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Most points of the byte count kept; beyond it every other one is dropped.
+const MAX_SIZE_SAMPLES: usize = 4096;
+
+/// One group's part of the journal; clones share it.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Arc<dyn GroupLog>,
+    group: GroupId,
+    vote: Mutex<Option<Vote>>,
+    committed: Mutex<CommittedState>,
+    sizes: Mutex<SizeSamples>,
+}
+
+#[derive(Default)]
+struct CommittedState {
+    known: Option<LogId>,
+    dirty: bool,
+    written_at: Option<Instant>,
+}
+
+/// How many bytes were appended up to some indexes, to know how much a follower lags in bytes.
+#[derive(Default)]
+struct SizeSamples {
+    total: u64,
+    points: VecDeque<(u64, u64)>,
+}
+
+impl SizeSamples {
+    fn add(&mut self, last_index: u64, bytes: u64) {
+        self.total = self.total.saturating_add(bytes);
+        self.points.push_back((last_index, self.total));
+        if self.points.len() > MAX_SIZE_SAMPLES {
+            let mut keep = false;
+            self.points.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// Bytes between two outer indexes, `None` when that was not counted (before a restart).
+    fn between(&self, after: u64, upto: u64) -> Option<u64> {
+        let at = |index: u64| {
+            let point = self.points.partition_point(|(i, _)| *i <= index);
+            let point = point.checked_sub(1)?;
+            self.points.get(point).map(|(_, total)| *total)
+        };
+        Some(at(upto)?.saturating_sub(at(after)?))
+    }
+
+    fn forget_upto(&mut self, index: u64) {
+        while self.points.len() > 1 && self.points.get(1).is_some_and(|(i, _)| *i <= index) {
+            self.points.pop_front();
+        }
+    }
+
+    fn truncate_after(&mut self, index: u64) {
+        while self.points.back().is_some_and(|(i, _)| *i > index) {
+            self.points.pop_back();
+        }
+        self.total = self.points.back().map_or(0, |(_, total)| *total);
+    }
+}
+
+fn encode_state<M: Message>(message: &M) -> Bytes {
+    let mut value = BytesMut::with_capacity(message.encoded_len().saturating_add(1));
+    value.put_u8(STATE_VERSION);
+    value.extend_from_slice(&message.encode_to_vec());
+    value.freeze()
+}
+
+fn decode_state<M: Message + Default>(what: &'static str, value: &Bytes) -> io::Result<M> {
+    let invalid = |reason: String| {
+        let text = format!("the journal's {what}: {reason}");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    };
+    match value.first() {
+        Some(&STATE_VERSION) => M::decode(value.slice(1..)).map_err(|e| invalid(e.to_string())),
+        Some(version) => Err(invalid(format!("format {version} is not known"))),
+        None => Err(invalid("empty".to_owned())),
+    }
+}
+
+/// A callback that only reports a failure: the journal refuses all later writes after one, so that
+/// whoever waits for the next one hears of it.
+fn report_failure(group: GroupId, what: &'static str) -> Done {
+    Box::new(move |result| {
+        if let Err(error) = result {
+            tracing::error!(group = group.0, %error, "journal: {what} failed");
+        }
+    })
+}
+
+impl LogStore {
+    /// Reads what the journal holds of the group.
+    pub(crate) fn open(log: Arc<dyn GroupLog>, group: GroupId) -> io::Result<Self> {
+        let vote = match log.get_state(group, KEY_VOTE) {
+            None => None,
+            Some(value) => Some(vote_from_pb(Some(decode_state("vote", &value)?))?),
+        };
+        let store = Self {
+            inner: Arc::new(Inner {
+                log,
+                group,
+                vote: Mutex::new(vote),
+                committed: Mutex::default(),
+                sizes: Mutex::default(),
+            }),
+        };
+        let known = store.state_log_id(KEY_COMMITTED, "committed id")?;
+        store.inner.committed.lock().known = known;
+        store.finish_purge()?;
+        Ok(store)
+    }
+
+    fn state_log_id(&self, key: u8, what: &'static str) -> io::Result<Option<LogId>> {
+        let Some(value) = self.inner.log.get_state(self.inner.group, key) else {
+            return Ok(None);
+        };
+        let message: pb::LogId = decode_state(what, &value)?;
+        Ok(Some(log_id_from_pb(&message)?))
+    }
+
+    /// The purged id is written before the log is cut: a crash between the two is finished here.
+    fn finish_purge(&self) -> io::Result<()> {
+        let purged = self.purged()?.map_or(0, |id| outer_index(id.index));
+        let extent = self.inner.log.extent(self.inner.group);
+        if extent.purged_to > purged {
+            let text = format!(
+                "the journal is cut up to {}, but the id of the last entry cut is {purged}",
+                extent.purged_to
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        if extent.purged_to < purged {
+            let done = report_failure(self.inner.group, "cutting the log");
+            self.inner.log.purge_to(self.inner.group, purged, done);
+        }
+        Ok(())
+    }
+
+    /// Id of the last entry cut away.
+    pub(crate) fn purged(&self) -> io::Result<Option<LogId>> {
+        self.state_log_id(KEY_PURGED, "purged id")
+    }
+
+    /// The membership last applied, as `save_membership` left it.
+    pub(crate) fn membership(&self) -> io::Result<StoredMembership> {
+        let Some(value) = self.inner.log.get_state(self.inner.group, KEY_MEMBERSHIP) else {
+            return Ok(StoredMembership::default());
+        };
+        let message: pb::StoredMembership = decode_state("membership", &value)?;
+        Ok(stored_membership_from_pb(message)?)
+    }
+
+    /// Keeps the applied membership. Written in the journal's order: it is durable before any later cut
+    /// of the log.
+    pub(crate) fn save_membership(&self, membership: &StoredMembership) {
+        let value = encode_state(&stored_membership_to_pb(membership));
+        let done = report_failure(self.inner.group, "writing the membership");
+        self.inner.log.put_state(self.inner.group, KEY_MEMBERSHIP, value, done);
+    }
+
+    /// As `save_membership`, and waits until it is durable.
+    pub(crate) async fn save_membership_durably(&self, membership: &StoredMembership) -> io::Result<()> {
+        let value = encode_state(&stored_membership_to_pb(membership));
+        self.put_and_wait(KEY_MEMBERSHIP, value).await
+    }
+
+    /// Id of the entry at an outer index.
+    pub(crate) fn id_at(&self, index: u64) -> io::Result<Option<LogId>> {
+        if let Some(purged) = self.purged()?
+            && outer_index(purged.index) == index
+        {
+            return Ok(Some(purged));
+        }
+        let extent = self.inner.log.extent(self.inner.group);
+        if extent.present.is_none_or(|(first, last)| index < first || index > last) {
+            return Ok(None);
+        }
+        let next = index.saturating_add(1);
+        let records = self.inner.log.read(self.inner.group, index, next, 1)?;
+        let record = records.into_iter().find(|record| record.index == index);
+        Ok(record.map(|record| log_id(record.term, record.index)))
+    }
+
+    /// Bytes of log between two outer indexes, if counted.
+    pub(crate) fn bytes_between(&self, after: u64, upto: u64) -> Option<u64> {
+        self.inner.sizes.lock().between(after, upto)
+    }
+
+    async fn put_and_wait(&self, key: u8, value: Bytes) -> io::Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        let done: Done = Box::new(move |result| {
+            // Nobody waits any more when the group is being closed.
+            let _ = sender.send(result);
+        });
+        self.inner.log.put_state(self.inner.group, key, value, done);
+        match receiver.await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("the journal has stopped")),
+        }
+    }
+
+    /// Writes the committed id if it has changed, with no wait.
+    fn write_committed(&self, only_if_due: bool) {
+        let id = {
+            let mut state = self.inner.committed.lock();
+            let recent = state.written_at.is_some_and(|at| at.elapsed() < COMMITTED_INTERVAL);
+            if !state.dirty || (only_if_due && recent) {
+                return;
+            }
+            state.dirty = false;
+            state.written_at = Some(Instant::now());
+            state.known
+        };
+        if let Some(id) = id {
+            let value = encode_state(&log_id_to_pb(&id));
+            let done = report_failure(self.inner.group, "writing the committed id");
+            self.inner.log.put_state(self.inner.group, KEY_COMMITTED, value, done);
+        }
+    }
+
+    /// For a clean stop: leaves the newest committed id in the journal.
+    pub(crate) async fn flush(&self) -> io::Result<()> {
+        let known = {
+            let mut state = self.inner.committed.lock();
+            state.dirty = false;
+            state.known
+        };
+        match known {
+            Some(id) => {
+                let value = encode_state(&log_id_to_pb(&id));
+                self.put_and_wait(KEY_COMMITTED, value).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Reads from inner index `start` up to `end`, one piece of at most `MAX_APPEND_BYTES` (but at least
+    /// one entry, if there is one).
+    fn read_piece(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let (from, to) = (outer_index(start), outer_index(end));
+        let log = &self.inner.log;
+        let records = log.read(self.inner.group, from, to, MAX_APPEND_BYTES)?;
+        let entries = records.into_iter().map(entry_from_record);
+        Ok(entries.collect::<Result<_, DecodeError>>()?)
+    }
+
+    /// Clips a range of inner indexes to what the log holds.
+    fn clip<R: RangeBounds<u64>>(&self, range: &R) -> (u64, u64) {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        match self.inner.log.extent(self.inner.group).present {
+            None => (0, 0),
+            Some((first, last)) => (start.max(inner_index(first)), end.min(last)),
+        }
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (mut start, end) = self.clip(&range);
+        let mut entries = Vec::new();
+        while start < end {
+            let piece = self.read_piece(start, end)?;
+            if piece.is_empty() {
+                let text = format!("the journal has no entry {}", outer_index(start));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            start = start.saturating_add(piece.len() as u64);
+            entries.extend(piece);
+        }
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(*self.inner.vote.lock())
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let entries = self.read_piece(start, end)?;
+        if entries.is_empty() && start < end {
+            let text = format!("the journal has no entry {}", outer_index(start));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(entries)
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = self.clip(&range);
+        let store = self.clone();
+        let pieces = stream::unfold(Some(start), move |next| {
+            let piece = next.and_then(|start| store.next_piece(start, end));
+            std::future::ready(piece)
+        });
+        futures::StreamExt::flatten(pieces)
+    }
+}
+
+type Piece = stream::Iter<std::vec::IntoIter<Result<Entry, io::Error>>>;
+
+impl LogStore {
+    /// One step of `entries_stream`: a piece, and where the next one starts.
+    fn next_piece(&self, start: u64, end: u64) -> Option<(Piece, Option<u64>)> {
+        if start >= end {
+            return None;
+        }
+        let (items, next) = match self.read_piece(start, end) {
+            Ok(piece) if piece.is_empty() => {
+                let text = format!("the journal has no entry {}", outer_index(start));
+                (vec![Err(io::Error::new(io::ErrorKind::InvalidData, text))], None)
+            }
+            Ok(piece) => {
+                let next = start.saturating_add(piece.len() as u64);
+                (piece.into_iter().map(Ok).collect(), Some(next))
+            }
+            Err(error) => (vec![Err(error)], None),
+        };
+        Some((stream::iter(items), next))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let purged = self.purged()?;
+        let extent = self.inner.log.extent(self.inner.group);
+        let purged_index = purged.map_or(0, |id| outer_index(id.index));
+        let last = match extent.present {
+            Some((_, last)) if last > purged_index => self.id_at(last)?,
+            _ => None,
+        };
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let value = encode_state(&vote_to_pb(vote));
+        self.put_and_wait(KEY_VOTE, value).await?;
+        *self.inner.vote.lock() = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let mut state = self.inner.committed.lock();
+        state.dirty = state.dirty || state.known != committed;
+        state.known = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        let known = self.inner.committed.lock().known;
+        let last = self.get_log_state().await?.last_log_id;
+        // What is committed was on a majority's disks, but not yet surely on this one's.
+        Ok(known.min(last))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.write_committed(true);
+        let records = entries.into_iter().map(|entry| entry_to_record(&entry)).collect::<Vec<_>>();
+        if let Some(last) = records.last() {
+            let bytes = records.iter().map(|record| record.payload.len() as u64);
+            let (index, bytes) = (last.index, bytes.sum());
+            self.inner.sizes.lock().add(index, bytes);
+        }
+        let done: Done = Box::new(move |result| callback.io_completed(result));
+        self.inner.log.append(self.inner.group, records, done);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let index = last_log_id.map_or(0, |id| outer_index(id.index));
+        self.inner.sizes.lock().truncate_after(index);
+        let done = report_failure(self.inner.group, "truncating the log");
+        self.inner.log.truncate_after(self.inner.group, index, done);
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let index = outer_index(upto.index);
+        self.inner.sizes.lock().forget_upto(index);
+        let value = encode_state(&log_id_to_pb(&upto));
+        let (log, group) = (&self.inner.log, self.inner.group);
+        log.put_state(group, KEY_PURGED, value, report_failure(group, "writing the purged id"));
+        log.purge_to(group, index, report_failure(group, "cutting the log"));
+        Ok(())
+    }
+}

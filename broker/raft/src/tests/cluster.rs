@@ -1,0 +1,206 @@
+//! Several nodes in one process on loopback, each with a real journal in a folder of its own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use weir_storage::{GroupId, Journal, JournalOptions};
+
+use super::counter::{Counter, State};
+use crate::{Group, GroupOptions, NodeConfig, PeerId, PeerInfo, ProposeError, Proposed, RaftNode, Resolver};
+
+pub(crate) const GROUP: GroupId = GroupId(5);
+/// No condition takes longer on any machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+type Endpoints = Arc<Mutex<HashMap<u64, String>>>;
+
+pub(crate) struct Running {
+    pub(crate) node: RaftNode,
+    pub(crate) group: Group,
+    pub(crate) machine: Arc<Counter>,
+}
+
+#[derive(Default)]
+struct Store {
+    folder: Option<tempfile::TempDir>,
+    /// The machine's last checkpoint: what survives its restart.
+    checkpoint: State,
+}
+
+pub(crate) struct Cluster {
+    endpoints: Endpoints,
+    stores: BTreeMap<u64, Store>,
+    pub(crate) running: BTreeMap<u64, Running>,
+    pub(crate) options: GroupOptions,
+    secret: Option<String>,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self {
+            endpoints: Arc::default(),
+            stores: BTreeMap::new(),
+            running: BTreeMap::new(),
+            options: GroupOptions::fast(),
+            secret: Some("a secret".to_owned()),
+        }
+    }
+
+    /// A cluster of nodes 1 to `size`, initialised by node 1.
+    pub(crate) async fn of(size: u64) -> Self {
+        let mut cluster = Self::new();
+        for peer in 1..=size {
+            cluster.start(peer).await;
+        }
+        let members = (1..=size).map(PeerId).collect();
+        let first = cluster.node(1).group.clone();
+        first.initialize(members).await.expect("initialising");
+        cluster
+    }
+
+    pub(crate) fn node(&self, peer: u64) -> &Running {
+        &self.running[&peer]
+    }
+
+    /// Starts a node, new or from what it left behind.
+    pub(crate) async fn start(&mut self, peer: u64) {
+        let store = self.stores.entry(peer).or_default();
+        let folder = store.folder.get_or_insert_with(|| tempfile::tempdir().expect("a folder"));
+        let options = JournalOptions { file_size_bytes: 4 * 1024 * 1024, ..JournalOptions::default() };
+        let journal = folder.path().join("journal");
+        std::fs::create_dir_all(&journal).expect("a folder");
+        let (journal, _) = Journal::open(&journal, options).expect("the journal opens");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let endpoint = listener.local_addr().expect("its address").to_string();
+        self.endpoints.lock().insert(peer, endpoint.clone());
+        let endpoints = Arc::clone(&self.endpoints);
+        let resolver: Resolver = Arc::new(move |peer| endpoints.lock().get(&peer.0).cloned());
+        let config = NodeConfig {
+            peer: PeerId(peer),
+            name: format!("n{peer}"),
+            listener,
+            secret: self.secret.clone(),
+            spool_dir: folder.path().join("spool"),
+            admin: None,
+        };
+        let node = RaftNode::start(config, Arc::new(journal), resolver).await.expect("a node");
+        let machine = Arc::new(Counter::with_state(store.checkpoint.clone()));
+        let opened = node.open_group(GROUP, machine.clone(), self.options.clone()).await;
+        let group = opened.expect("the group opens");
+        for other in 1..=9 {
+            let info = PeerInfo { name: format!("n{other}"), endpoint: "127.0.0.1:1".to_owned() };
+            if other != peer {
+                node.set_peer(PeerId(other), info);
+            }
+        }
+        let running = Running { node, group, machine };
+        self.running.insert(peer, running);
+    }
+
+    /// Stops a node; its journal and its last checkpoint remain.
+    pub(crate) async fn stop(&mut self, peer: u64) {
+        let running = self.running.remove(&peer).expect("it runs");
+        running.node.shutdown().await;
+    }
+
+    /// Forgets everything a stopped node had.
+    pub(crate) fn wipe(&mut self, peer: u64) {
+        self.stores.remove(&peer);
+    }
+
+    /// Keeps a node's state as a checkpoint, and lets the log be cut there.
+    pub(crate) async fn checkpoint(&mut self, peer: u64) -> u64 {
+        let running = &self.running[&peer];
+        let state = running.machine.state();
+        let index = state.applied.map_or(0, |at| at.index);
+        self.stores.entry(peer).or_default().checkpoint = state;
+        running.group.compact(index).await.expect("compacting");
+        index
+    }
+
+    pub(crate) fn leader_now(&self) -> Option<u64> {
+        let leads = |(peer, running): (&u64, &Running)| running.group.status().is_leader.then_some(*peer);
+        self.running.iter().find_map(leads)
+    }
+
+    pub(crate) async fn leader(&self) -> u64 {
+        wait_for("a leader", || self.leader_now()).await
+    }
+
+    /// Proposes until it is committed, whoever leads.
+    pub(crate) async fn propose(&self, payload: impl Into<Bytes>) -> Proposed {
+        let payload = payload.into();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leader = self.leader().await;
+            match self.node(leader).group.propose(payload.clone()).await {
+                Ok(proposed) => return proposed,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Proposes `count` payloads to a leader, many at once; all must be committed.
+    pub(crate) async fn propose_many(&self, count: usize) {
+        let leader = self.leader().await;
+        let group = self.node(leader).group.clone();
+        let mut waiting = Vec::new();
+        for number in 0..count {
+            let payload = Bytes::from(format!("{number}-{}", "x".repeat(100)));
+            loop {
+                group.ready().await;
+                let mut proposal = Box::pin(group.propose(payload.clone()));
+                match futures::poll!(&mut proposal) {
+                    std::task::Poll::Ready(Err(ProposeError::Backpressure)) => {}
+                    std::task::Poll::Ready(result) => {
+                        result.expect("a proposal to a leader");
+                        break;
+                    }
+                    std::task::Poll::Pending => {
+                        waiting.push(proposal);
+                        break;
+                    }
+                }
+            }
+        }
+        for proposal in waiting {
+            proposal.await.expect("a proposal to a leader");
+        }
+    }
+
+    /// Waits until all running nodes have applied the same payloads, at least `count`.
+    pub(crate) async fn agree(&self, count: usize) {
+        let agreed = || {
+            let mut states = self.running.values().map(|running| running.machine.state());
+            let first = states.next()?;
+            let same = states.all(|state| state.payloads == first.payloads);
+            (same && first.payloads.len() >= count).then_some(())
+        };
+        let waiting = tokio::time::timeout(PATIENCE, wait_for("all nodes to agree", agreed));
+        if waiting.await.is_err() {
+            for (peer, running) in &self.running {
+                let payloads = running.machine.payloads();
+                println!("{peer}: {payloads} payloads, {:#?}", running.group.status());
+            }
+            panic!("the nodes do not agree");
+        }
+    }
+}
+
+/// Looks until there is an answer.
+pub(crate) async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE * 2;
+    loop {
+        if let Some(answer) = look() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

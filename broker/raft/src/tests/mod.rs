@@ -1,0 +1,7 @@
+//! Tests of the whole room: groups of several nodes in one process, over loopback, on real journals.
+
+mod cluster;
+mod counter;
+mod groups;
+mod memory_log;
+mod suite;
