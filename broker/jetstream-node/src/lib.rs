@@ -1,1 +1,26 @@
-//! Room weir-jetstream-node.
+//! Runs JetStream on one server: the logs behind the machines, the streams' leaders, ingest, delivery and the API.
+//!
+//! The machines themselves are pure and in `weir-jetstream`; how messages and logs are kept is `weir-storage`'s
+//! business, Raft's messages `weir-raft`'s. Clients and other servers come in through `weir-hub`.
+
+mod admin;
+mod api;
+mod clock;
+mod context;
+mod durable_file;
+mod envelope;
+mod identity;
+mod meta;
+mod neighbours;
+mod node;
+mod options;
+mod replicated;
+mod replicator;
+mod requester;
+mod snapshot;
+mod stream;
+
+pub use neighbours::{Neighbours, PeerInfo, PeerSeen, Seed};
+pub use node::{JetStreamNode, StartError};
+pub use options::{ClusterOptions, NodeOptions};
+pub use snapshot::{JetStreamSnapshot, MetaSnapshot, SnapshotOptions, StreamSnapshot};

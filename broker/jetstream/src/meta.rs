@@ -3,7 +3,7 @@
 mod codec;
 mod placement;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_jsapi::{ApiError, StorageType, StreamConfig, errors};
@@ -13,8 +13,10 @@ use crate::config::{StreamLimitsInForce, check_stream_update, normalise_stream, 
 
 pub use placement::{PlacementError, choose_peers};
 
-/// The first group id a stream can get; 1 is the meta group itself.
-const FIRST_STREAM_GROUP: u64 = 2;
+/// The group that replicates the meta state itself.
+pub const META_GROUP: u64 = 1;
+/// Ids below are kept for groups that are not streams.
+const FIRST_STREAM_GROUP: u64 = 16;
 
 /// A server that can hold replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +34,20 @@ pub struct StreamAssignment {
     pub config: Arc<StreamConfig>,
     /// Its Raft group or journal group; never used again after the stream's deletion.
     pub group: u64,
+    /// The first is asked to lead at the start.
     pub peers: Vec<u64>,
     pub created: UnixNanos,
+}
+
+impl StreamAssignment {
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Replicated by Raft rather than kept by one server alone.
+    pub fn is_replicated(&self) -> bool {
+        self.config.num_replicas > 1
+    }
 }
 
 /// One entry of the meta group's log. Configurations are normalised before they are proposed.
@@ -76,6 +90,8 @@ pub enum MetaOutcome {
     Deleted(Arc<StreamAssignment>),
     Done,
     Refused(ApiError),
+    /// The peer cannot go: these streams ("account > name") have replicas there.
+    PeerInUse(Vec<String>),
 }
 
 /// What an account may use; -1 is unlimited.
@@ -98,6 +114,8 @@ impl Default for AccountLimitsInForce {
 pub struct MetaMachine {
     streams: BTreeMap<String, BTreeMap<String, Arc<StreamAssignment>>>,
     peers: BTreeMap<u64, MetaPeer>,
+    /// Ids that left for good. They never come back: their stores may lack what was committed since.
+    removed: BTreeSet<u64>,
     next_group: u64,
 }
 
@@ -123,6 +141,17 @@ impl MetaMachine {
 
     pub fn peer(&self, id: u64) -> Option<&MetaPeer> {
         self.peers.get(&id)
+    }
+
+    /// Whether this id left for good.
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// "account > name" of every stream with a replica on this peer.
+    pub fn streams_on(&self, peer: u64) -> Vec<String> {
+        let held = self.streams().filter(|stream| stream.peers.contains(&peer));
+        held.map(|stream| format!("{} > {}", stream.account, stream.name())).collect()
     }
 
     /// How many streams have a replica on this peer.
@@ -219,11 +248,18 @@ impl MetaMachine {
                 self.change(&account, &name, |stream| StreamAssignment { peers, ..stream })
             }
             MetaCommand::PeerAdded(peer) => {
-                self.peers.insert(peer.id, peer);
+                if !self.removed.contains(&peer.id) {
+                    self.peers.insert(peer.id, peer);
+                }
                 MetaOutcome::Done
             }
             MetaCommand::PeerRemoved { id } => {
+                let held = self.streams_on(id);
+                if !held.is_empty() {
+                    return MetaOutcome::PeerInUse(held);
+                }
                 self.peers.remove(&id);
+                self.removed.insert(id);
                 MetaOutcome::Done
             }
         }
@@ -244,6 +280,9 @@ impl MetaMachine {
         }
         if let Err(error) = self.check_overlap(&account, &config) {
             return MetaOutcome::Refused(error);
+        }
+        if peers.iter().any(|peer| self.removed.contains(peer)) {
+            return MetaOutcome::Refused(PlacementError.into());
         }
         let group = self.next_group.max(FIRST_STREAM_GROUP);
         self.next_group = group + 1;

@@ -130,6 +130,10 @@ impl MetaMachine {
         for peer in self.peers.values() {
             write_peer(&mut writer, peer);
         }
+        writer.varint(self.removed.len() as u64);
+        for id in &self.removed {
+            writer.varint(*id);
+        }
         writer.varint(self.streams().count() as u64);
         for stream in self.streams() {
             writer.bytes(stream.account.as_bytes());
@@ -151,6 +155,9 @@ impl MetaMachine {
         for _ in 0..reader.count("peer count")? {
             let peer = read_peer(&mut reader)?;
             machine.peers.insert(peer.id, peer);
+        }
+        for _ in 0..reader.count("removed count")? {
+            machine.removed.insert(reader.varint("removed peer id")?);
         }
         for _ in 0..reader.count("stream count")? {
             let account = reader.string("account")?;

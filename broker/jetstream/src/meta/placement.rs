@@ -15,7 +15,7 @@ impl From<PlacementError> for ApiError {
 }
 
 /// The peers for a stream: `num_replicas` of those that are `available` (up and reachable), the ones with the fewest
-/// replicas first, then by id. `keep` are peers to stay with if possible (when the number of replicas changes).
+/// replicas first, then by a hash of stream and server, so that equal servers share the streams. `keep` are peers to stay with if possible (when the number of replicas changes).
 pub fn choose_peers(
     meta: &MetaMachine,
     config: &StreamConfig,
@@ -24,10 +24,18 @@ pub fn choose_peers(
 ) -> Result<Vec<u64>, PlacementError> {
     let wanted = usize::try_from(config.num_replicas).unwrap_or(1).max(1);
     let mut candidates: Vec<u64> = meta.peers().map(|peer| peer.id).filter(|&id| available(id)).collect();
-    candidates.sort_by_key(|&id| (!keep.contains(&id), meta.replicas_on(id), id));
+    candidates.sort_by_key(|&id| (!keep.contains(&id), meta.replicas_on(id), mix(&config.name, id), id));
     if candidates.len() < wanted {
         return Err(PlacementError);
     }
     candidates.truncate(wanted);
     Ok(candidates)
+}
+
+/// FNV-1a: stable over versions and machines.
+fn mix(stream: &str, id: u64) -> u64 {
+    stream
+        .bytes()
+        .chain(id.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

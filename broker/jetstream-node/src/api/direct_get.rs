@@ -1,0 +1,22 @@
+//! DIRECT.GET: a stored message as a message of its own, not as JSON. Served by the stream's leader.
+
+use std::sync::Arc;
+
+use super::Request;
+use crate::stream::leader::StreamLeader;
+
+pub(crate) fn get(leader: &Arc<StreamLeader>, last_by_subject: Option<&str>, request: &Request) {
+    // Without the option there is no such service: the client's request finds no answer, as on nats-server.
+    if !leader.config().allow_direct {
+        return;
+    }
+    let Some(replica) = leader.replica() else { return };
+    let reply = {
+        let state = replica.replicated.lock();
+        match last_by_subject {
+            Some(subject) => state.machine().direct_get_last(subject),
+            None => state.machine().direct_get(&request.body),
+        }
+    };
+    request.account.publish(&request.reply, None, &reply.headers, &reply.payload);
+}

@@ -1,0 +1,83 @@
+//! STREAM.UPDATE: judged by the meta leader, put into the meta log, answered when the stream's leader has taken it
+//! over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_jetstream::config::with_server_metadata;
+use weir_jetstream::meta::{MetaCommand, MetaOutcome, StreamAssignment};
+use weir_jsapi::response::{StreamCreated, kind};
+use weir_jsapi::{ApiError, StreamConfig, errors, response};
+
+use super::stream_create::{LEADER_POLL, LEADER_TIMEOUT, decode, place};
+use super::{Answer, Request, propose_failed, stream_list};
+use crate::context::Context;
+
+/// How long a stream's leader may take to answer.
+const INFO_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(crate) async fn update(context: &Arc<Context>, name: &str, request: &Request) -> Result<Answer, ApiError> {
+    let asked = decode(name, request)?;
+    let account = request.account.name();
+    let (current, config) = {
+        let meta = context.meta.lock();
+        let current = meta.machine().stream(account, name).cloned();
+        let current = current.ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
+        let limits = context.account_limits();
+        (current, meta.machine().check_update(account, asked.config, &limits, asked.pedantic)?)
+    };
+    let peers = peers_for(context, &current, &config)?;
+    let update = MetaCommand::UpdateStream { account: account.to_owned(), config: Box::new(config.clone()) };
+    propose(context, &update).await?;
+    if peers != current.peers {
+        let (account, name) = (account.to_owned(), name.to_owned());
+        propose(context, &MetaCommand::MoveStream { account, name, peers }).await?;
+    }
+    let deadline = tokio::time::Instant::now() + LEADER_TIMEOUT;
+    loop {
+        let info = stream_list::stream_info(context, &request.account, name, INFO_TIMEOUT).await;
+        if let Some(mut info) = info
+            && info.config == config
+        {
+            with_server_metadata(&mut info.config.metadata);
+            return Ok(Some(response::success(kind::STREAM_UPDATE, StreamCreated { info, did_create: false })));
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(errors::CLUSTER_NOT_AVAIL.error());
+        }
+        tokio::time::sleep(LEADER_POLL).await;
+    }
+}
+
+async fn propose(context: &Arc<Context>, command: &MetaCommand) -> Result<(), ApiError> {
+    match context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))? {
+        MetaOutcome::Refused(error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Peers after the update: as many as asked for, those there are staying as far as they can.
+fn peers_for(
+    context: &Context,
+    current: &StreamAssignment,
+    config: &StreamConfig,
+) -> Result<Vec<u64>, ApiError> {
+    let wanted = usize::try_from(config.num_replicas).unwrap_or(1);
+    let have = current.peers.len();
+    if wanted == have {
+        return Ok(current.peers.clone());
+    }
+    if wanted == 1 || have == 1 {
+        return Err(errors::STREAM_INVALID_CONFIG
+            .with("changing a stream between one replica and several is not supported yet: make a new stream"));
+    }
+    if wanted > have {
+        return place(context, config, &current.peers);
+    }
+    // The leader stays.
+    let leader = context.stream_leader(current.group).map(|peer| peer.0);
+    let mut peers = current.peers.clone();
+    peers.sort_by_key(|peer| Some(*peer) != leader);
+    peers.truncate(wanted);
+    Ok(peers)
+}

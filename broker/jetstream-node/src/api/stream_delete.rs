@@ -1,0 +1,33 @@
+//! STREAM.DELETE: a committed command of the meta log; the files go to the trash on every server that holds them.
+
+use std::sync::Arc;
+
+use weir_jetstream::meta::{MetaCommand, MetaOutcome};
+use weir_jsapi::response::{Success, kind};
+use weir_jsapi::{ApiError, errors, response};
+
+use super::stream_create::{LEADER_POLL, LEADER_TIMEOUT, is_served};
+use super::{Answer, Request, propose_failed};
+use crate::context::Context;
+
+pub(crate) async fn delete(context: &Arc<Context>, name: &str, request: &Request) -> Result<Answer, ApiError> {
+    if !request.body.is_empty() {
+        return Err(errors::NOT_EMPTY_REQUEST.error());
+    }
+    if context.assignment(request.account.name(), name).is_none() {
+        return Err(errors::STREAM_NOT_FOUND.error());
+    }
+    let command =
+        MetaCommand::DeleteStream { account: request.account.name().to_owned(), name: name.to_owned() };
+    let outcome =
+        context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))?;
+    if let MetaOutcome::Refused(error) = outcome {
+        return Err(error);
+    }
+    // The old leader must be gone before the client may create the name again.
+    let deadline = tokio::time::Instant::now() + LEADER_TIMEOUT;
+    while is_served(&request.account, name) && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(LEADER_POLL).await;
+    }
+    Ok(Some(response::success(kind::STREAM_DELETE, Success { success: true })))
+}

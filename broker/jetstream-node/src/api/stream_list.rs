@@ -1,0 +1,111 @@
+//! STREAM.NAMES and STREAM.LIST. Names come from the meta state; infos are asked of each stream's leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use weir_hub::Account;
+use weir_jsapi::request::StreamNamesRequest;
+use weir_jsapi::response::{StreamList, StreamNames, kind};
+use weir_jsapi::{ApiError, StreamInfo, response};
+
+use super::{Answer, Request, decode_optional, page};
+use crate::context::Context;
+
+/// Names in one page, as nats-server.
+const NAMES_LIMIT: usize = 1024;
+/// Infos in one page, as nats-server.
+const LIST_LIMIT: usize = 256;
+/// How long a stream's leader has to answer.
+const INFO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Leaders asked at the same time.
+const INFO_CONCURRENCY: usize = 64;
+
+pub(crate) fn names(context: &Arc<Context>, request: &Request) -> Result<Answer, ApiError> {
+    let query: StreamNamesRequest = decode_optional(request)?;
+    let all = matching(context, request.account.name(), &query.subject);
+    let (streams, page) = page(all, query.offset, NAMES_LIMIT);
+    Ok(Some(response::success(kind::STREAM_NAMES, StreamNames { page, streams })))
+}
+
+pub(crate) async fn list(context: &Arc<Context>, request: &Request) -> Result<Answer, ApiError> {
+    let query: StreamNamesRequest = decode_optional(request)?;
+    let all = matching(context, request.account.name(), &query.subject);
+    let (names, page) = page(all, query.offset, LIST_LIMIT);
+    let (streams, missing) = infos_of(context, &request.account, names).await;
+    Ok(Some(response::success(kind::STREAM_LIST, StreamList { page, streams, missing })))
+}
+
+/// Names of the account's streams, in order, whose subjects overlap `subject` when it is given.
+fn matching(context: &Context, account: &str, subject: &str) -> Vec<String> {
+    let meta = context.meta.lock();
+    meta.machine()
+        .streams_of(account)
+        .filter(|assignment| {
+            subject.is_empty()
+                || assignment
+                    .config
+                    .subjects
+                    .iter()
+                    .any(|own| weir_subject::overlaps(own.as_bytes(), subject.as_bytes()))
+        })
+        .map(|assignment| assignment.name().to_owned())
+        .collect()
+}
+
+/// Infos of an account's streams.
+pub(crate) struct Gathered {
+    /// How many streams there are.
+    pub(crate) assigned: usize,
+    /// Of those whose leader answered.
+    pub(crate) found: Vec<StreamInfo>,
+}
+
+pub(crate) async fn gather(context: &Arc<Context>, account: &Arc<Account>, subject: &str) -> Gathered {
+    let names = matching(context, account.name(), subject);
+    let assigned = names.len();
+    let (found, _) = infos_of(context, account, names).await;
+    Gathered { assigned, found }
+}
+
+async fn infos_of(
+    context: &Arc<Context>,
+    account: &Arc<Account>,
+    names: Vec<String>,
+) -> (Vec<StreamInfo>, Vec<String>) {
+    let mut found = Vec::with_capacity(names.len());
+    let mut missing = Vec::new();
+    let mut answers = futures::stream::iter(names)
+        .map(|name| async {
+            let info = stream_info(context, account, &name, INFO_TIMEOUT).await;
+            (name, info)
+        })
+        .buffered(INFO_CONCURRENCY);
+    while let Some((name, info)) = answers.next().await {
+        match info {
+            Some(info) => found.push(info),
+            None => missing.push(name),
+        }
+    }
+    (found, missing)
+}
+
+/// A stream's info from its leader, wherever that is.
+pub(crate) async fn stream_info(
+    context: &Arc<Context>,
+    account: &Arc<Account>,
+    name: &str,
+    timeout: Duration,
+) -> Option<StreamInfo> {
+    if let Some(leader) = context.replica(account.name(), name).and_then(|replica| replica.leader()) {
+        return Some(leader.info());
+    }
+    let requester = context.requesters.get(account.name())?;
+    let subject = format!("$JS.API.STREAM.INFO.{name}");
+    let body = requester.request(&subject, b"", b"", timeout).await.ok()?;
+    let answer: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    if answer.get("error").is_some() {
+        return None;
+    }
+    serde_json::from_value(answer).ok()
+}

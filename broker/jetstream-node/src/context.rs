@@ -1,0 +1,154 @@
+//! What every part of this room shares: the hub, the journal, the meta state, the replicas held here. It owns no
+//! task and decides nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::{Mutex, RwLock};
+use weir_hub::{Account, Hub};
+use weir_jetstream::meta::{AccountLimitsInForce, MetaPeer, StreamAssignment};
+use weir_jetstream::config::StreamLimitsInForce;
+use weir_raft::{GroupOptions, PeerId, RaftNode};
+use weir_stdx::rng::SeededRng;
+use weir_storage::Journal;
+
+use crate::meta::state::MetaState;
+use crate::neighbours::Neighbours;
+use crate::replicated::Replicated;
+use crate::requester::Requester;
+use crate::stream::replica::StreamReplica;
+
+/// Numbers of the JetStream API since the start.
+#[derive(Debug, Default)]
+pub(crate) struct ApiCounters {
+    pub(crate) total: AtomicU64,
+    pub(crate) errors: AtomicU64,
+    pub(crate) in_flight: AtomicU64,
+}
+
+/// The clustered part.
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+    pub(crate) raft: RaftNode,
+    pub(crate) neighbours: Arc<dyn Neighbours>,
+    pub(crate) group_options: GroupOptions,
+    pub(crate) grpc_advertise: String,
+    pub(crate) secret: Option<String>,
+}
+
+pub(crate) struct Context {
+    pub(crate) server_name: String,
+    pub(crate) peer_id: PeerId,
+    pub(crate) store_dir: PathBuf,
+    pub(crate) max_memory: u64,
+    pub(crate) max_file: u64,
+    pub(crate) domain: Option<Arc<str>>,
+    /// New at every start; see `Envelope::origin`.
+    pub(crate) origin: u64,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) journal: Journal,
+    pub(crate) accounts: Vec<String>,
+    pub(crate) requesters: BTreeMap<String, Arc<Requester>>,
+    pub(crate) meta: Arc<Replicated<MetaState>>,
+    pub(crate) cluster: Option<Cluster>,
+    /// Replicas held here, by group.
+    pub(crate) replicas: RwLock<BTreeMap<u64, Arc<StreamReplica>>>,
+    /// Groups whose replica here could not be opened, with the reason.
+    pub(crate) open_failures: Mutex<BTreeMap<u64, String>>,
+    pub(crate) rng: Mutex<SeededRng>,
+    pub(crate) api: ApiCounters,
+}
+
+impl Context {
+    pub(crate) fn account(&self, name: &str) -> Arc<Account> {
+        self.hub.ensure_account(name)
+    }
+
+    pub(crate) fn assignment(&self, account: &str, stream: &str) -> Option<Arc<StreamAssignment>> {
+        self.meta.lock().machine().stream(account, stream).cloned()
+    }
+
+    /// The replica of that stream held here, if there is one.
+    pub(crate) fn replica(&self, account: &str, stream: &str) -> Option<Arc<StreamReplica>> {
+        let group = self.assignment(account, stream)?.group;
+        self.replicas.read().get(&group).cloned()
+    }
+
+    pub(crate) fn all_replicas(&self) -> Vec<Arc<StreamReplica>> {
+        self.replicas.read().values().cloned().collect()
+    }
+
+    pub(crate) fn members(&self) -> Vec<MetaPeer> {
+        self.meta.lock().machine().peers().cloned().collect()
+    }
+
+    /// The name of a peer, or its number when nothing is known of it.
+    pub(crate) fn peer_name(&self, peer: PeerId) -> String {
+        if peer == self.peer_id {
+            return self.server_name.clone();
+        }
+        self.meta
+            .lock()
+            .machine()
+            .peer(peer.0)
+            .map(|member| member.name.clone())
+            .or_else(|| self.cluster.as_ref()?.raft.peer_info(peer).map(|info| info.name))
+            .unwrap_or_else(|| peer.to_string())
+    }
+
+    pub(crate) fn open_failure(&self, group: u64) -> Option<String> {
+        self.open_failures.lock().get(&group).cloned()
+    }
+
+    /// The leader of a stream's group, as its replica here knows it.
+    pub(crate) fn stream_leader(&self, group: u64) -> Option<PeerId> {
+        let replica = self.replicas.read().get(&group).cloned()?;
+        if replica.is_leader() { Some(self.peer_id) } else { replica.replicated.status().leader }
+    }
+
+    /// Publishes an advisory, if anybody listens: `body` with an id and a time.
+    pub(crate) fn advisory(&self, account: &Arc<Account>, subject: &str, body: serde_json::Map<String, serde_json::Value>) {
+        if !account.has_interest(subject.as_bytes()) {
+            return;
+        }
+        let mut full = serde_json::Map::new();
+        // nats-server prints type, id, timestamp, then the rest.
+        full.extend(body.get("type").map(|kind| ("type".to_owned(), kind.clone())));
+        full.insert("id".to_owned(), self.random_id().into());
+        full.insert("timestamp".to_owned(), crate::clock::now().to_rfc3339().into());
+        full.extend(body);
+        if let Ok(text) = serde_json::to_vec(&full) {
+            account.publish(subject.as_bytes(), None, b"", &text);
+        }
+    }
+
+    /// What streams may use.
+    pub(crate) fn account_limits(&self) -> AccountLimitsInForce {
+        let bytes = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
+        AccountLimitsInForce {
+            max_memory: bytes(self.max_memory),
+            max_storage: bytes(self.max_file),
+            stream: StreamLimitsInForce { clustered: self.cluster.is_some(), ..StreamLimitsInForce::default() },
+            ..AccountLimitsInForce::default()
+        }
+    }
+
+    /// Whether a server could take a replica now, as the meta leader sees it.
+    pub(crate) fn is_available(&self, peer: u64) -> bool {
+        if peer == self.peer_id.0 {
+            return true;
+        }
+        let status = self.meta.status();
+        status.replicas.iter().any(|replica| replica.peer.0 == peer && replica.online)
+    }
+
+    pub(crate) fn random_text(&self, length: usize) -> String {
+        weir_stdx::id::random_text(&mut self.rng.lock(), length)
+    }
+
+    pub(crate) fn random_id(&self) -> String {
+        weir_stdx::id::random_id(&mut self.rng.lock())
+    }
+}

@@ -1,0 +1,89 @@
+//! Makes the replicas on this server those that the meta state assigns to it. It compares the whole, so that it does
+//! not matter what it missed. It deletes files only of streams whose deletion it saw committed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use weir_jetstream::meta::StreamAssignment;
+
+use crate::context::Context;
+use crate::stream::{replica::StreamReplica, trash};
+
+/// After a replica could not be opened it is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Follows the meta state until aborted.
+pub(crate) async fn run(context: Arc<Context>) {
+    let mut applied = context.meta.applied_watch();
+    loop {
+        let complete = reconcile(&context).await;
+        if complete {
+            if applied.changed().await.is_err() {
+                return;
+            }
+        } else {
+            let _ = tokio::time::timeout(RETRY, applied.changed()).await;
+        }
+        let removed = trash::empty(&context.store_dir, SystemTime::now());
+        if removed > 0 {
+            tracing::info!("Removed the files of {removed} streams deleted more than an hour ago");
+        }
+    }
+}
+
+/// One pass; false when something could not be opened or removed.
+pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
+    let wanted: Vec<Arc<StreamAssignment>> = {
+        let meta = context.meta.lock();
+        let own = context.peer_id.0;
+        meta.machine().streams().filter(|assignment| assignment.peers.contains(&own)).cloned().collect()
+    };
+    let groups: BTreeSet<u64> = wanted.iter().map(|assignment| assignment.group).collect();
+    let mut complete = true;
+    for replica in context.all_replicas() {
+        let assignment = replica.assignment();
+        if !groups.contains(&assignment.group) {
+            complete &= remove(context, &replica).await;
+        }
+    }
+    for assignment in wanted {
+        complete &= open_or_update(context, assignment).await;
+    }
+    complete
+}
+
+async fn remove(context: &Arc<Context>, replica: &Arc<StreamReplica>) -> bool {
+    let assignment = replica.assignment();
+    context.replicas.write().remove(&assignment.group);
+    match replica.remove().await {
+        Ok(()) => true,
+        Err(reason) => {
+            tracing::warn!("Removing stream '{} > {}': {reason}", assignment.account, assignment.name());
+            true
+        }
+    }
+}
+
+async fn open_or_update(context: &Arc<Context>, assignment: Arc<StreamAssignment>) -> bool {
+    let existing = context.replicas.read().get(&assignment.group).cloned();
+    if let Some(replica) = existing {
+        if replica.assignment() != assignment {
+            replica.set_assignment(assignment);
+        }
+        return true;
+    }
+    let group = assignment.group;
+    match StreamReplica::open(Arc::clone(context), Arc::clone(&assignment)).await {
+        Ok(replica) => {
+            context.replicas.write().insert(group, replica);
+            context.open_failures.lock().remove(&group);
+            true
+        }
+        Err(reason) => {
+            tracing::error!("Stream '{} > {}' is offline: {reason}", assignment.account, assignment.name());
+            context.open_failures.lock().insert(group, reason);
+            false
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! One server's JetStream from start to stop: opens the journal and the meta state, brings up the streams assigned to
+//! it, and is the handle that the server room holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::task::AbortHandle;
+use weir_hub::Hub;
+use weir_jetstream::StopReason;
+use weir_jetstream::meta::META_GROUP;
+use weir_raft::{GroupId, NodeConfig, RaftNode};
+use weir_stdx::rng::SeededRng;
+use weir_storage::{Journal, JournalOptions};
+
+use crate::admin::Admin;
+use crate::context::{ApiCounters, Cluster, Context};
+use crate::identity::{Identity, Mode};
+use crate::meta;
+use crate::meta::state::MetaState;
+use crate::options::{ClusterOptions, NodeOptions};
+use crate::replicated::Replicated;
+use crate::replicator::local::LocalLog;
+use crate::replicator::raft::{GroupMachine, RaftLog};
+use crate::requester::Requester;
+use crate::snapshot::{JetStreamSnapshot, MetaSnapshot, SnapshotOptions};
+
+/// How often the meta state's checkpoint is looked at.
+const META_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+/// How long handing over leadership may take at the stop.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why JetStream could not start. Nothing was changed on disk that was there before.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("random numbers: {0}")]
+    Random(String),
+    #[error("{0}")]
+    Store(String),
+    #[error("journal: {0}")]
+    Journal(#[from] weir_storage::StorageError),
+    #[error("Raft: {0}")]
+    Raft(String),
+    #[error("meta state: {0}")]
+    Meta(String),
+}
+
+/// The running JetStream of one server.
+pub struct JetStreamNode {
+    context: Arc<Context>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl JetStreamNode {
+    /// Opens the store and starts. On a single server all streams are served when this returns.
+    pub async fn start(options: NodeOptions, hub: Arc<Hub>) -> Result<Arc<Self>, StartError> {
+        let random = || getrandom::u64().map_err(|error| StartError::Random(error.to_string()));
+        std::fs::create_dir_all(&options.store_dir)
+            .map_err(|error| StartError::Store(format!("{}: {error}", options.store_dir.display())))?;
+        let mode = if options.cluster.is_some() { Mode::Cluster } else { Mode::Standalone };
+        let identity =
+            Identity::load_or_create(&options.store_dir, mode, random()?).map_err(StartError::Store)?;
+        let journal = open_journal(&options)?;
+        let meta_file = options.store_dir.join("meta").join("checkpoint");
+        let meta = Replicated::new(MetaState::open(meta_file).map_err(StartError::Meta)?, random()?);
+        let cluster = match options.cluster {
+            Some(cluster) => Some(start_cluster(cluster, &identity, &options.server_name, &options.store_dir, &journal).await?),
+            None => None,
+        };
+        let mut rng = SeededRng::new(random()?);
+        let requesters = options
+            .accounts
+            .iter()
+            .map(|name| {
+                let id = weir_stdx::id::random_id(&mut rng);
+                (name.clone(), Requester::new(hub.ensure_account(name), &id))
+            })
+            .collect();
+        let context = Arc::new(Context {
+            server_name: options.server_name,
+            peer_id: identity.peer_id(),
+            store_dir: options.store_dir,
+            max_memory: options.max_memory,
+            max_file: options.max_file,
+            domain: options.domain.map(Arc::from),
+            origin: random()?,
+            hub,
+            journal,
+            accounts: options.accounts,
+            requesters,
+            meta,
+            cluster,
+            replicas: RwLock::default(),
+            open_failures: Mutex::default(),
+            rng: Mutex::new(rng),
+            api: ApiCounters::default(),
+        });
+        let node = Arc::new(Self { context, tasks: Mutex::new(Vec::new()) });
+        node.start_meta().await?;
+        Ok(node)
+    }
+
+    async fn start_meta(self: &Arc<Self>) -> Result<(), StartError> {
+        let context = &self.context;
+        match &context.cluster {
+            Some(cluster) => {
+                cluster.raft.set_admin(Some(Arc::new(Admin(Arc::clone(context)))));
+                let machine = Arc::new(GroupMachine(Arc::clone(&context.meta)));
+                let group = cluster
+                    .raft
+                    .open_group(GroupId(META_GROUP), machine, cluster.group_options.clone())
+                    .await
+                    .map_err(|error| StartError::Raft(error.to_string()))?;
+                context.meta.attach(RaftLog::new(group.clone()));
+                self.spawn(meta::group::run(Arc::clone(context), group));
+            }
+            None => {
+                let group = weir_storage::GroupId(META_GROUP);
+                let log = LocalLog::open(Some(context.journal.clone()), group, &context.meta)
+                    .map_err(StartError::Meta)?;
+                context.meta.attach(log);
+            }
+        }
+        meta::reconcile::reconcile(context).await;
+        self.spawn(meta::reconcile::run(Arc::clone(context)));
+        self.spawn(meta::leader::run(Arc::clone(context)));
+        self.spawn(checkpoint_meta(Arc::clone(context)));
+        Ok(())
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(task).abort_handle();
+        self.tasks.lock().push(handle);
+    }
+
+    /// Hands over what this server leads, so that a stop costs the clients no election.
+    pub async fn hand_over(&self) {
+        if self.context.cluster.is_none() {
+            return;
+        }
+        let admin = Admin(Arc::clone(&self.context));
+        let transfer = weir_raft::admin::AdminHandler::transfer_leadership(&admin);
+        match tokio::time::timeout(HAND_OVER_TIMEOUT, transfer).await {
+            Ok(Ok(reply)) => {
+                for failed in reply.failed {
+                    tracing::debug!("handing over: {failed}");
+                }
+            }
+            Ok(Err(error)) => tracing::debug!("handing over: {error}"),
+            Err(_) => tracing::warn!("Handing over leadership took longer than {HAND_OVER_TIMEOUT:?}"),
+        }
+    }
+
+    /// Stops: streams end, checkpoints are written so that the next start has nothing to replay.
+    pub async fn shutdown(&self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        let replicas = std::mem::take(&mut *self.context.replicas.write());
+        for replica in replicas.into_values() {
+            replica.close(StopReason::ServerShutdown).await;
+            if replica.replicated.failure().is_none() {
+                replica.checkpoint().await;
+            }
+        }
+        write_meta_checkpoint(&self.context).await;
+        if let Some(cluster) = &self.context.cluster {
+            cluster.raft.shutdown().await;
+        }
+    }
+
+    /// The state for monitoring.
+    pub fn snapshot(&self, options: SnapshotOptions) -> JetStreamSnapshot {
+        self.context.snapshot(options)
+    }
+
+    /// The meta group as this server sees it; `None` on a single server.
+    pub fn meta_snapshot(&self) -> Option<MetaSnapshot> {
+        self.context.meta_snapshot()
+    }
+
+    /// What keeps this server from being caught up, one line each; empty when nothing does.
+    pub fn behind(&self) -> Vec<String> {
+        self.context.behind()
+    }
+
+    /// Where the gRPC service listens; `None` on a single server.
+    pub fn grpc_address(&self) -> Option<std::net::SocketAddr> {
+        self.context.cluster.as_ref().map(|cluster| cluster.raft.local_addr())
+    }
+}
+
+fn open_journal(options: &NodeOptions) -> Result<Journal, StartError> {
+    let journal_options = JournalOptions { sync: options.sync, ..JournalOptions::default() };
+    let (journal, recovery) = Journal::open(&options.store_dir.join("journal"), journal_options)?;
+    if let Some(torn) = &recovery.torn_tail {
+        tracing::warn!(
+            "{} ends in a write that a crash cut off, at byte {}: it was not acknowledged and is discarded",
+            torn.path.display(),
+            torn.offset
+        );
+    }
+    for damage in &recovery.damages {
+        tracing::error!(
+            "{} is damaged at byte {} ({} bytes): {}",
+            damage.path.display(),
+            damage.offset,
+            damage.length,
+            damage.reason
+        );
+    }
+    for (group, range) in &recovery.unreadable {
+        tracing::error!("Journal group {}: entries {} to {} are unreadable", group.0, range.start, range.end - 1);
+    }
+    Ok(journal)
+}
+
+async fn start_cluster(
+    options: ClusterOptions,
+    identity: &Identity,
+    server_name: &str,
+    store_dir: &std::path::Path,
+    journal: &Journal,
+) -> Result<Cluster, StartError> {
+    let config = NodeConfig {
+        peer: identity.peer_id(),
+        name: server_name.to_owned(),
+        listener: options.grpc_listener,
+        secret: options.secret.clone(),
+        spool_dir: store_dir.join("spool"),
+        admin: None,
+    };
+    let log = Arc::new(weir_raft::JournalLog::new(journal.clone()));
+    let raft = RaftNode::start(config, log, Arc::new(|_| None))
+        .await
+        .map_err(|error| StartError::Raft(error.to_string()))?;
+    Ok(Cluster {
+        name: options.cluster_name,
+        raft,
+        neighbours: options.neighbours,
+        group_options: options.group_options,
+        grpc_advertise: options.grpc_advertise,
+        secret: options.secret,
+    })
+}
+
+/// Writes the meta checkpoint when something was applied since the last one.
+async fn checkpoint_meta(context: Arc<Context>) {
+    let mut written = 0;
+    loop {
+        tokio::time::sleep(META_CHECKPOINT_INTERVAL).await;
+        let (_, applied) = crate::replicated::StateMachine::applied(&*context.meta.lock());
+        if applied != written {
+            write_meta_checkpoint(&context).await;
+            written = applied;
+        }
+    }
+}
+
+async fn write_meta_checkpoint(context: &Arc<Context>) {
+    let meta = Arc::clone(&context.meta);
+    let result = tokio::task::spawn_blocking(move || meta.lock().checkpoint()).await;
+    match result {
+        Ok(Ok(index)) => {
+            if let Some(log) = context.meta.replicator() {
+                log.compact(index);
+            }
+        }
+        Ok(Err(error)) => tracing::error!("Writing the checkpoint of the meta state: {error}"),
+        Err(error) => tracing::error!("Checkpoint task of the meta state: {error}"),
+    }
+}

@@ -1,0 +1,41 @@
+//! What the room is told at start. The server room fills it from the configuration.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use weir_raft::GroupOptions;
+use weir_storage::SyncPolicy;
+
+use crate::neighbours::Neighbours;
+
+/// Settings of one server's JetStream.
+pub struct NodeOptions {
+    pub server_name: String,
+    /// The folder that holds journal, meta state and streams.
+    pub store_dir: PathBuf,
+    pub sync: SyncPolicy,
+    /// Bytes that memory streams may reserve and use together.
+    pub max_memory: u64,
+    /// Bytes that file streams may reserve and use together.
+    pub max_file: u64,
+    /// Printed in acknowledgements and infos when set.
+    pub domain: Option<String>,
+    /// Names of the accounts that JetStream serves.
+    pub accounts: Vec<String>,
+    /// Present when the server is part of a cluster.
+    pub cluster: Option<ClusterOptions>,
+}
+
+/// Settings of a clustered server.
+pub struct ClusterOptions {
+    pub cluster_name: String,
+    /// Bound already; serves Raft's lanes and the admin service.
+    pub grpc_listener: TcpListener,
+    /// host:port that other servers reach it at; an empty host stands for the address they see.
+    pub grpc_advertise: String,
+    /// Asked of every caller of the gRPC service.
+    pub secret: Option<String>,
+    pub neighbours: Arc<dyn Neighbours>,
+    pub group_options: GroupOptions,
+}

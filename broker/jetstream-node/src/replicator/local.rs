@@ -1,0 +1,203 @@
+//! The log of an unreplicated stream, and of the meta state of a single server: this server's journal.
+//! An entry is applied after the fsync that covers it. An unreplicated memory stream has no journal: its
+//! entries are applied at once and kept nowhere. Not for anything that has more than one replica.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use weir_storage::{GroupId, Journal, JournalEntry};
+
+use super::{LogStatus, OnFailure, ProposeError, Replicator};
+use crate::replicated::{LogEntry, Replicated, Role, StateMachine};
+
+/// Entries read back at once when the log is replayed.
+const REPLAY_BATCH_BYTES: usize = 4 << 20;
+
+struct Waiting {
+    index: u64,
+    entry: Bytes,
+}
+
+struct Shared {
+    /// Submitted and not yet applied, by index.
+    waiting: Mutex<Queue>,
+    /// Highest index known durable.
+    durable: AtomicU64,
+    applied: AtomicU64,
+    wake: Notify,
+    failed: Mutex<Option<String>>,
+}
+
+struct Queue {
+    next_index: u64,
+    entries: VecDeque<Waiting>,
+}
+
+/// A journal group that only this server writes.
+pub(crate) struct LocalLog {
+    /// Absent for a log that is kept nowhere.
+    journal: Option<Journal>,
+    group: GroupId,
+    shared: Arc<Shared>,
+    applier: tokio::task::JoinHandle<()>,
+}
+
+impl LocalLog {
+    /// Replays what the journal holds past the machine's checkpoint, then takes new entries.
+    pub(crate) fn open<M: StateMachine>(
+        journal: Option<Journal>,
+        group: GroupId,
+        replicated: &Arc<Replicated<M>>,
+    ) -> Result<Arc<Self>, String> {
+        let last = match &journal {
+            Some(journal) => replay(journal, group, replicated)?,
+            None => replicated.lock().applied().1,
+        };
+        let shared = Arc::new(Shared {
+            waiting: Mutex::new(Queue { next_index: last + 1, entries: VecDeque::new() }),
+            durable: AtomicU64::new(last),
+            applied: AtomicU64::new(last),
+            wake: Notify::new(),
+            failed: Mutex::new(None),
+        });
+        let applier = tokio::spawn(apply_durable(Arc::clone(&shared), Arc::downgrade(replicated)));
+        replicated.set_role(Role::Leader { term: 0 });
+        Ok(Arc::new(Self { journal, group, shared, applier }))
+    }
+}
+
+impl Drop for LocalLog {
+    fn drop(&mut self) {
+        self.applier.abort();
+    }
+}
+
+fn replay<M: StateMachine>(
+    journal: &Journal,
+    group: GroupId,
+    replicated: &Replicated<M>,
+) -> Result<u64, String> {
+    let range = journal.log_range(group);
+    let mut applied = replicated.lock().applied().1;
+    if range.purged_to > applied {
+        return Err(format!(
+            "the journal of group {} starts after entry {}, but the newest checkpoint ends at entry {applied}: \
+             entries between them are gone",
+            group.0, range.purged_to
+        ));
+    }
+    while applied < range.last {
+        let entries = journal
+            .read(group, applied + 1, range.last + 1, REPLAY_BATCH_BYTES)
+            .map_err(|error| format!("reading the journal of group {}: {error}", group.0))?;
+        if entries.is_empty() {
+            return Err(format!("the journal of group {} has no entry {}", group.0, applied + 1));
+        }
+        applied += entries.len() as u64;
+        replicated.apply(
+            entries
+                .into_iter()
+                .map(|entry| LogEntry { term: entry.term, index: entry.index, payload: entry.payload })
+                .collect(),
+        );
+        if let Some(reason) = replicated.failure() {
+            return Err(reason.to_owned());
+        }
+    }
+    Ok(applied)
+}
+
+/// Applies entries as they become durable, in order.
+async fn apply_durable<M: StateMachine>(shared: Arc<Shared>, replicated: Weak<Replicated<M>>) {
+    loop {
+        shared.wake.notified().await;
+        let Some(replicated) = replicated.upgrade() else { return };
+        if let Some(reason) = shared.failed.lock().clone() {
+            replicated.fail(reason);
+            return;
+        }
+        let durable = shared.durable.load(Ordering::Acquire);
+        let ready = take_up_to(&shared, durable);
+        if ready.is_empty() {
+            continue;
+        }
+        let entries: Vec<LogEntry> =
+            ready.into_iter().map(|waiting| LogEntry { term: 0, index: waiting.index, payload: waiting.entry }).collect();
+        replicated.apply(entries);
+        shared.applied.store(durable, Ordering::Release);
+    }
+}
+
+fn take_up_to(shared: &Shared, durable: u64) -> Vec<Waiting> {
+    let mut queue = shared.waiting.lock();
+    let ready = queue.entries.partition_point(|waiting| waiting.index <= durable);
+    queue.entries.drain(..ready).collect()
+}
+
+impl Replicator for LocalLog {
+    fn submit(&self, entry: Bytes, on_failure: OnFailure) {
+        if let Some(reason) = self.shared.failed.lock().clone() {
+            return on_failure(ProposeError::Failed(reason));
+        }
+        // The journal is called under the lock: the order of indexes is the order of its queue.
+        let mut queue = self.shared.waiting.lock();
+        let index = queue.next_index;
+        queue.next_index += 1;
+        queue.entries.push_back(Waiting { index, entry: entry.clone() });
+        let shared = Arc::clone(&self.shared);
+        let Some(journal) = &self.journal else {
+            shared.durable.fetch_max(index, Ordering::AcqRel);
+            shared.wake.notify_one();
+            return;
+        };
+        journal.append(
+            self.group,
+            vec![JournalEntry { index, term: 0, payload: entry }],
+            Box::new(move |result| match result {
+                Ok(()) => {
+                    shared.durable.fetch_max(index, Ordering::AcqRel);
+                    shared.wake.notify_one();
+                }
+                Err(error) => {
+                    shared.failed.lock().get_or_insert_with(|| format!("journal: {error}"));
+                    shared.wake.notify_one();
+                }
+            }),
+        );
+    }
+
+    fn status(&self) -> LogStatus {
+        LogStatus {
+            is_leader: self.shared.failed.lock().is_none(),
+            committed: self.shared.durable.load(Ordering::Acquire),
+            applied: self.shared.applied.load(Ordering::Acquire),
+            ..LogStatus::default()
+        }
+    }
+
+    fn compact(&self, index: u64) {
+        let group = self.group;
+        let Some(journal) = &self.journal else { return };
+        journal.purge_to(
+            group,
+            index,
+            Box::new(move |result| {
+                if let Err(error) = result {
+                    tracing::warn!("journal group {}: purging up to {index} failed: {error}", group.0);
+                }
+            }),
+        );
+    }
+
+    fn step_down(
+        &self,
+        _to: Option<weir_raft::PeerId>,
+    ) -> futures::future::BoxFuture<'static, Result<(), String>> {
+        async { Err("an unreplicated log has no other leader".to_owned()) }.boxed()
+    }
+}

@@ -1,0 +1,11 @@
+//! Streams on this server: their replicas, and what the leader of one does.
+
+pub(crate) mod ack;
+pub(crate) mod delivery;
+pub(crate) mod ingest;
+pub(crate) mod leader;
+pub(crate) mod membership;
+pub(crate) mod replica;
+pub(crate) mod state;
+pub(crate) mod store;
+pub(crate) mod trash;

@@ -1,0 +1,72 @@
+//! The JSON of a publish acknowledgement, with nats-server's fields in its order. Not the machine's outcome
+//! itself, nor where it is sent.
+
+use bytes::{BufMut, BytesMut};
+use weir_jetstream::PublishOutcome;
+
+/// Appends one acknowledgement.
+pub(crate) fn write(out: &mut BytesMut, stream: &str, domain: Option<&str>, outcome: &PublishOutcome) {
+    out.put_u8(b'{');
+    if let PublishOutcome::Rejected(error) = outcome {
+        out.put_slice(b"\"error\":");
+        // Serialising three plain fields cannot fail.
+        out.put_slice(&serde_json::to_vec(error).unwrap_or_default());
+        out.put_u8(b',');
+    }
+    // Stream names hold no character that JSON escapes: they are valid single subject tokens.
+    out.put_slice(b"\"stream\":");
+    out.put_slice(&serde_json::to_vec(stream).unwrap_or_default());
+    let (seq, duplicate) = match outcome {
+        PublishOutcome::Stored { seq } => (*seq, false),
+        PublishOutcome::Duplicate { seq } => (*seq, true),
+        PublishOutcome::Rejected(_) => (0, false),
+    };
+    out.put_slice(b",\"seq\":");
+    let mut digits = [0_u8; 20];
+    out.put_slice(decimal(seq, &mut digits));
+    if let Some(domain) = domain {
+        out.put_slice(b",\"domain\":");
+        out.put_slice(&serde_json::to_vec(domain).unwrap_or_default());
+    }
+    if duplicate {
+        out.put_slice(b",\"duplicate\":true");
+    }
+    out.put_u8(b'}');
+}
+
+/// Decimal digits of `value` at the end of `digits`.
+fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            return &digits[start..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(outcome: &PublishOutcome, domain: Option<&str>) -> String {
+        let mut out = BytesMut::new();
+        write(&mut out, "ORDERS", domain, outcome);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_stored_message_is_acknowledged_with_stream_and_sequence() {
+        assert_eq!(written(&PublishOutcome::Stored { seq: 1020 }, None), r#"{"stream":"ORDERS","seq":1020}"#);
+    }
+
+    #[test]
+    fn a_duplicate_carries_the_first_sequence_and_says_so() {
+        assert_eq!(
+            written(&PublishOutcome::Duplicate { seq: 0 }, Some("hub")),
+            r#"{"stream":"ORDERS","seq":0,"domain":"hub","duplicate":true}"#
+        );
+    }
+}

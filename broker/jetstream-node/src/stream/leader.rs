@@ -1,0 +1,266 @@
+//! What a server does while it leads a stream: it subscribes to the stream's subjects, its acknowledgements and its
+//! API, takes messages in, and delivers them. All of it ends with the leadership.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+use weir_hub::{Account, InternalSubscription, OutboundMessage};
+use weir_jetstream::{Outcome, PublishOutcome, StopReason, StreamCommand};
+use weir_jsapi::{ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, Time, errors};
+use weir_stdx::time::UnixNanos;
+
+use super::delivery::{Deliveries, DeliveryTask, Input};
+use super::ingest::Ingest;
+use super::replica::StreamReplica;
+use crate::api::{self, Request, Role};
+use crate::clock;
+use crate::context::Context;
+use crate::replicator::ProposeError;
+
+/// Acknowledgements and pull requests that wait for the delivery task. More are dropped: clients ask again, and
+/// messages without acknowledgement are delivered again.
+const INPUTS_MAX: usize = 65_536;
+
+pub(crate) struct StreamLeader {
+    pub(crate) context: Arc<Context>,
+    replica: Weak<StreamReplica>,
+    pub(crate) account: Arc<Account>,
+    name: Arc<str>,
+    term: u64,
+    since: UnixNanos,
+    pub(crate) deliveries: Mutex<Deliveries>,
+    ingest: Arc<Ingest>,
+    /// Wakes the delivery task to look at the assignment again.
+    pub(crate) reassigned: Notify,
+    subscriptions: Mutex<Subscriptions>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+#[derive(Default)]
+struct Subscriptions {
+    /// The stream's subjects, with the configuration they belong to.
+    subjects: Vec<(String, InternalSubscription)>,
+    /// Acknowledgements, flow control and API.
+    services: Vec<InternalSubscription>,
+}
+
+impl StreamLeader {
+    /// Begins to serve the stream. Its log is applied up to this term.
+    pub(crate) fn start(context: Arc<Context>, replica: Weak<StreamReplica>, term: u64) -> Option<Arc<Self>> {
+        let strong = replica.upgrade()?;
+        let assignment = strong.assignment();
+        let account = context.account(&assignment.account);
+        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+        let leader = Arc::new(Self {
+            context: Arc::clone(&context),
+            replica,
+            account: Arc::clone(&account),
+            name: Arc::from(assignment.name()),
+            term,
+            since: clock::now(),
+            deliveries: Mutex::new(Deliveries::default()),
+            ingest: Ingest::new(),
+            reassigned: Notify::new(),
+            subscriptions: Mutex::new(Subscriptions::default()),
+            tasks: Mutex::new(Vec::new()),
+        });
+        leader.spawn(Arc::clone(&leader.ingest).run(
+            Arc::clone(&leader.name),
+            context.domain.clone(),
+            account,
+            Arc::clone(&strong.replicated),
+        ));
+        let task = DeliveryTask::new(Arc::clone(&leader), Arc::clone(&strong.replicated), inputs.clone());
+        leader.spawn(task.run(receiver));
+        leader.spawn(super::membership::follow_assignment(Arc::clone(&leader)));
+        leader.subscribe_subjects(&leader.config());
+        leader.subscribe_services(&inputs);
+        Some(leader)
+    }
+
+    /// Ends the service: nothing is taken in or delivered any more, waiting clients are told.
+    pub(crate) fn stop(&self, reason: StopReason) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        *self.subscriptions.lock() = Subscriptions::default();
+        let effects = self.deliveries.lock().stop(reason);
+        super::delivery::send_statuses(&self.account, &effects);
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(task).abort_handle();
+        self.tasks.lock().push(handle);
+    }
+
+    pub(crate) fn term(&self) -> u64 {
+        self.term
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn replica(&self) -> Option<Arc<StreamReplica>> {
+        self.replica.upgrade()
+    }
+
+    /// The configuration as applied.
+    pub(crate) fn config(&self) -> Arc<StreamConfig> {
+        self.replica().map_or_else(Arc::default, |replica| {
+            Arc::clone(replica.replicated.lock().machine().config())
+        })
+    }
+
+    pub(crate) fn assignment_changed(&self) {
+        self.reassigned.notify_one();
+    }
+
+    /// Puts a command into the stream's log and waits until it is applied here.
+    pub(crate) async fn propose(&self, command: &StreamCommand) -> Result<Outcome, ProposeError> {
+        let Some(replica) = self.replica() else {
+            return Err(ProposeError::Unknown("the replica was closed".to_owned()));
+        };
+        replica.replicated.propose_wait(command.encode()).await
+    }
+
+    /// Subscribes to the subjects of a configuration; those that stay are left alone.
+    pub(crate) fn subscribe_subjects(self: &Arc<Self>, config: &StreamConfig) {
+        let mut subscriptions = self.subscriptions.lock();
+        subscriptions.subjects.retain(|(subject, _)| config.subjects.contains(subject));
+        for subject in &config.subjects {
+            if subscriptions.subjects.iter().any(|(known, _)| known == subject) {
+                continue;
+            }
+            let ingest = Arc::clone(&self.ingest);
+            let name = Arc::clone(&self.name);
+            let subscription = self.account.subscribe_internal(
+                subject,
+                None,
+                Arc::new(move |message| {
+                    if !ingest.accept(message)
+                        && let Some(reply) = message.reply
+                    {
+                        refuse(message.account, &name, reply);
+                    }
+                }),
+            );
+            subscriptions.subjects.push((subject.clone(), subscription));
+        }
+    }
+
+    fn subscribe_services(self: &Arc<Self>, inputs: &mpsc::Sender<Input>) {
+        let name = &self.name;
+        let mut services = Vec::new();
+        for subject in [format!("$JS.ACK.{name}.>"), format!("$JS.ACK.*.*.{name}.>")] {
+            services.push(self.subscribe_input(&subject, inputs, Input::ack));
+        }
+        services.push(self.subscribe_input(&format!("$JS.FC.{name}.>"), inputs, Input::flow_control));
+        services.push(self.subscribe_input(&format!("$JS.API.CONSUMER.MSG.NEXT.{name}.*"), inputs, Input::next));
+        for subject in [
+            format!("$JS.API.STREAM.*.{name}"),
+            format!("$JS.API.STREAM.*.*.{name}"),
+            format!("$JS.API.CONSUMER.*.{name}"),
+            format!("$JS.API.CONSUMER.*.{name}.>"),
+            format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.*"),
+            format!("$JS.API.CONSUMER.LEADER.STEPDOWN.{name}.*"),
+            format!("$JS.API.DIRECT.GET.{name}"),
+            format!("$JS.API.DIRECT.GET.{name}.>"),
+        ] {
+            services.push(self.subscribe_api(&subject));
+        }
+        self.subscriptions.lock().services = services;
+    }
+
+    fn subscribe_input(
+        &self,
+        subject: &str,
+        inputs: &mpsc::Sender<Input>,
+        read: fn(&weir_hub::Inbound<'_>) -> Option<Input>,
+    ) -> InternalSubscription {
+        let inputs = inputs.clone();
+        self.account.subscribe_internal(
+            subject,
+            None,
+            Arc::new(move |message| {
+                if let Some(input) = read(message) {
+                    // A full queue drops: see INPUTS_MAX.
+                    let _ = inputs.try_send(input);
+                }
+            }),
+        )
+    }
+
+    fn subscribe_api(&self, subject: &str) -> InternalSubscription {
+        let context = Arc::clone(&self.context);
+        self.account.subscribe_internal(
+            subject,
+            None,
+            Arc::new(move |message| {
+                if let Some(request) = Request::from_message(message) {
+                    api::dispatch(&context, Role::Stream, request);
+                }
+            }),
+        )
+    }
+
+    /// STREAM.INFO as this leader knows it.
+    pub(crate) fn info(&self) -> StreamInfo {
+        let Some(replica) = self.replica() else { return StreamInfo::default() };
+        let mut info = replica.replicated.lock().machine().info(clock::now());
+        info.domain = self.context.domain.as_deref().unwrap_or_default().to_owned();
+        info.cluster = self.cluster_info();
+        info
+    }
+
+    /// CONSUMER.INFO as this leader knows it.
+    pub(crate) fn consumer_info(&self, name: &str) -> Option<ConsumerInfo> {
+        let replica = self.replica()?;
+        let mut deliveries = self.deliveries.lock();
+        let state = replica.replicated.lock();
+        let mut info = deliveries.info(name, clock::now(), state.machine(), &self.account)?;
+        drop(state);
+        info.cluster = self.cluster_info();
+        Some(info)
+    }
+
+    /// Who holds the stream; none on a single server.
+    pub(crate) fn cluster_info(&self) -> Option<ClusterInfo> {
+        let cluster = self.context.cluster.as_ref()?;
+        let replica = self.replica()?;
+        let assignment = replica.assignment();
+        let status = replica.replicated.status();
+        let mut replicas: Vec<PeerInfo> = status
+            .replicas
+            .iter()
+            .map(|peer| PeerInfo {
+                name: self.context.peer_name(peer.peer),
+                current: peer.current,
+                offline: !peer.online,
+                active: i64::try_from(peer.active_nanos).unwrap_or(i64::MAX),
+                lag: peer.lag,
+                peer: peer.peer.to_string(),
+            })
+            .collect();
+        replicas.sort_by(|one, other| one.name.cmp(&other.name));
+        Some(ClusterInfo {
+            name: cluster.name.clone(),
+            raft_group: if assignment.is_replicated() { format!("S-{}", assignment.group) } else { String::new() },
+            leader: self.context.server_name.clone(),
+            leader_since: Some(Time::from_unix_nanos(i64::try_from(self.since.0).unwrap_or(i64::MAX))),
+            traffic_account: String::new(),
+            replicas,
+            ..ClusterInfo::default()
+        })
+    }
+}
+
+/// Tells a publisher that too much waits already (429, as nats-server).
+fn refuse(account: &Arc<Account>, stream: &str, reply: &[u8]) {
+    let mut body = bytes::BytesMut::new();
+    let outcome = PublishOutcome::Rejected(errors::STREAM_TOO_MANY_REQUESTS.error());
+    super::ack::write(&mut body, stream, None, &outcome);
+    account.publish_batch([OutboundMessage { subject: reply, payload: &body, ..OutboundMessage::default() }]);
+}

@@ -1,0 +1,248 @@
+//! One stream's replica on this server: its files, its log, and what this server does while it leads. Which replicas
+//! there are is the meta state's decision; the reconciler opens and closes them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::task::AbortHandle;
+use weir_jetstream::{StopReason, StreamCommand};
+use weir_jetstream::meta::StreamAssignment;
+use weir_raft::{GroupId, PeerId};
+
+use super::leader::StreamLeader;
+use super::state::StreamState;
+use super::store::StreamStore;
+use crate::clock;
+use crate::context::Context;
+use crate::replicated::{Replicated, Role};
+use crate::replicator::local::LocalLog;
+use crate::replicator::raft::{GroupMachine, RaftLog};
+
+/// Log applied since the last checkpoint that asks for a new one.
+const CHECKPOINT_LOG_BYTES: u64 = 32 << 20;
+/// How often the need of a checkpoint is looked at.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
+/// A change is in a checkpoint after so many maintenance rounds, however small.
+const CHECKPOINT_ROUNDS_MAX: u32 = 150;
+/// How long the other peers wait for the first one to start a new group.
+const INITIALISE_PATIENCE: Duration = Duration::from_secs(3);
+
+pub(crate) struct StreamReplica {
+    context: Arc<Context>,
+    assignment: RwLock<Arc<StreamAssignment>>,
+    pub(crate) replicated: Arc<Replicated<StreamState>>,
+    leader: RwLock<Option<Arc<StreamLeader>>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// The folder of a stream's files: named by its group, never by user text.
+pub(crate) fn folder(context: &Context, group: u64) -> PathBuf {
+    context.store_dir.join("streams").join(format!("{group:016x}"))
+}
+
+impl StreamReplica {
+    /// Opens the replica with whatever its files and its log hold.
+    pub(crate) async fn open(
+        context: Arc<Context>,
+        assignment: Arc<StreamAssignment>,
+    ) -> Result<Arc<Self>, String> {
+        let (store, checkpoint) = StreamStore::open(&context, &assignment)?;
+        let state = StreamState::open(&assignment, store, checkpoint)?;
+        let replicated = Replicated::new(state, context.origin);
+        let replica = Arc::new(Self {
+            context: Arc::clone(&context),
+            assignment: RwLock::new(Arc::clone(&assignment)),
+            replicated: Arc::clone(&replicated),
+            leader: RwLock::new(None),
+            tasks: Mutex::new(Vec::new()),
+        });
+        replica.open_log(&assignment).await?;
+        replica.sync_leadership();
+        replica.spawn(Arc::clone(&replica).follow_leadership());
+        replica.spawn(Arc::clone(&replica).maintain());
+        Ok(replica)
+    }
+
+    async fn open_log(self: &Arc<Self>, assignment: &Arc<StreamAssignment>) -> Result<(), String> {
+        let Some(cluster) = self.context.cluster.as_ref().filter(|_| assignment.is_replicated()) else {
+            // An unreplicated memory stream is gone with the process: there is nothing to log it for.
+            let is_memory = assignment.config.storage == weir_jsapi::StorageType::Memory;
+            let journal = (!is_memory).then(|| self.context.journal.clone());
+            let group = weir_storage::GroupId(assignment.group);
+            self.replicated.attach(LocalLog::open(journal, group, &self.replicated)?);
+            return Ok(());
+        };
+        let machine = Arc::new(GroupMachine(Arc::clone(&self.replicated)));
+        let group = cluster
+            .raft
+            .open_group(GroupId(assignment.group), machine, cluster.group_options.clone())
+            .await
+            .map_err(|error| error.to_string())?;
+        self.replicated.attach(RaftLog::new(group));
+        self.spawn(Arc::clone(self).start_group());
+        Ok(())
+    }
+
+    /// A new group is started by the first of its peers, by another if that one does not come.
+    async fn start_group(self: Arc<Self>) {
+        let Some(group) = self.replicated.replicator().and_then(|log| log.group()) else { return };
+        let assignment = self.assignment();
+        let peers: Vec<PeerId> = assignment.peers.iter().map(|id| PeerId(*id)).collect();
+        let place = peers.iter().position(|peer| *peer == self.context.peer_id).unwrap_or(peers.len());
+        let patience = INITIALISE_PATIENCE * u32::try_from(place).unwrap_or(u32::MAX);
+        tokio::time::sleep(patience).await;
+        if !group.status().voters.is_empty() {
+            return;
+        }
+        // A peer that joined later is added by the group's leader, never starts the group.
+        if assignment.peers != self.assignment().peers || place == peers.len() {
+            return;
+        }
+        if let Err(error) = group.initialize(peers).await {
+            tracing::debug!("starting the group of stream {}: {error}", assignment.name());
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(task).abort_handle();
+        self.tasks.lock().push(handle);
+    }
+
+    pub(crate) fn assignment(&self) -> Arc<StreamAssignment> {
+        Arc::clone(&self.assignment.read())
+    }
+
+    /// The meta state changed this stream: the leader takes the change into the stream's own log.
+    pub(crate) fn set_assignment(&self, assignment: Arc<StreamAssignment>) {
+        *self.assignment.write() = assignment;
+        if let Some(leader) = self.leader() {
+            leader.assignment_changed();
+        }
+    }
+
+    /// What runs while this server leads the stream.
+    pub(crate) fn leader(&self) -> Option<Arc<StreamLeader>> {
+        self.leader.read().clone()
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.leader.read().is_some()
+    }
+
+    async fn follow_leadership(self: Arc<Self>) {
+        let mut role = self.replicated.role();
+        loop {
+            self.sync_leadership();
+            if role.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Starts or stops what only the leader does.
+    fn sync_leadership(self: &Arc<Self>) {
+        let role = *self.replicated.role().borrow();
+        let mut leader = self.leader.write();
+        match role {
+            Role::Leader { term } if leader.as_ref().is_some_and(|leader| leader.term() == term) => {}
+            Role::Leader { term } => {
+                stop(leader.take(), StopReason::LeadershipChange);
+                *leader = StreamLeader::start(Arc::clone(&self.context), Arc::downgrade(self), term);
+            }
+            Role::Follower => stop(leader.take(), StopReason::LeadershipChange),
+        }
+    }
+
+    /// Checkpoints when enough was applied, when the journal needs the room, or after a while.
+    async fn maintain(self: Arc<Self>) {
+        let mut rounds: u32 = 0;
+        loop {
+            tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+            rounds += 1;
+            let (log_bytes, failed) =
+                (self.replicated.lock().log_bytes(), self.replicated.failure().is_some());
+            if failed {
+                return;
+            }
+            let due = log_bytes >= CHECKPOINT_LOG_BYTES
+                || (log_bytes > 0 && (rounds >= CHECKPOINT_ROUNDS_MAX || self.pins_the_journal()));
+            if due {
+                rounds = 0;
+                self.checkpoint().await;
+            }
+        }
+    }
+
+    fn pins_the_journal(&self) -> bool {
+        let group = weir_storage::GroupId(self.assignment().group);
+        self.context.journal.laggards().iter().any(|laggard| laggard.group == group)
+    }
+
+    /// Writes a checkpoint and lets the log before it go.
+    pub(crate) async fn checkpoint(self: &Arc<Self>) {
+        let replicated = Arc::clone(&self.replicated);
+        let result = tokio::task::spawn_blocking(move || replicated.lock().checkpoint()).await;
+        match result {
+            Ok(Ok(index)) => {
+                if let Some(replicator) = self.replicated.replicator() {
+                    replicator.compact(index);
+                }
+            }
+            Ok(Err(reason)) => {
+                let name = self.assignment().name().to_owned();
+                self.replicated.fail(format!("checkpoint of stream {name}: {reason}"));
+            }
+            Err(error) => tracing::error!("checkpoint task: {error}"),
+        }
+    }
+
+    /// Proposes a command of the leader's own; its refusal is only logged.
+    pub(crate) fn propose_quietly(self: &Arc<Self>, command: &StreamCommand, what: &'static str) {
+        let name = self.assignment().name().to_owned();
+        self.replicated.propose(command.encode(), move |result| {
+            if let Err(error) = result {
+                tracing::debug!("stream {name}: {what}: {error}");
+            }
+        });
+    }
+
+    /// Stops working; files and log stay.
+    pub(crate) async fn close(&self, reason: StopReason) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        stop(self.leader.write().take(), reason);
+        if let Some(cluster) = &self.context.cluster {
+            cluster.raft.close_group(GroupId(self.assignment().group)).await;
+        }
+    }
+
+    /// After a committed deletion: stops, and moves the files to the trash.
+    pub(crate) async fn remove(&self) -> Result<(), String> {
+        self.close(StopReason::Deleted).await;
+        let assignment = self.assignment();
+        let group = assignment.group;
+        if let Some(cluster) = self.context.cluster.as_ref().filter(|_| assignment.is_replicated()) {
+            cluster.raft.drop_group(GroupId(group)).await.map_err(|error| error.to_string())?;
+        } else {
+            let journal = self.context.journal.clone();
+            journal.drop_group(
+                weir_storage::GroupId(group),
+                Box::new(move |result| {
+                    if let Err(error) = result {
+                        tracing::warn!("dropping journal group {group}: {error}");
+                    }
+                }),
+            );
+        }
+        super::trash::discard(&self.context.store_dir, &folder(&self.context, group), clock::now())
+    }
+}
+
+fn stop(leader: Option<Arc<StreamLeader>>, reason: StopReason) {
+    if let Some(leader) = leader {
+        leader.stop(reason);
+    }
+}

@@ -1,0 +1,152 @@
+//! A stream's machine as a replicated state: position in its log, checkpoints, snapshots. What the commands do is
+//! the machine's business (`weir_jetstream`), how messages are kept the store's (`weir_storage`).
+
+use std::io::Read;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use weir_jetstream::meta::StreamAssignment;
+use weir_jetstream::{Outcome, Store, StreamCommand, StreamMachine};
+
+use super::store::StreamStore;
+use crate::replicated::{SnapshotView, StateMachine};
+
+/// Format of the state that goes into checkpoints and snapshots beside the messages.
+const VERSION: u8 = 1;
+/// Version, term, index.
+const POSITION_LEN: usize = 1 + 8 + 8;
+/// The state beside the messages is never larger.
+const STATE_BYTES_MAX: u64 = 1 << 30;
+
+pub(crate) struct StreamState {
+    machine: StreamMachine<StreamStore>,
+    term: u64,
+    index: u64,
+    /// Bytes of log applied since the last checkpoint.
+    log_bytes: u64,
+    /// Grows with every change to the set of consumers or to a consumer's configuration.
+    consumers_revision: u64,
+}
+
+impl StreamState {
+    /// The state of a checkpoint, or of a new stream when the store has none.
+    pub(crate) fn open(
+        assignment: &StreamAssignment,
+        store: StreamStore,
+        checkpoint: Bytes,
+    ) -> Result<Self, String> {
+        if checkpoint.is_empty() {
+            let machine = StreamMachine::new((*assignment.config).clone(), assignment.created, store)
+                .map_err(|error| error.to_string())?;
+            return Ok(Self { machine, term: 0, index: 0, log_bytes: 0, consumers_revision: 0 });
+        }
+        let (term, index, rest) = split(checkpoint)?;
+        let machine = StreamMachine::restore(rest, store).map_err(|error| error.to_string())?;
+        Ok(Self { machine, term, index, log_bytes: 0, consumers_revision: 0 })
+    }
+
+    pub(crate) fn machine(&self) -> &StreamMachine<StreamStore> {
+        &self.machine
+    }
+
+    /// Bytes of log applied since the last checkpoint.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+
+    /// Grows with every change to the set of consumers or to a consumer's configuration.
+    pub(crate) fn consumers_revision(&self) -> u64 {
+        self.consumers_revision
+    }
+
+    /// Makes the state durable; entries up to the index it returns need not be kept any more.
+    pub(crate) fn checkpoint(&mut self) -> Result<u64, String> {
+        let extra = self.encode();
+        self.machine.store_mut().checkpoint(self.index, &extra)?;
+        self.log_bytes = 0;
+        Ok(self.index)
+    }
+
+    fn encode(&self) -> Bytes {
+        let state = self.machine.checkpoint_state();
+        let mut out = BytesMut::with_capacity(POSITION_LEN + state.len());
+        out.put_u8(VERSION);
+        out.put_u64_le(self.term);
+        out.put_u64_le(self.index);
+        out.put_slice(&state);
+        out.freeze()
+    }
+}
+
+fn split(mut state: Bytes) -> Result<(u64, u64, Bytes), String> {
+    if state.len() < POSITION_LEN {
+        return Err(format!("stream state of {} bytes is too short", state.len()));
+    }
+    let version = state.get_u8();
+    if version != VERSION {
+        return Err(format!("stream state has format {version}, this server reads format {VERSION}"));
+    }
+    let (term, index) = (state.get_u64_le(), state.get_u64_le());
+    Ok((term, index, state))
+}
+
+impl StateMachine for StreamState {
+    type Outcome = Outcome;
+
+    fn apply(&mut self, _index: u64, command: Bytes) -> Result<Outcome, String> {
+        self.log_bytes += command.len() as u64;
+        let command = StreamCommand::decode(command).map_err(|error| error.to_string())?;
+        if matches!(
+            command,
+            StreamCommand::CreateConsumer { .. }
+                | StreamCommand::UpdateConsumer { .. }
+                | StreamCommand::DeleteConsumer { .. }
+        ) {
+            self.consumers_revision += 1;
+        }
+        self.machine.apply(command).map_err(|error| error.to_string())
+    }
+
+    fn skip(&mut self, term: u64, index: u64) {
+        self.advance(term, index);
+    }
+
+    fn applied(&self) -> (u64, u64) {
+        (self.term, self.index)
+    }
+
+    fn advance(&mut self, term: u64, index: u64) {
+        self.term = term;
+        self.index = index;
+    }
+
+    fn snapshot(&mut self) -> Result<SnapshotView, String> {
+        let state = self.encode();
+        let messages = self.machine.store_mut().snapshot()?;
+        Ok(Box::new(move |out| {
+            out.write_all(&(state.len() as u64).to_le_bytes())?;
+            out.write_all(&state)?;
+            messages(out)
+        }))
+    }
+
+    fn snapshot_install(&mut self, _term: u64, index: u64, content: &mut dyn Read) -> Result<(), String> {
+        let mut length = [0_u8; 8];
+        content.read_exact(&mut length).map_err(|error| error.to_string())?;
+        let length = u64::from_le_bytes(length);
+        if length > STATE_BYTES_MAX {
+            return Err(format!("stream state of {length} bytes in a snapshot is too large"));
+        }
+        let mut state = Vec::new();
+        content.take(length).read_to_end(&mut state).map_err(|error| error.to_string())?;
+        let (term, applied, rest) = split(Bytes::from(state))?;
+        if applied < index {
+            return Err(format!("stream snapshot ends at entry {applied}, {index} was promised"));
+        }
+        self.machine.store_mut().snapshot_install(content)?;
+        let store = self.machine.store_mut().take();
+        self.machine = StreamMachine::restore(rest, store).map_err(|error| error.to_string())?;
+        (self.term, self.index) = (term, applied);
+        self.consumers_revision += 1;
+        self.checkpoint().map(|_| ())
+    }
+}
