@@ -37,6 +37,9 @@ pub enum StorageError {
     /// The entry was acknowledged, but its bytes on disk are damaged: repair it from a peer.
     #[error("group {}: entry {index} is unreadable", group.0)]
     Unreadable { group: GroupId, index: u64 },
+    /// The message was stored, but its bytes on disk are damaged: repair it from a peer.
+    #[error("message {seq} is unreadable")]
+    UnreadableMessage { seq: u64 },
     /// The item does not fit.
     #[error("{what} of {size} bytes is larger than the limit of {limit}")]
     TooLarge { what: &'static str, size: u64, limit: u64 },

@@ -4,10 +4,19 @@
 
 pub mod disk;
 pub mod error;
+pub mod identity;
 pub mod journal;
+pub mod store;
+pub mod trash;
 
 pub use error::StorageError;
+pub use identity::NodeIdentity;
 pub use journal::{
     Damage, Done, GroupId, Journal, JournalEntry, JournalOptions, JournalStats, Laggard, LogRange, Recovery,
     SyncPolicy, TornTail,
 };
+pub use store::{
+    FileStore, FileStoreOptions, Filter, Lookup, MemoryStore, MessageStore, Opened, StoreReport,
+    StoreSnapshot, StoreState, StoredMessage, SubjectState, file_message_bytes, memory_message_bytes,
+};
+pub use trash::{Trash, TrashEntry};

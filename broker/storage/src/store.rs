@@ -1,0 +1,131 @@
+//! Message stores: the messages of one stream, by sequence and by subject. `FileStore` keeps them in segment
+//! files, `MemoryStore` in memory. One thread at a time owns a store. What is appended between two
+//! checkpoints is not durable here: the owner replays it from the journal.
+
+mod checkpoint;
+mod content;
+mod file;
+mod filter;
+pub(crate) mod framed;
+mod index;
+mod memory;
+mod record;
+mod segment;
+mod snapshot;
+mod subjects;
+#[cfg(test)]
+mod tests;
+
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use weir_stdx::time::UnixNanos;
+
+use crate::error::StorageError;
+
+pub use file::{FileStore, FileStoreOptions, Opened, StoreReport};
+pub use filter::Filter;
+pub use memory::MemoryStore;
+pub use snapshot::StoreSnapshot;
+
+/// A message as it is kept. `headers` is the whole block (`NATS/1.0\r\n...`) or empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    pub seq: u64,
+    pub timestamp: UnixNanos,
+    pub subject: Bytes,
+    pub headers: Bytes,
+    pub payload: Bytes,
+}
+
+/// What stands at a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    Found(StoredMessage),
+    /// Removed, or never stored.
+    Missing,
+    /// Stored, but its bytes fail their checksum: to be repaired from a peer, never served.
+    Unreadable,
+}
+
+/// Counters of one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubjectState {
+    pub count: u64,
+    pub first: u64,
+    pub last: u64,
+}
+
+/// Counters of a store. With no messages `first_seq` is `last_seq + 1` (0 when nothing was ever stored).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreState {
+    pub messages: u64,
+    /// As nats-server counts them, see `MessageStore::message_bytes`.
+    pub bytes: u64,
+    pub first_seq: u64,
+    pub first_timestamp: UnixNanos,
+    pub last_seq: u64,
+    /// Of the last message ever stored, also when it is gone.
+    pub last_timestamp: UnixNanos,
+    pub num_subjects: u64,
+    /// Sequences missing between first and last.
+    pub num_deleted: u64,
+}
+
+/// The messages of one stream. Every answer reflects all calls before it.
+pub trait MessageStore: Send {
+    /// Adds a message; its sequence is above every sequence seen so far. Buffered: not durable before a
+    /// checkpoint.
+    fn append(&mut self, message: &StoredMessage) -> Result<(), StorageError>;
+    fn get(&self, seq: u64) -> Result<Lookup, StorageError>;
+    /// The first message at or after `from` that passes the filter. Fails when that one is unreadable.
+    fn next_match(&self, filter: &Filter, from: u64) -> Result<Option<StoredMessage>, StorageError>;
+    /// Counters of a literal subject.
+    fn subject_state(&self, subject: &[u8]) -> Option<SubjectState>;
+    /// Calls `visit` for every subject matching the pattern, in byte order.
+    fn for_each_subject(&self, pattern: &[u8], visit: &mut dyn FnMut(&[u8], SubjectState) -> ControlFlow<()>);
+    /// How many messages at or after `from` pass the filter.
+    fn num_pending(&self, filter: &Filter, from: u64) -> u64;
+    /// Removes one message; false when it was not there. `erase`: overwrite its bytes as well.
+    fn remove(&mut self, seq: u64, erase: bool) -> Result<bool, StorageError>;
+    /// Removes every message below `below`; returns how many. Raises `first_seq` to `below`, and `last_seq`
+    /// to `below - 1` if it was lower.
+    fn compact(&mut self, below: u64) -> Result<u64, StorageError>;
+    /// Marks sequences up to `seq` as used without messages.
+    fn skip_to(&mut self, seq: u64) -> Result<(), StorageError>;
+    /// The first sequence stored at or after this time; `last_seq + 1` when there is none. Timestamps are
+    /// taken to grow with the sequence.
+    fn seq_at_or_after(&self, time: UnixNanos) -> u64;
+    fn state(&self) -> StoreState;
+    /// The sequences missing between first and last, at most `limit`.
+    fn deleted(&self, limit: usize) -> Vec<u64>;
+    /// What one message counts toward `max_bytes`.
+    fn message_bytes(&self, subject: usize, headers: usize, payload: usize) -> u64;
+    /// Makes everything durable, together with the index of the last applied log entry and the owner's own
+    /// state. After it the journal may be purged up to that index. After an error the store must not be
+    /// used any more.
+    fn checkpoint(&mut self, applied_index: u64, extra: &[u8]) -> Result<(), StorageError>;
+    /// A view of the whole content that stays as it is while the store goes on.
+    fn snapshot(&mut self) -> Result<StoreSnapshot, StorageError>;
+    /// Replaces the whole content by a snapshot's. On an error the content is what it was. Durable after
+    /// the next checkpoint, which the owner makes at once.
+    fn snapshot_install(&mut self, input: &mut dyn Read) -> Result<(), StorageError>;
+    /// Writes the whole content, checksummed.
+    fn snapshot_write(&mut self, output: &mut dyn Write) -> Result<(), StorageError> {
+        self.snapshot()?.write_to(output)
+    }
+}
+
+/// nats-server's count for file storage: 22 bytes of record header, 8 of checksum, 4 more with headers.
+#[must_use]
+pub fn file_message_bytes(subject: usize, headers: usize, payload: usize) -> u64 {
+    let headers_length = if headers > 0 { 4 } else { 0 };
+    (22 + subject + headers_length + headers + payload + 8) as u64
+}
+
+/// nats-server's count for memory storage.
+#[must_use]
+pub fn memory_message_bytes(subject: usize, headers: usize, payload: usize) -> u64 {
+    (subject + headers + payload + 16) as u64
+}

@@ -1,0 +1,576 @@
+//! The content of a file store: its segments, its subjects, its counters. The newest records wait in a
+//! buffer until it is large enough to be written to the newest segment.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_stdx::time::UnixNanos;
+
+use super::index::{SegmentIndex, Slot};
+use super::segment::{ReadAhead, Segment, encode_header, segment_path};
+use super::subjects::{BySubject, Subjects};
+use super::{Filter, Lookup, StoreState, StoredMessage, record};
+use crate::disk::Disk;
+use crate::error::{IoContext, StorageError};
+
+/// Sizes that tests make small.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Segments start at this size and grow with the store to the other.
+    pub(crate) segment_bytes_min: u64,
+    pub(crate) segment_bytes_max: u64,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) recent_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) directory: PathBuf,
+    pub(crate) sizes: Sizes,
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) subjects: Subjects,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) first_seq: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) last_timestamp: UnixNanos,
+    pub(crate) next_segment_id: u64,
+    pub(crate) subjects_changed: bool,
+    /// Files of segments that left; deleted when no kept checkpoint needs them.
+    pub(crate) retired: Vec<PathBuf>,
+    /// The end of the newest segment, not written yet.
+    unwritten: Vec<u8>,
+    recent: VecDeque<StoredMessage>,
+    recent_bytes: usize,
+    read_ahead: RefCell<ReadAhead>,
+    first_timestamp: Cell<Option<(u64, UnixNanos)>>,
+}
+
+impl Content {
+    pub(crate) fn new(disk: Arc<dyn Disk>, directory: PathBuf, sizes: Sizes, next_segment_id: u64) -> Self {
+        Self {
+            disk,
+            directory,
+            sizes,
+            segments: VecDeque::new(),
+            subjects: Subjects::default(),
+            messages: 0,
+            bytes: 0,
+            first_seq: 0,
+            last_seq: 0,
+            last_timestamp: UnixNanos::ZERO,
+            next_segment_id,
+            subjects_changed: true,
+            retired: Vec::new(),
+            unwritten: Vec::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            read_ahead: RefCell::default(),
+            first_timestamp: Cell::new(None),
+        }
+    }
+
+    fn index<'a>(&'a self, segment: &'a Segment) -> Result<&'a SegmentIndex, StorageError> {
+        segment.index(&*self.disk, &self.directory)
+    }
+
+    /// The first segment that may hold a sequence at or after `seq`.
+    fn segment_from(&self, seq: u64) -> usize {
+        self.segments.partition_point(|segment| segment.last_seq < seq)
+    }
+
+    pub(crate) fn append(&mut self, message: &StoredMessage) -> Result<(), StorageError> {
+        let seq = message.seq;
+        if seq <= self.last_seq {
+            return Err(StorageError::SequenceOrder { last: self.last_seq, got: seq });
+        }
+        self.newest_segment_for(seq)?;
+        let Some(segment) = self.segments.back_mut() else { return Ok(()) };
+        let offset = u32::try_from(segment.data_bytes).unwrap_or(u32::MAX);
+        let length = record::encode(&mut self.unwritten, message)?;
+        let subject = self.subjects.add(&message.subject, seq);
+        let slot = Slot { offset, length: u32::try_from(length).unwrap_or(u32::MAX), subject };
+        segment.index_mut(&*self.disk, &self.directory)?.push(seq, slot);
+        segment.note_append(seq, message.timestamp, length);
+        self.subjects_changed = true;
+        self.messages += 1;
+        self.bytes += length as u64;
+        self.last_seq = seq;
+        self.last_timestamp = message.timestamp;
+        if self.messages == 1 {
+            self.first_seq = seq;
+            self.first_timestamp.set(Some((seq, message.timestamp)));
+        }
+        self.remember(message, length);
+        if self.unwritten.len() >= self.sizes.buffer_bytes {
+            self.write_out()?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the newest segment can take `seq`.
+    fn newest_segment_for(&mut self, seq: u64) -> Result<(), StorageError> {
+        let target = (self.bytes / 8).clamp(self.sizes.segment_bytes_min, self.sizes.segment_bytes_max);
+        if let Some(newest) = self.segments.back()
+            && newest.data_bytes < target
+            && newest.index(&*self.disk, &self.directory)?.accepts(seq)
+        {
+            return Ok(());
+        }
+        self.write_out()?;
+        self.drop_newest_if_empty();
+        self.start_segment(SegmentIndex::new(seq), seq);
+        Ok(())
+    }
+
+    fn start_segment(&mut self, index: SegmentIndex, base_seq: u64) {
+        let id = self.next_segment_id;
+        self.next_segment_id += 1;
+        self.unwritten = encode_header(id);
+        self.segments.push_back(Segment::new(id, base_seq, index));
+    }
+
+    /// A segment whose messages are all gone stays while it is the newest.
+    fn drop_newest_if_empty(&mut self) {
+        if self.segments.back().is_some_and(|newest| newest.live == 0) {
+            let last = self.segments.len() - 1;
+            self.retire(last);
+        }
+    }
+
+    fn remember(&mut self, message: &StoredMessage, length: usize) {
+        self.recent.push_back(message.clone());
+        self.recent_bytes += length;
+        while self.recent_bytes > self.sizes.recent_bytes {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.recent_bytes -= record_length(&oldest);
+        }
+    }
+
+    /// Bytes of the newest segment that are in its file.
+    fn written_bytes(&self, segment: &Segment) -> u64 {
+        let newest = self.segments.back().is_some_and(|newest| newest.id == segment.id);
+        segment.data_bytes - if newest { self.unwritten.len() as u64 } else { 0 }
+    }
+
+    /// Writes the buffer to the newest segment's file (the page cache).
+    pub(crate) fn write_out(&mut self) -> Result<(), StorageError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let Some(newest) = self.segments.back() else { return Ok(()) };
+        let offset = self.written_bytes(newest);
+        let file = if offset == 0 {
+            newest.create_file(&*self.disk, &self.directory)?
+        } else {
+            newest.file(&*self.disk, &self.directory)?
+        };
+        let path = segment_path(&self.directory, newest.id);
+        file.write_at(&self.unwritten, offset).context("write", &path)?;
+        self.unwritten.clear();
+        self.read_ahead.borrow_mut().forget();
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, seq: u64) -> Result<Lookup, StorageError> {
+        if seq < self.first_seq || seq > self.last_seq {
+            return Ok(Lookup::Missing);
+        }
+        let Some(segment) = self.segments.get(self.segment_from(seq)) else { return Ok(Lookup::Missing) };
+        if seq < segment.base_seq {
+            return Ok(Lookup::Missing);
+        }
+        let Ok(index) = self.index(segment) else { return Ok(Lookup::Unreadable) };
+        match index.get(seq) {
+            Some(slot) => Ok(self.read(segment, seq, slot)?.map_or(Lookup::Unreadable, Lookup::Found)),
+            None => Ok(Lookup::Missing),
+        }
+    }
+
+    /// Reads a live message; nothing when its bytes are not what was written.
+    fn read(&self, segment: &Segment, seq: u64, slot: Slot) -> Result<Option<StoredMessage>, StorageError> {
+        if let Some(message) = self.recently(seq) {
+            return Ok(Some(message));
+        }
+        let Some(bytes) = self.record_bytes(segment, slot)? else { return Ok(None) };
+        let message = record::decode(&bytes).filter(|message| message.seq == seq);
+        if message.is_none() {
+            let path = segment_path(&self.directory, segment.id);
+            tracing::error!("{}: message {seq} at byte {} is damaged", path.display(), slot.offset);
+        }
+        Ok(message)
+    }
+
+    fn recently(&self, seq: u64) -> Option<StoredMessage> {
+        let oldest = self.recent.front()?.seq;
+        if seq < oldest {
+            return None;
+        }
+        // Without holes the place is known.
+        let guess = usize::try_from(seq - oldest).ok()?;
+        if let Some(message) = self.recent.get(guess)
+            && message.seq == seq
+        {
+            return Some(message.clone());
+        }
+        let at = self.recent.partition_point(|message| message.seq < seq);
+        self.recent.get(at).filter(|message| message.seq == seq).cloned()
+    }
+
+    /// The bytes of a record; nothing when its file cannot be used.
+    fn record_bytes(&self, segment: &Segment, slot: Slot) -> Result<Option<Bytes>, StorageError> {
+        let written = self.written_bytes(segment);
+        if u64::from(slot.offset) >= written {
+            let from = usize::try_from(u64::from(slot.offset) - written).unwrap_or(usize::MAX);
+            let bytes = self.unwritten.get(from..from + slot.length as usize);
+            return Ok(bytes.map(Bytes::copy_from_slice));
+        }
+        let file = match segment.file(&*self.disk, &self.directory) {
+            Ok(file) => file,
+            Err(error @ StorageError::Io { .. }) if !is_missing(&error) => return Err(error),
+            Err(error) => {
+                tracing::error!("{error}");
+                return Ok(None);
+            }
+        };
+        let bytes = self
+            .read_ahead
+            .borrow_mut()
+            .read(segment.id, &*file, slot, written)
+            .context("read", &segment_path(&self.directory, segment.id))?;
+        Ok(Some(bytes))
+    }
+
+    /// The first live message in `from..=to` whose subject number passes.
+    pub(crate) fn find(
+        &self,
+        from: u64,
+        to: u64,
+        mut passes: impl FnMut(u32) -> bool,
+    ) -> Result<Option<(u64, Slot, &Segment)>, StorageError> {
+        for segment in self.segments.range(self.segment_from(from)..) {
+            if segment.base_seq > to {
+                break;
+            }
+            if segment.live == 0 {
+                continue;
+            }
+            if let Some((seq, slot)) = self.index(segment)?.next_where(from, to, &mut passes) {
+                return Ok(Some((seq, slot, segment)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn next_match(
+        &self,
+        filter: &Filter,
+        from: u64,
+    ) -> Result<Option<StoredMessage>, StorageError> {
+        let from = from.max(self.first_seq);
+        let found = if filter.is_all() {
+            self.find(from, self.last_seq, |_| true)?
+        } else if let Some(subject) = filter.single_literal() {
+            let Some(entry) = self.subjects.get(subject) else { return Ok(None) };
+            let (first, last) = entry.bounds();
+            let number = entry.number;
+            if last < from { None } else { self.find(from.max(first), last, |subject| subject == number)? }
+        } else {
+            self.find_pattern(filter, from)?
+        };
+        let Some((seq, slot, segment)) = found else { return Ok(None) };
+        self.read(segment, seq, slot)?.map(Some).ok_or(StorageError::UnreadableMessage { seq })
+    }
+
+    /// Tries the next few messages one by one; if none passes, asks which subjects match at all.
+    fn find_pattern(
+        &self,
+        filter: &Filter,
+        from: u64,
+    ) -> Result<Option<(u64, Slot, &Segment)>, StorageError> {
+        const NEAR: u64 = 256;
+        let near = from.saturating_add(NEAR).min(self.last_seq);
+        let found = self.find(from, near, |number| filter.matches(self.subjects.name(number)))?;
+        if found.is_some() || near >= self.last_seq {
+            return Ok(found);
+        }
+        let matching = self.subjects.matching(filter);
+        if matching.entries.is_empty() || matching.last <= near {
+            return Ok(None);
+        }
+        let start = matching.first.max(near + 1);
+        self.find(start, matching.last, |number| matching.contains(number))
+    }
+
+    pub(crate) fn num_pending(&self, filter: &Filter, from: u64) -> u64 {
+        if filter.is_all() {
+            if from <= self.first_seq {
+                return self.messages;
+            }
+            let segments = self.segments.range(self.segment_from(from)..);
+            return segments.map(|segment| self.live_from(segment, from)).sum();
+        }
+        let matching = self.subjects.matching(filter);
+        if let Some(count) = matching.count_from(from) {
+            return count;
+        }
+        // Count whichever side is shorter.
+        let count_in = |from: u64, to: u64| {
+            let mut count = 0;
+            let mut next = from;
+            while let Ok(Some((seq, _, _))) = self.find(next, to, |number| matching.contains(number)) {
+                count += 1;
+                next = seq + 1;
+            }
+            count
+        };
+        if from - matching.first < matching.last - from {
+            matching.total() - count_in(matching.first, from - 1)
+        } else {
+            count_in(from, matching.last)
+        }
+    }
+
+    fn live_from(&self, segment: &Segment, from: u64) -> u64 {
+        if from <= segment.base_seq {
+            return segment.live;
+        }
+        self.index(segment).map_or(0, |index| index.count_from(from))
+    }
+
+    pub(crate) fn remove(&mut self, seq: u64, erase: bool) -> Result<bool, StorageError> {
+        let at = self.segment_from(seq);
+        let Some(segment) = self.segments.get_mut(at) else { return Ok(false) };
+        if seq < segment.base_seq {
+            return Ok(false);
+        }
+        if segment.index(&*self.disk, &self.directory)?.get(seq).is_none() {
+            return Ok(false);
+        }
+        let Some(slot) = segment.index_mut(&*self.disk, &self.directory)?.remove(seq) else {
+            return Ok(false);
+        };
+        segment.note_removal(slot);
+        self.forget(seq, slot);
+        if erase {
+            self.erase(at, slot)?;
+        }
+        if self.segments.get(at).is_some_and(|segment| segment.live == 0) && at + 1 < self.segments.len() {
+            self.retire(at);
+        }
+        self.settle_first()?;
+        Ok(true)
+    }
+
+    fn forget(&mut self, seq: u64, slot: Slot) {
+        self.subjects.remove(slot.subject, seq);
+        self.subjects_changed = true;
+        self.messages -= 1;
+        self.bytes -= u64::from(slot.length);
+    }
+
+    /// Overwrites a removed record; it is never read again.
+    fn erase(&mut self, at: usize, slot: Slot) -> Result<(), StorageError> {
+        let Some(segment) = self.segments.get(at) else { return Ok(()) };
+        self.recent.clear();
+        self.recent_bytes = 0;
+        let written = self.written_bytes(segment);
+        let zeros = vec![0; slot.length as usize];
+        if u64::from(slot.offset) >= written {
+            let from = usize::try_from(u64::from(slot.offset) - written).unwrap_or(usize::MAX);
+            if let Some(bytes) = self.unwritten.get_mut(from..from + zeros.len()) {
+                bytes.copy_from_slice(&zeros);
+            }
+            return Ok(());
+        }
+        let file = segment.file(&*self.disk, &self.directory)?;
+        let path = segment_path(&self.directory, segment.id);
+        file.write_at(&zeros, u64::from(slot.offset)).context("erase in", &path)?;
+        self.read_ahead.borrow_mut().forget();
+        if let Some(segment) = self.segments.get_mut(at) {
+            segment.data_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Takes a segment out; its files go when no checkpoint needs them.
+    fn retire(&mut self, at: usize) {
+        if at + 1 == self.segments.len() {
+            self.unwritten.clear();
+        }
+        let Some(segment) = self.segments.remove(at) else { return };
+        self.retired.push(segment_path(&self.directory, segment.id));
+        if segment.index_generation != 0 {
+            let generation = segment.index_generation;
+            self.retired.push(super::segment::index_path(&self.directory, segment.id, generation));
+        }
+    }
+
+    /// Puts a rewritten segment in the place of those it was made from.
+    pub(crate) fn replace(&mut self, range: std::ops::Range<usize>, segment: Segment) {
+        let start = range.start;
+        for _ in range {
+            self.retire(start);
+        }
+        if segment.live > 0 {
+            self.segments.insert(start, segment);
+        }
+    }
+
+    pub(crate) fn compact(&mut self, below: u64) -> Result<u64, StorageError> {
+        let before = self.messages;
+        if below > self.last_seq && self.messages > 0 {
+            self.clear_messages();
+        }
+        while let Some(oldest) = self.segments.front() {
+            if oldest.base_seq >= below {
+                break;
+            }
+            let whole = oldest.last_seq < below;
+            let gone: Vec<(u64, Slot)> =
+                self.index(oldest)?.iter().take_while(|(seq, _)| *seq < below).collect();
+            for (seq, slot) in gone {
+                let Some(oldest) = self.segments.front_mut() else { break };
+                oldest.index_mut(&*self.disk, &self.directory)?.remove(seq);
+                oldest.note_removal(slot);
+                self.forget(seq, slot);
+            }
+            if !whole || self.segments.len() == 1 {
+                break;
+            }
+            self.retire(0);
+        }
+        self.last_seq = self.last_seq.max(below.saturating_sub(1));
+        self.settle_first()?;
+        Ok(before - self.messages)
+    }
+
+    /// Every message goes at once.
+    pub(crate) fn clear_messages(&mut self) {
+        while !self.segments.is_empty() {
+            self.retire(self.segments.len() - 1);
+        }
+        self.subjects = Subjects::default();
+        self.subjects_changed = true;
+        (self.messages, self.bytes) = (0, 0);
+        self.recent.clear();
+        self.recent_bytes = 0;
+    }
+
+    pub(crate) fn skip_to(&mut self, seq: u64) -> Result<(), StorageError> {
+        self.last_seq = self.last_seq.max(seq);
+        self.settle_first()
+    }
+
+    fn settle_first(&mut self) -> Result<(), StorageError> {
+        self.first_seq = if self.messages == 0 {
+            if self.last_seq == 0 { 0 } else { self.last_seq + 1 }
+        } else {
+            match self.find(self.first_seq, self.last_seq, |_| true)? {
+                Some((seq, _, _)) => seq,
+                None => self.last_seq + 1,
+            }
+        };
+        Ok(())
+    }
+
+    pub(crate) fn first_timestamp(&self) -> UnixNanos {
+        if self.messages == 0 {
+            return UnixNanos::ZERO;
+        }
+        if let Some((seq, timestamp)) = self.first_timestamp.get()
+            && seq == self.first_seq
+        {
+            return timestamp;
+        }
+        let fallback = self.segments.front().map_or(UnixNanos::ZERO, |segment| segment.first_timestamp);
+        match self.get(self.first_seq) {
+            Ok(Lookup::Found(message)) => {
+                self.first_timestamp.set(Some((self.first_seq, message.timestamp)));
+                message.timestamp
+            }
+            _ => fallback,
+        }
+    }
+
+    pub(crate) fn state(&self) -> StoreState {
+        let span = if self.messages == 0 { 0 } else { self.last_seq - self.first_seq + 1 };
+        StoreState {
+            messages: self.messages,
+            bytes: self.bytes,
+            first_seq: self.first_seq,
+            first_timestamp: self.first_timestamp(),
+            last_seq: self.last_seq,
+            last_timestamp: self.last_timestamp,
+            num_subjects: self.subjects.len(),
+            num_deleted: span - self.messages,
+        }
+    }
+
+    pub(crate) fn seq_at_or_after(&self, time: UnixNanos) -> u64 {
+        let mut at = self.segments.partition_point(|segment| segment.last_timestamp < time);
+        while let Some(segment) = self.segments.get(at) {
+            if let Some(seq) = self.seq_in_segment(segment, time) {
+                return seq;
+            }
+            at += 1;
+        }
+        self.last_seq + 1
+    }
+
+    /// Halves the segment's live messages by their timestamps.
+    fn seq_in_segment(&self, segment: &Segment, time: UnixNanos) -> Option<u64> {
+        let live: Vec<(u64, Slot)> = self.index(segment).ok()?.iter().collect();
+        let position = live.partition_point(|&(seq, slot)| {
+            matches!(self.read(segment, seq, slot), Ok(Some(message)) if message.timestamp < time)
+        });
+        live.get(position).map(|(seq, _)| *seq)
+    }
+
+    pub(crate) fn deleted(&self, limit: usize) -> Vec<u64> {
+        let mut deleted = Vec::new();
+        if self.messages == 0 {
+            return deleted;
+        }
+        let mut expected = self.first_seq;
+        while deleted.len() < limit && expected <= self.last_seq {
+            let Ok(found) = self.find(expected, self.last_seq, |_| true) else { break };
+            let present = found.map_or(self.last_seq + 1, |(seq, _, _)| seq);
+            let room = (limit - deleted.len()) as u64;
+            deleted.extend(expected..present.min(expected.saturating_add(room)));
+            expected = present + 1;
+        }
+        deleted
+    }
+
+    /// Live records of every segment: for snapshots and compaction.
+    pub(crate) fn live_slots(&self, segment: &Segment) -> Result<Vec<(u64, Slot)>, StorageError> {
+        Ok(self.index(segment)?.iter().collect())
+    }
+}
+
+fn record_length(message: &StoredMessage) -> usize {
+    let length =
+        super::file_message_bytes(message.subject.len(), message.headers.len(), message.payload.len());
+    usize::try_from(length).unwrap_or(0)
+}
+
+fn is_missing(error: &StorageError) -> bool {
+    matches!(error, StorageError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+impl BySubject for Content {
+    fn next_with(&self, subject: u32, from: u64, to: u64) -> Option<u64> {
+        self.find(from, to, |number| number == subject).ok().flatten().map(|(seq, _, _)| seq)
+    }
+
+    fn previous_with(&self, subject: u32, from: u64, to: u64) -> Option<u64> {
+        let end = (self.segment_from(to) + 1).min(self.segments.len());
+        let segments = self.segments.range(..end).rev().take_while(|segment| segment.last_seq >= from);
+        segments.filter_map(|segment| self.index(segment).ok()?.previous_with(subject, from, to)).next()
+    }
+}

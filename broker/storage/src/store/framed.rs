@@ -1,0 +1,193 @@
+//! Small files that must survive a flipped bit: written whole, with two copies of the content, each with its
+//! own checksum. Used for checkpoints, segment indexes and subject tables.
+//! ```text
+//! magic 8 | version u32 | 0 u32 | length u64 | crc of the content u32 | crc of these fields u32
+//! ```
+//! twice, each time followed by the content.
+
+use std::path::Path;
+
+use crate::disk::{Disk, OpenMode};
+use crate::error::{IoContext, StorageError};
+
+use super::record::{u32_at, u64_at};
+
+const HEADER_BYTES: usize = 32;
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// Writes and syncs a file under its final name. Its name is durable after a sync of the directory.
+pub(crate) fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    magic: &[u8; 8],
+    content: &[u8],
+) -> Result<(), StorageError> {
+    let mut bytes = Vec::with_capacity(2 * (HEADER_BYTES + content.len()));
+    for _ in 0..2 {
+        let start = bytes.len();
+        bytes.extend_from_slice(magic);
+        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(content).to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[start..]);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_slice(content);
+    }
+    let file = disk.open(path, OpenMode::CreateEmpty).context("create", path)?;
+    file.write_at(&bytes, 0).context("write", path)?;
+    file.sync_data().context("sync", path)
+}
+
+/// Reads the content from whichever copy is whole.
+pub(crate) fn read(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Vec<u8>, StorageError> {
+    let file = disk.open(path, OpenMode::Read).context("open", path)?;
+    let length = file.length().context("read", path)?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let count = file.read_at(&mut bytes, 0).context("read", path)?;
+    bytes.truncate(count);
+    // Both copies are equally long, so the second starts in the middle.
+    let middle = bytes.len() / 2;
+    match read_copy(&bytes, path, magic) {
+        Ok(content) => Ok(content.to_vec()),
+        Err(first_error) => match read_copy(bytes.get(middle..).unwrap_or_default(), path, magic) {
+            Ok(content) => {
+                tracing::warn!("{first_error}; its second copy is whole and was used");
+                Ok(content.to_vec())
+            }
+            Err(_) => Err(first_error),
+        },
+    }
+}
+
+fn read_copy<'a>(bytes: &'a [u8], path: &Path, magic: &[u8; 8]) -> Result<&'a [u8], StorageError> {
+    let damaged = |reason: &str| StorageError::corrupt(path, 0, reason);
+    let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged("it is too short"))?;
+    if &header[..8] != magic {
+        return Err(StorageError::Foreign {
+            path: path.to_owned(),
+            reason: "it does not start as such a file does".to_owned(),
+        });
+    }
+    if crc32c::crc32c(&header[..28]) != u32_at(header, 28) {
+        return Err(damaged("its header fails its checksum"));
+    }
+    let version = u32_at(header, 8);
+    if version != FORMAT_VERSION {
+        return Err(StorageError::UnsupportedVersion {
+            path: path.to_owned(),
+            found: version,
+            supported: FORMAT_VERSION,
+        });
+    }
+    let length = usize::try_from(u64_at(header, 16)).unwrap_or(usize::MAX);
+    let content = HEADER_BYTES
+        .checked_add(length)
+        .and_then(|end| bytes.get(HEADER_BYTES..end))
+        .ok_or_else(|| damaged("it is cut off"))?;
+    if crc32c::crc32c(content) != u32_at(header, 24) {
+        return Err(damaged("its content fails its checksum"));
+    }
+    Ok(content)
+}
+
+/// Appends a length and the bytes.
+pub(crate) fn put_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    put_u64(buffer, bytes.len() as u64);
+    buffer.extend_from_slice(bytes);
+}
+
+/// Appends a number in as few bytes as it needs (LEB128).
+pub(crate) fn put_u64(buffer: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        buffer.push(u8::try_from(value & 0x7F).unwrap_or(0) | 0x80);
+        value >>= 7;
+    }
+    buffer.push(u8::try_from(value).unwrap_or(0));
+}
+
+/// Reads what `put_u64` and `put_bytes` wrote; every read is checked.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for position in 0..10 {
+            let (&byte, rest) = self.bytes.split_first()?;
+            self.bytes = rest;
+            value |= u64::from(byte & 0x7F).checked_shl(position * 7)?;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        u32::try_from(self.u64()?).ok()
+    }
+
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u64()?).ok()?;
+        let (bytes, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        Some(bytes)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    const MAGIC: &[u8; 8] = b"TESTTEST";
+
+    #[test]
+    fn one_flipped_bit_anywhere_is_survived() {
+        let disk = SimDisk::new();
+        let path = Path::new("/f");
+        write(&disk, path, MAGIC, b"some content").unwrap();
+        let length = disk.content(path).unwrap().len();
+        for bit in 0..length * 8 {
+            let damaged = disk.fork();
+            damaged.flip_bit(path, bit / 8, u8::try_from(bit % 8).unwrap());
+            assert_eq!(read(&damaged, path, MAGIC).unwrap(), b"some content", "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn damage_to_both_copies_is_refused_with_the_path() {
+        let disk = SimDisk::new();
+        let path = Path::new("/f");
+        write(&disk, path, MAGIC, b"some content").unwrap();
+        disk.flip_bit(path, 35, 0);
+        disk.flip_bit(path, 35 + 44, 0);
+        let error = read(&disk, path, MAGIC).unwrap_err();
+        assert!(error.to_string().contains("/f") && error.to_string().contains("checksum"), "{error}");
+        for length in 0..40 {
+            disk.set_content(path, vec![1; length]);
+            assert!(read(&disk, path, MAGIC).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_read_back() {
+        let mut buffer = Vec::new();
+        let numbers = [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX];
+        numbers.iter().for_each(|&number| put_u64(&mut buffer, number));
+        let mut reader = Reader::new(&buffer);
+        assert!(numbers.iter().all(|&number| reader.u64() == Some(number)));
+        assert!(reader.is_empty() && reader.u64().is_none());
+    }
+}

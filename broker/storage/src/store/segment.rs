@@ -1,0 +1,290 @@
+//! One segment file: a header, then records behind each other. What of it is live says its index, which is
+//! kept in a file of its own and loaded when it is first needed.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_stdx::time::UnixNanos;
+
+use super::framed::{self, Reader, put_u64};
+use super::index::{SegmentIndex, Slot};
+use super::record::{u32_at, u64_at};
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::{IoContext, StorageError};
+
+const MAGIC: &[u8; 8] = b"WEIRSEGM";
+const FORMAT_VERSION: u32 = 1;
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 32;
+const INDEX_MAGIC: &[u8; 8] = b"WEIRINDX";
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) id: u64,
+    /// No record has a lower sequence.
+    pub(crate) base_seq: u64,
+    /// No record has a higher sequence.
+    pub(crate) last_seq: u64,
+    pub(crate) live: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) first_timestamp: UnixNanos,
+    pub(crate) last_timestamp: UnixNanos,
+    /// Header and records.
+    pub(crate) data_bytes: u64,
+    /// Names the index file of the last checkpoint; 0 when there is none.
+    pub(crate) index_generation: u64,
+    pub(crate) index_changed: bool,
+    pub(crate) data_changed: bool,
+    index: OnceCell<SegmentIndex>,
+    file: RefCell<Option<Arc<dyn DiskFile>>>,
+    used: Cell<bool>,
+}
+
+pub(crate) fn segment_path(directory: &Path, id: u64) -> PathBuf {
+    directory.join(format!("{id:010}.segment"))
+}
+
+pub(crate) fn index_path(directory: &Path, id: u64, generation: u64) -> PathBuf {
+    directory.join(format!("{id:010}.{generation:010}.index"))
+}
+
+/// The header of a segment file.
+pub(crate) fn encode_header(id: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+impl Segment {
+    pub(crate) fn new(id: u64, base_seq: u64, index: SegmentIndex) -> Self {
+        let segment = Self::described(id, base_seq);
+        let _ = segment.index.set(index);
+        Self { index_changed: true, data_changed: true, ..segment }
+    }
+
+    fn described(id: u64, base_seq: u64) -> Self {
+        Self {
+            id,
+            base_seq,
+            last_seq: base_seq.saturating_sub(1),
+            live: 0,
+            live_bytes: 0,
+            first_timestamp: UnixNanos::ZERO,
+            last_timestamp: UnixNanos::ZERO,
+            data_bytes: SEGMENT_HEADER_BYTES as u64,
+            index_generation: 0,
+            index_changed: false,
+            data_changed: false,
+            index: OnceCell::new(),
+            file: RefCell::new(None),
+            used: Cell::new(false),
+        }
+    }
+
+    /// What the checkpoint says of a segment.
+    pub(crate) fn describe(&self, buffer: &mut Vec<u8>) {
+        for value in [
+            self.id,
+            self.base_seq,
+            self.last_seq,
+            self.live,
+            self.live_bytes,
+            self.first_timestamp.0,
+            self.last_timestamp.0,
+            self.data_bytes,
+            self.index_generation,
+        ] {
+            put_u64(buffer, value);
+        }
+    }
+
+    pub(crate) fn from_description(reader: &mut Reader<'_>) -> Option<Self> {
+        let (id, base_seq) = (reader.u64()?, reader.u64()?);
+        Some(Self {
+            last_seq: reader.u64()?,
+            live: reader.u64()?,
+            live_bytes: reader.u64()?,
+            first_timestamp: UnixNanos(reader.u64()?),
+            last_timestamp: UnixNanos(reader.u64()?),
+            data_bytes: reader.u64()?,
+            index_generation: reader.u64()?,
+            ..Self::described(id, base_seq)
+        })
+    }
+
+    /// The index, loaded now if it was not.
+    pub(crate) fn index(&self, disk: &dyn Disk, directory: &Path) -> Result<&SegmentIndex, StorageError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index);
+        }
+        let path = index_path(directory, self.id, self.index_generation);
+        let content = framed::read(disk, &path, INDEX_MAGIC)?;
+        let index = SegmentIndex::decode(&content)
+            .ok_or_else(|| StorageError::corrupt(&path, 0, "its content is not a segment index"))?;
+        Ok(self.index.get_or_init(|| index))
+    }
+
+    pub(crate) fn index_mut(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+    ) -> Result<&mut SegmentIndex, StorageError> {
+        self.index(disk, directory)?;
+        self.index_changed = true;
+        let path = index_path(directory, self.id, self.index_generation);
+        self.index.get_mut().ok_or_else(|| StorageError::corrupt(&path, 0, "its index is not loaded"))
+    }
+
+    /// Writes the index into a new file, if it has changed; returns the file it replaces.
+    pub(crate) fn write_index(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        generation: u64,
+    ) -> Result<Option<PathBuf>, StorageError> {
+        if !self.index_changed {
+            return Ok(None);
+        }
+        let content = self.index(disk, directory)?.encode();
+        framed::write(disk, &index_path(directory, self.id, generation), INDEX_MAGIC, &content)?;
+        let replaced = self.index_generation;
+        self.index_generation = generation;
+        self.index_changed = false;
+        Ok((replaced != 0).then(|| index_path(directory, self.id, replaced)))
+    }
+
+    /// The data file; its header is checked when it is first opened.
+    pub(crate) fn file(&self, disk: &dyn Disk, directory: &Path) -> Result<Arc<dyn DiskFile>, StorageError> {
+        self.used.set(true);
+        if let Some(file) = &*self.file.borrow() {
+            return Ok(Arc::clone(file));
+        }
+        let path = segment_path(directory, self.id);
+        let file = disk.open(&path, OpenMode::ReadWrite).context("open", &path)?;
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        let count = file.read_at(&mut header, 0).context("read", &path)?;
+        check_header(&header[..count], self.id, &path)?;
+        *self.file.borrow_mut() = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The data file, made empty. A file of that name can only be left from before a crash: no checkpoint
+    /// knows it.
+    pub(crate) fn create_file(
+        &self,
+        disk: &dyn Disk,
+        directory: &Path,
+    ) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let path = segment_path(directory, self.id);
+        let file = disk.open(&path, OpenMode::CreateEmpty).context("create", &path)?;
+        *self.file.borrow_mut() = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Closes the file of a segment that was not used since the last call.
+    pub(crate) fn close_if_idle(&self) {
+        if !self.used.replace(false) {
+            *self.file.borrow_mut() = None;
+        }
+    }
+
+    pub(crate) fn note_append(&mut self, seq: u64, timestamp: UnixNanos, length: usize) {
+        if self.live == 0 && self.data_bytes == SEGMENT_HEADER_BYTES as u64 {
+            self.first_timestamp = timestamp;
+        }
+        self.last_seq = seq;
+        self.last_timestamp = timestamp;
+        self.live += 1;
+        self.live_bytes += length as u64;
+        self.data_bytes += length as u64;
+        self.data_changed = true;
+        self.index_changed = true;
+    }
+
+    pub(crate) fn note_removal(&mut self, slot: Slot) {
+        self.live -= 1;
+        self.live_bytes -= u64::from(slot.length);
+        self.index_changed = true;
+    }
+}
+
+fn check_header(header: &[u8], id: u64, path: &Path) -> Result<(), StorageError> {
+    if header.len() < SEGMENT_HEADER_BYTES {
+        return Err(StorageError::corrupt(path, 0, "it is too short"));
+    }
+    if &header[..8] != MAGIC {
+        let reason = "it does not start as a segment does".to_owned();
+        return Err(StorageError::Foreign { path: path.to_owned(), reason });
+    }
+    if crc32c::crc32c(&header[..28]) != u32_at(header, 28) {
+        return Err(StorageError::corrupt(path, 0, "its header fails its checksum"));
+    }
+    let version = u32_at(header, 8);
+    if version != FORMAT_VERSION {
+        return Err(StorageError::UnsupportedVersion {
+            path: path.to_owned(),
+            found: version,
+            supported: FORMAT_VERSION,
+        });
+    }
+    if u64_at(header, 12) != id {
+        return Err(StorageError::corrupt(path, 12, "it is another segment's file"));
+    }
+    Ok(())
+}
+
+/// A piece of a segment kept for the next record of a sequential reader.
+#[derive(Debug, Default)]
+pub(crate) struct ReadAhead {
+    segment: u64,
+    start: u64,
+    bytes: Bytes,
+    /// Where the last record read ended.
+    expected: (u64, u64),
+}
+
+const READ_AHEAD_BYTES: u64 = 128 << 10;
+
+impl ReadAhead {
+    /// Reads `length` bytes at `offset` of a file that is `available` long; reads on when the last read
+    /// ended here.
+    pub(crate) fn read(
+        &mut self,
+        segment: u64,
+        file: &dyn DiskFile,
+        slot: Slot,
+        available: u64,
+    ) -> std::io::Result<Bytes> {
+        let (offset, length) = (u64::from(slot.offset), slot.length as usize);
+        let sequential = self.expected == (segment, offset);
+        self.expected = (segment, offset + length as u64);
+        let held = self.segment == segment
+            && offset >= self.start
+            && offset + length as u64 <= self.start + self.bytes.len() as u64;
+        if !held {
+            let wanted = if sequential { READ_AHEAD_BYTES.min(available.saturating_sub(offset)) } else { 0 };
+            let mut buffer = vec![0; length.max(usize::try_from(wanted).unwrap_or(0))];
+            let count = file.read_at(&mut buffer, offset)?;
+            buffer.truncate(count);
+            let bytes = Bytes::from(buffer);
+            if !sequential {
+                return Ok(bytes);
+            }
+            (self.segment, self.start, self.bytes) = (segment, offset, bytes);
+        }
+        let from = usize::try_from(offset - self.start).unwrap_or(0);
+        let to = (from + length).min(self.bytes.len());
+        Ok(self.bytes.slice(from.min(to)..to))
+    }
+
+    /// Forgets what was read; called when bytes under it may change.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
