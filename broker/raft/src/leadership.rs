@@ -16,6 +16,8 @@ use crate::types::{Leadership, PeerId};
 
 /// A leader that lost its majority looks this often whether it is back.
 const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+/// Whoever asks for a change of members finishes it within this time, or has given up.
+const JOINT_GRACE: Duration = Duration::from_secs(2);
 /// Between two attempts to finish an old change of members.
 const JOINT_RETRY: Duration = Duration::from_millis(500);
 
@@ -34,15 +36,20 @@ impl Watcher {
     pub(crate) async fn run(self) {
         let mut metrics = self.raft.metrics();
         let mut term: Term = None;
+        let mut joint_seen = None;
         let mut finishing = None;
         loop {
             let now = self.judge(&metrics.borrow_watched(), &mut term);
             let until = self.trusted_for(&metrics.borrow_watched(), term);
             self.tell(now);
-            let joint_term = self.joint_term(&metrics.borrow_watched(), now);
-            if joint_term.is_some() && joint_term != finishing {
-                finishing = joint_term;
-                joint_term.into_iter().for_each(|term| self.finish_joint(term));
+            let joint_term = self.joint_term(&metrics.borrow_watched(), now, &mut joint_seen);
+            match (joint_term, finishing) {
+                (Some(term), None) => {
+                    self.finish_joint(term);
+                    finishing = Some(term);
+                }
+                (Some(term), Some(before)) if term == before => {}
+                _ => finishing = None,
             }
             // A silent majority changes no metrics: look again by the clock while leading.
             let changed = metrics.changed();
@@ -112,16 +119,27 @@ impl Watcher {
         }
     }
 
-    /// The term, when this replica leads and an earlier change of members is half done.
-    fn joint_term(&self, metrics: &RaftMetrics<TypeConfig>, now: Leadership) -> Option<u64> {
-        let Leadership::Leader { term } = now else {
+    /// The term, when this replica leads and a change of members was left half done: by an earlier leader,
+    /// or by an asker who gave up.
+    fn joint_term(
+        &self,
+        metrics: &RaftMetrics<TypeConfig>,
+        now: Leadership,
+        seen: &mut Option<(u64, Instant)>,
+    ) -> Option<u64> {
+        let membership = &metrics.membership_config;
+        let joint = membership.membership().get_joint_config().len() > 1;
+        let (Leadership::Leader { term }, Some(id), true) = (now, membership.log_id(), joint) else {
+            *seen = None;
             return None;
         };
-        let membership = &metrics.membership_config;
-        let written_in = membership.log_id().as_ref()?.leader_id.term;
-        let joint = membership.membership().get_joint_config().len() > 1;
-        // A change of this term is finished by whoever asked for it.
-        (joint && written_in < term).then_some(term)
+        let since = match *seen {
+            Some((index, since)) if index == id.index => since,
+            _ => Instant::now(),
+        };
+        *seen = Some((id.index, since));
+        let left_behind = id.leader_id.term < term || since.elapsed() > JOINT_GRACE;
+        left_behind.then_some(term)
     }
 
     fn finish_joint(&self, term: u64) {

@@ -15,7 +15,7 @@ use crate::raft_types::TypeConfig;
 use crate::types::{Leadership, PeerId, PeerInfo};
 
 /// A learner this many entries behind may become a voter.
-const CAUGHT_UP_LAG: u64 = 64;
+const CAUGHT_UP_LAG: u64 = 1024;
 /// Between two looks or attempts while waiting.
 const RETRY: Duration = Duration::from_millis(20);
 const CHANGE_RETRY: Duration = Duration::from_millis(100);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod counter;
+mod failures;
 mod groups;
 mod memory_log;
 mod suite;
