@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use weir_storage::{GroupId, Journal, JournalOptions};
 
 use super::counter::{Counter, State};
+use super::links::Links;
 use crate::{Group, GroupOptions, NodeConfig, PeerId, PeerInfo, ProposeError, Proposed, RaftNode, Resolver};
 
 pub(crate) const GROUP: GroupId = GroupId(5);
 /// No condition takes longer on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-type Endpoints = Arc<Mutex<HashMap<u64, String>>>;
+pub(crate) type Endpoints = Arc<Mutex<HashMap<u64, String>>>;
 
 pub(crate) struct Running {
     pub(crate) node: RaftNode,
@@ -38,6 +39,7 @@ pub(crate) struct Cluster {
     pub(crate) running: BTreeMap<u64, Running>,
     pub(crate) options: GroupOptions,
     secret: Option<String>,
+    links: Option<Links>,
 }
 
 impl Cluster {
@@ -48,19 +50,36 @@ impl Cluster {
             running: BTreeMap::new(),
             options: GroupOptions::fast(),
             secret: Some("a secret".to_owned()),
+            links: None,
         }
+    }
+
+    /// As `of`, with links that can be cut.
+    pub(crate) async fn linked(size: u64) -> Self {
+        let mut cluster = Self::new();
+        cluster.links = Some(Links::new(Arc::clone(&cluster.endpoints)));
+        cluster.form(size).await;
+        cluster
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        self.links.as_ref().expect("a linked cluster")
     }
 
     /// A cluster of nodes 1 to `size`, initialised by node 1.
     pub(crate) async fn of(size: u64) -> Self {
         let mut cluster = Self::new();
+        cluster.form(size).await;
+        cluster
+    }
+
+    async fn form(&mut self, size: u64) {
         for peer in 1..=size {
-            cluster.start(peer).await;
+            self.start(peer).await;
         }
         let members = (1..=size).map(PeerId).collect();
-        let first = cluster.node(1).group.clone();
+        let first = self.node(1).group.clone();
         first.initialize(members).await.expect("initialising");
-        cluster
     }
 
     pub(crate) fn node(&self, peer: u64) -> &Running {
@@ -79,7 +98,11 @@ impl Cluster {
         let endpoint = listener.local_addr().expect("its address").to_string();
         self.endpoints.lock().insert(peer, endpoint.clone());
         let endpoints = Arc::clone(&self.endpoints);
-        let resolver: Resolver = Arc::new(move |peer| endpoints.lock().get(&peer.0).cloned());
+        let links = self.links.clone();
+        let resolver: Resolver = Arc::new(move |to| match &links {
+            Some(links) => Some(links.address(peer, to.0)),
+            None => endpoints.lock().get(&to.0).cloned(),
+        });
         let config = NodeConfig {
             peer: PeerId(peer),
             name: format!("n{peer}"),

@@ -4,5 +4,7 @@ mod cluster;
 mod counter;
 mod failures;
 mod groups;
+mod links;
 mod memory_log;
+mod partitions;
 mod suite;
