@@ -1,2 +1,3 @@
 //! One controller a kind.
 pub mod cluster;
+pub mod jetstream;

@@ -10,3 +10,4 @@ pub mod controllers;
 pub mod crds;
 pub mod http;
 pub mod metrics;
+pub mod run;
