@@ -7,6 +7,7 @@ mod app;
 mod authenticator;
 mod files;
 mod identity;
+mod jetstream;
 mod lifecycle;
 mod listen;
 mod log;

@@ -17,6 +17,7 @@ use crate::{
     app::Program,
     authenticator::authenticator,
     files::{Ports, PortsFile, write_pid_file},
+    jetstream::{self, RunningJetStream},
     listen,
     log::{self, LogOptions},
     monitoring::{self, ServerSource},
@@ -103,6 +104,7 @@ impl Signals {
 struct Server {
     request: RunRequest,
     hub: Arc<Hub>,
+    jetstream: Option<Arc<RunningJetStream>>,
     source: Arc<ServerSource>,
     /// Dropped or set: monitoring ends.
     stopping: watch::Sender<bool>,
@@ -112,9 +114,6 @@ struct Server {
 impl Server {
     async fn start(request: RunRequest, program: &Program) -> Result<Self, String> {
         let options = &request.options;
-        if options.jetstream.is_some() {
-            return Err("Can't start JetStream: not supported yet".to_owned());
-        }
         if options.cluster.is_some() {
             return Err("Error starting the cluster: not supported yet".to_owned());
         }
@@ -134,10 +133,15 @@ impl Server {
             hub.ensure_account(account);
         }
         let settings = settings(options, &server_id, &name);
-        let source = Arc::new(ServerSource::new(Arc::clone(&hub), settings));
+        let source = ServerSource::new(Arc::clone(&hub), settings, options.jetstream.is_some());
+        let source = Arc::new(source);
         let (stopping, _) = watch::channel(false);
         let mut ports = Ports::default();
         start_monitoring(options, &source, &stopping, &mut ports)?;
+        let jetstream = jetstream::start(options, &name, &hub, None).await?.map(Arc::new);
+        if let Some(jetstream) = &jetstream {
+            source.set_jetstream(Arc::clone(jetstream));
+        }
         let port = serve_clients(options, &hub, &mut ports)?;
         source.update_settings(|settings| settings.port = port);
         source.set_accepting(true);
@@ -148,7 +152,7 @@ impl Server {
                 .inspect_err(|message| error!("{message}"))
                 .ok(),
         };
-        Ok(Self { request, hub, source, stopping, _ports_file: ports_file })
+        Ok(Self { request, hub, jetstream, source, stopping, _ports_file: ports_file })
     }
 
     /// Reads the configuration again and takes over what can change; else keeps what it has.
@@ -194,7 +198,12 @@ impl Server {
         self.source.set_accepting(false);
         let options = &self.request.options;
         let (duration, grace) = (options.lame_duck_duration, options.lame_duck_grace_period);
-        let leaving = self.hub.enter_lame_duck(duration, grace);
+        let leaving = async {
+            if let Some(jetstream) = &self.jetstream {
+                jetstream.node.hand_over().await;
+            }
+            self.hub.enter_lame_duck(duration, grace).await;
+        };
         tokio::pin!(leaving);
         loop {
             tokio::select! {
@@ -212,6 +221,12 @@ impl Server {
     async fn stop(self) {
         info!("Initiating Shutdown...");
         self.source.set_accepting(false);
+        if let Some(jetstream) = &self.jetstream {
+            info!("Initiating JetStream Shutdown...");
+            jetstream.node.hand_over().await;
+            jetstream.node.shutdown().await;
+            info!("JetStream Shutdown");
+        }
         self.hub.shutdown(SHUTDOWN_LIMIT).await;
         self.stopping.send_replace(true);
         info!("Server Exiting..");

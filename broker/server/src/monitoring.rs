@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -16,7 +16,7 @@ use weir_monitor::{
     Subscription, SubscriptionCounts, Wanted,
 };
 
-use crate::machine;
+use crate::{jetstream::RunningJetStream, machine};
 
 /// Publishes this server's figures.
 pub(crate) struct ServerSource {
@@ -25,6 +25,9 @@ pub(crate) struct ServerSource {
     /// Clients are served: not while starting, in lame duck mode or stopping.
     accepting: AtomicBool,
     processor: Mutex<ProcessorUse>,
+    /// The configuration asks for JetStream.
+    jetstream_configured: bool,
+    jetstream: OnceLock<Arc<RunningJetStream>>,
 }
 
 struct ProcessorUse {
@@ -34,18 +37,26 @@ struct ProcessorUse {
 }
 
 impl ServerSource {
-    pub(crate) fn new(hub: Arc<Hub>, settings: ServerSettings) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, settings: ServerSettings, jetstream_configured: bool) -> Self {
         let processor = ProcessorUse { at: Instant::now(), used: machine::usage().cpu_time, percent: 0.0 };
         Self {
             hub,
             settings: RwLock::new(settings),
             accepting: AtomicBool::new(false),
             processor: Mutex::new(processor),
+            jetstream_configured,
+            jetstream: OnceLock::new(),
         }
     }
 
     pub(crate) fn set_accepting(&self, accepting: bool) {
         self.accepting.store(accepting, Ordering::Release);
+    }
+
+    /// JetStream runs now.
+    pub(crate) fn set_jetstream(&self, jetstream: Arc<RunningJetStream>) {
+        // Set once, at the start.
+        let _ = self.jetstream.set(jetstream);
     }
 
     pub(crate) fn update_settings(&self, change: impl FnOnce(&mut ServerSettings)) {
@@ -147,6 +158,7 @@ impl Source for ServerSource {
         let accounts = self.hub.accounts().into_iter();
         let view = |account: Arc<weir_hub::Account>| Account {
             name: account.name().to_owned(),
+            jetstream: self.jetstream.get().is_some_and(|js| js.serves(account.name())),
             connections: account.connection_count() as u64,
             total_connections: account.connection_count() as u64,
             subscriptions: account.subscription_count() as u64,
@@ -155,16 +167,26 @@ impl Source for ServerSource {
         accounts.map(view).collect()
     }
 
-    fn jetstream(&self, _details: bool) -> Option<JetStream> {
-        None
+    fn jetstream(&self, details: bool) -> Option<JetStream> {
+        self.jetstream.get().map(|jetstream| jetstream.view(details))
     }
 
     fn health(&self) -> Health {
-        Health { accepting: self.accepting.load(Ordering::Acquire), ..Health::default() }
+        let jetstream = self.jetstream.get();
+        Health {
+            accepting: self.accepting.load(Ordering::Acquire),
+            jetstream_configured: self.jetstream_configured,
+            jetstream_running: jetstream.is_some(),
+            meta_problem: jetstream.and_then(|jetstream| jetstream.meta_problem()),
+            behind: jetstream.map(|jetstream| jetstream.node.behind()).unwrap_or_default(),
+        }
     }
 
-    fn presence(&self, _account: &str, _stream: &str, _consumer: Option<&str>) -> Presence {
-        Presence::NoAccount
+    fn presence(&self, account: &str, stream: &str, consumer: Option<&str>) -> Presence {
+        match self.jetstream.get() {
+            Some(jetstream) => jetstream.presence(account, stream, consumer),
+            None => Presence::NoAccount,
+        }
     }
 }
 

@@ -1,0 +1,268 @@
+//! Starts JetStream from the options, and shows it to the monitor.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use tracing::{info, warn};
+use weir_conf::{JetStreamOptions, Options, SyncPolicy, format_duration};
+use weir_hub::Hub;
+use weir_jetstream_node::{
+    ClusterOptions, JetStreamNode, JetStreamSnapshot, NodeOptions, SnapshotOptions, StreamSnapshot,
+};
+use weir_jsapi::{StorageType, stream::ClusterInfo};
+use weir_monitor::{
+    JetStream, JetStreamAccount, JetStreamConfig, JetStreamStats, JetStreamStream, MetaGroup, Presence,
+};
+
+use crate::{identity::short_hash, io_reason, machine, startup};
+
+/// The share of the machine's memory and of the disk's free space that JetStream takes when it is not
+/// told, in percent.
+const DEFAULT_SHARE_PERCENT: u64 = 75;
+
+/// A running JetStream and how it was set up.
+pub(crate) struct RunningJetStream {
+    pub(crate) node: Arc<JetStreamNode>,
+    options: JetStreamOptions,
+    accounts: Vec<String>,
+}
+
+/// The folder of the store.
+fn store_dir(options: &JetStreamOptions) -> PathBuf {
+    let parent = options.store_dir.clone().unwrap_or_else(|| {
+        let temporary = std::env::temp_dir().join("weir");
+        warn!("Temporary storage directory used, data could be lost on system reboot");
+        temporary
+    });
+    parent.join("jetstream")
+}
+
+/// The accounts that JetStream serves: those that ask for it, or the global one where there is no other.
+fn accounts(options: &Options) -> Vec<String> {
+    let system = options.system_account.as_deref().unwrap_or(weir_hub::SYSTEM_ACCOUNT);
+    let others = options.accounts.values().filter(|account| account.name != system);
+    let asking = others.clone().filter(|account| account.jetstream.is_some());
+    let mut names: Vec<String> = asking.map(|account| account.name.clone()).collect();
+    if others.count() == 0 {
+        names.push(weir_hub::GLOBAL_ACCOUNT.to_owned());
+    }
+    names
+}
+
+/// Opens the store and starts. The error is what the last line of the log says.
+pub(crate) async fn start(
+    options: &Options,
+    server_name: &str,
+    hub: &Arc<Hub>,
+    cluster: Option<ClusterOptions>,
+) -> Result<Option<RunningJetStream>, String> {
+    let Some(jetstream) = &options.jetstream else { return Ok(None) };
+    let began = Instant::now();
+    info!("Starting JetStream");
+    let directory = store_dir(jetstream);
+    create(&directory).map_err(|reason| format!("Can't start JetStream: {reason}"))?;
+    let share = |bytes: u64| bytes / 100 * DEFAULT_SHARE_PERCENT;
+    let max_memory = jetstream.max_memory.unwrap_or_else(|| share(machine::memory_limit_bytes()));
+    let max_file =
+        jetstream.max_file.unwrap_or_else(|| share(machine::free_disk_bytes(&directory).unwrap_or(0)));
+    startup::jetstream(jetstream.strict, max_memory, max_file, &directory);
+    let node = NodeOptions {
+        server_name: server_name.to_owned(),
+        store_dir: directory,
+        sync: match jetstream.sync {
+            SyncPolicy::Always => weir_storage::SyncPolicy::Always,
+            SyncPolicy::Interval(interval) => weir_storage::SyncPolicy::Interval(interval),
+        },
+        max_memory,
+        max_file,
+        domain: jetstream.domain.clone(),
+        accounts: accounts(options),
+        cluster,
+    };
+    let node = JetStreamNode::start(node, Arc::clone(hub))
+        .await
+        .map_err(|error| format!("Can't start JetStream: {error}"))?;
+    info!("Took {} to start JetStream", format_duration(began.elapsed()));
+    Ok(Some(RunningJetStream { node, options: jetstream.clone(), accounts: accounts(options) }))
+}
+
+fn create(directory: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(directory).map_err(|error| {
+        let (path, reason) = (directory.display(), io_reason(&error));
+        format!("could not create storage directory - mkdir {path}: {reason}")
+    })
+}
+
+impl RunningJetStream {
+    /// JetStream serves this account.
+    pub(crate) fn serves(&self, account: &str) -> bool {
+        self.accounts.iter().any(|name| name == account)
+    }
+
+    /// What the monitor shows.
+    pub(crate) fn view(&self, details: bool) -> JetStream {
+        let wanted = SnapshotOptions { streams: true, consumers: details };
+        let snapshot = self.node.snapshot(wanted);
+        let (accounts, led) = by_account(&snapshot);
+        JetStream {
+            config: self.config(&snapshot),
+            stats: JetStreamStats {
+                memory: snapshot.memory,
+                storage: snapshot.storage,
+                reserved_memory: snapshot.reserved_memory,
+                reserved_storage: snapshot.reserved_storage,
+                accounts: snapshot.accounts.len() as u64,
+                ha_assets: ha_assets(&snapshot),
+                api_total: snapshot.api_total,
+                api_errors: snapshot.api_errors,
+            },
+            meta: self.meta(),
+            default_max_consumers: self.options.default_max_consumers,
+            streams: snapshot.stream_count as u64,
+            streams_leader: if snapshot.meta.is_some() { led.streams } else { 0 },
+            consumers: snapshot.consumer_count as u64,
+            consumers_leader: if snapshot.meta.is_some() { led.consumers } else { 0 },
+            messages: snapshot.messages,
+            bytes: snapshot.bytes,
+            accounts,
+        }
+    }
+
+    fn config(&self, snapshot: &JetStreamSnapshot) -> JetStreamConfig {
+        JetStreamConfig {
+            max_memory: snapshot.max_memory,
+            max_storage: snapshot.max_file,
+            store_dir: snapshot.store_dir.clone(),
+            sync_interval: match self.options.sync {
+                SyncPolicy::Always => None,
+                SyncPolicy::Interval(interval) => Some(interval),
+            },
+            domain: self.options.domain.clone(),
+            strict: self.options.strict,
+        }
+    }
+
+    fn meta(&self) -> Option<MetaGroup> {
+        let meta = self.node.meta_snapshot()?;
+        let leader_peer = if meta.leader.is_empty() { String::new() } else { short_hash(&meta.leader) };
+        Some(MetaGroup {
+            leader_peer,
+            is_leader: meta.is_leader,
+            cluster_size: meta.size as u64,
+            pending: meta.committed.saturating_sub(meta.applied),
+            cluster: ClusterInfo {
+                name: meta.cluster_name,
+                leader: meta.leader,
+                replicas: meta.replicas,
+                ..ClusterInfo::default()
+            },
+        })
+    }
+
+    /// What keeps the meta group from serving, in nats-server's words.
+    pub(crate) fn meta_problem(&self) -> Option<String> {
+        let meta = self.node.meta_snapshot()?;
+        if meta.size == 0 {
+            return Some("JetStream is still recovering meta layer".to_owned());
+        }
+        if meta.leader.is_empty() {
+            return Some("JetStream has not established contact with a meta leader".to_owned());
+        }
+        None
+    }
+
+    /// Whether a stream, and one of its consumers, is here and in order.
+    pub(crate) fn presence(&self, account: &str, stream: &str, consumer: Option<&str>) -> Presence {
+        let wanted = SnapshotOptions { streams: true, consumers: consumer.is_some() };
+        let snapshot = self.node.snapshot(wanted);
+        if !snapshot.accounts.iter().any(|name| name == account) {
+            return Presence::NoAccount;
+        }
+        let found =
+            snapshot.streams.iter().find(|held| held.account == account && held.info.config.name == stream);
+        let Some(found) = found else { return Presence::NoStream };
+        if let Some(reason) = &found.failure {
+            return Presence::Unhealthy(reason.clone());
+        }
+        if found.applied < found.committed {
+            return Presence::Unhealthy(format!("JetStream stream {stream:?} is not current"));
+        }
+        match consumer {
+            Some(name) if !found.consumers.iter().any(|known| known.name == name) => Presence::NoConsumer,
+            _ => Presence::Healthy,
+        }
+    }
+}
+
+/// Groups that are replicated: the meta group and the streams with more than one replica.
+fn ha_assets(snapshot: &JetStreamSnapshot) -> u64 {
+    let replicated = |held: &&StreamSnapshot| held.info.config.num_replicas > 1;
+    let streams = snapshot.streams.iter().filter(replicated).count() as u64;
+    streams + u64::from(snapshot.meta.is_some())
+}
+
+#[derive(Default)]
+struct Led {
+    streams: u64,
+    consumers: u64,
+}
+
+fn by_account(snapshot: &JetStreamSnapshot) -> (Vec<JetStreamAccount>, Led) {
+    let mut accounts: BTreeMap<&str, JetStreamAccount> = BTreeMap::new();
+    for name in &snapshot.accounts {
+        let account = JetStreamAccount { name: name.clone(), ..JetStreamAccount::default() };
+        accounts.insert(name, account);
+    }
+    let mut led = Led::default();
+    for held in &snapshot.streams {
+        let Some(account) = accounts.get_mut(held.account.as_str()) else { continue };
+        match held.info.config.storage {
+            StorageType::File => account.storage += held.info.state.bytes,
+            StorageType::Memory => account.memory += held.info.state.bytes,
+        }
+        if held.is_leader {
+            led.streams += 1;
+            led.consumers += held.info.state.consumer_count;
+        }
+        account.streams.push(JetStreamStream {
+            config: held.info.config.clone(),
+            created: held.info.created,
+            state: held.info.state.clone(),
+            cluster: held.info.cluster.clone(),
+            is_leader: held.is_leader,
+            consumers: held.consumers.clone(),
+        });
+    }
+    (accounts.into_values().collect(), led)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_conf::{AccountConfig, AccountJetStream};
+
+    use super::*;
+
+    fn with_accounts(list: &[(&str, bool)]) -> Options {
+        let mut options = Options::default();
+        for (name, jetstream) in list {
+            let account = AccountConfig {
+                name: (*name).to_owned(),
+                jetstream: jetstream.then(AccountJetStream::default),
+                ..AccountConfig::default()
+            };
+            options.accounts.insert((*name).to_owned(), account);
+        }
+        options
+    }
+
+    #[test]
+    fn the_global_account_has_jetstream_when_it_is_alone() {
+        assert_eq!(accounts(&with_accounts(&[])), ["$G"]);
+        assert_eq!(accounts(&with_accounts(&[("$SYS", false)])), ["$G"]);
+        assert_eq!(accounts(&with_accounts(&[("A", true), ("B", false)])), ["A"]);
+    }
+}
