@@ -14,6 +14,7 @@ mod removal_log;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use weir_jsapi::{ConsumerConfig, RetentionPolicy, StreamConfig};
 use weir_stdx::time::UnixNanos;
 
@@ -47,6 +48,8 @@ pub struct StreamMachine<S> {
     removals: RemovalLog,
     /// Of the latest publish; message times never go back.
     last_timestamp: UnixNanos,
+    /// Of the latest message, if it had one, for `Nats-Expected-Last-Msg-Id`.
+    last_msg_id: Option<Bytes>,
 }
 
 impl<S: Store> StreamMachine<S> {
@@ -63,6 +66,7 @@ impl<S: Store> StreamMachine<S> {
             consumers: BTreeMap::new(),
             removals: RemovalLog::default(),
             last_timestamp: UnixNanos::ZERO,
+            last_msg_id: None,
         })
     }
 
@@ -142,3 +146,6 @@ impl<S: Store> StreamMachine<S> {
         Ok(Outcome::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

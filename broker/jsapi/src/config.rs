@@ -52,10 +52,6 @@ pub enum PersistMode {
 }
 
 impl PersistMode {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the signature serde's skip_serializing_if asks for"
-    )]
     fn is_default(&self) -> bool {
         *self == Self::Default
     }
@@ -73,14 +69,14 @@ pub struct Placement {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "SubjectTransformConfig")]
 pub struct SubjectTransform {
     pub src: String,
     pub dest: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "RePublish")]
 pub struct Republish {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub src: String,
@@ -127,7 +123,7 @@ pub struct StreamSource {
 
 /// Limits a stream puts on its consumers; zero is unset.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename = "StreamConsumerLimits")]
 pub struct ConsumerLimits {
     /// Nanoseconds.
     #[serde(skip_serializing_if = "is_zero_i64")]

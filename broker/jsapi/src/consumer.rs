@@ -51,10 +51,6 @@ pub enum PriorityPolicy {
 }
 
 impl PriorityPolicy {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the signature serde's skip_serializing_if asks for"
-    )]
     fn is_none(&self) -> bool {
         *self == Self::None
     }

@@ -10,6 +10,7 @@ pub const ROLLUP: &str = "Nats-Rollup";
 pub const ROLLUP_SUBJECT: &str = "sub";
 pub const ROLLUP_ALL: &str = "all";
 pub const MSG_SIZE: &str = "Nats-Msg-Size";
+pub const STREAM_SOURCE: &str = "Nats-Stream-Source";
 pub const MSG_TTL: &str = "Nats-TTL";
 pub const MSG_INCREMENT: &str = "Nats-Incr";
 pub const BATCH_ID: &str = "Nats-Batch-Id";

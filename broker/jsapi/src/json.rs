@@ -61,7 +61,6 @@ pub(crate) fn null_if_empty<T: Serialize, S: Serializer>(
 macro_rules! is_zero {
     ($($name:ident: $type:ty),*) => {
         $(
-            #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde's skip_serializing_if asks for")]
             pub(crate) fn $name(value: &$type) -> bool {
                 *value == <$type>::default()
             }

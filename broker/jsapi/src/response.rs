@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::AccountInfo;
 use crate::consumer::ConsumerInfo;
 use crate::error::ApiError;
-use crate::json::{is_false, is_zero_u64};
+use crate::json::is_false;
 use crate::stream::StreamInfo;
 use crate::time::Time;
 
@@ -204,14 +204,13 @@ pub struct ConsumerPaused {
     pub pause_remaining: i64,
 }
 
-/// A publish acknowledgement (no envelope).
+/// A publish acknowledgement (no envelope); with an `error`, `seq` is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PubAck {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
     pub stream: String,
-    #[serde(skip_serializing_if = "is_zero_u64")]
     pub seq: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: String,

@@ -76,7 +76,8 @@ pub fn normalise_consumer(
     if !config.durable.is_empty() {
         config.name.clone_from(&config.durable);
     }
-    stream::set_metadata(&mut config.metadata);
+    // Pausing came with API level 1.
+    stream::set_metadata(&mut config.metadata, u32::from(config.pause_until.is_some()));
     Ok(config)
 }
 

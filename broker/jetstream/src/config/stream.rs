@@ -84,7 +84,7 @@ pub fn normalise_stream(
     if !limits.clustered && config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED.error());
     }
-    set_metadata(&mut config.metadata);
+    set_metadata(&mut config.metadata, 0);
     Ok(config)
 }
 
@@ -149,7 +149,7 @@ fn check_windows(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErr
     if config.duplicate_window == 0 {
         let short = config.max_age > 0 && config.max_age < DUPLICATE_WINDOW_DEFAULT;
         if pedantic && short {
-            return Err(errors::PEDANTIC.with("duplicate window limits are higher than current limits"));
+            return Err(errors::PEDANTIC.with("duplicate window cannot be bigger than max age"));
         }
         config.duplicate_window = if short { config.max_age } else { DUPLICATE_WINDOW_DEFAULT };
     }
@@ -248,10 +248,10 @@ fn check_reserved(subject: &str, no_ack: bool) -> Result<(), ApiError> {
 }
 
 /// Stored metadata: the client's own, and the level the features used ask for.
-pub(super) fn set_metadata(metadata: &mut BTreeMap<String, String>) {
+pub(super) fn set_metadata(metadata: &mut BTreeMap<String, String>, required_level: u32) {
     metadata.remove(META_VERSION);
     metadata.remove(META_LEVEL);
-    metadata.insert(META_REQUIRED_LEVEL.to_owned(), "0".to_owned());
+    metadata.insert(META_REQUIRED_LEVEL.to_owned(), required_level.to_string());
 }
 
 /// Metadata as CREATE, UPDATE and INFO print it: with the server's version and level. LIST prints the stored one.

@@ -79,6 +79,8 @@ pub struct ConsumerDelivery {
     /// Of the last request, ack or delivery; the inactive threshold counts from here.
     last_active: UnixNanos,
     inactive_reported: bool,
+    /// Nothing is sent before this; unset once it is over.
+    paused_until: Option<UnixNanos>,
 }
 
 impl ConsumerDelivery {
@@ -99,6 +101,7 @@ impl ConsumerDelivery {
             counter: PendingCounter::default(),
             last_active: now,
             inactive_reported: false,
+            paused_until: pause_end(&consumer.config),
         };
         let deadlines =
             consumer.state.pending.iter().map(|(&seq, pending)| (delivery.deadline(pending), seq));
@@ -109,6 +112,7 @@ impl ConsumerDelivery {
     /// Adopts a changed configuration; what is pending stays.
     pub fn update(&mut self, consumer: &Consumer, now: UnixNanos) {
         self.config = Arc::clone(&consumer.config);
+        self.paused_until = pause_end(&consumer.config);
         self.filter = consumer.filter.clone();
         // Another filter may want what the old one passed over.
         self.cursor = self.state.delivered.stream_seq + 1;
@@ -146,6 +150,7 @@ impl ConsumerDelivery {
         budget: usize,
         out: &mut Vec<Effect>,
     ) -> Result<Progress, StoreFailure> {
+        self.paused_until = self.paused_until.filter(|&until| now < until);
         self.queue_due(now, machine, out)?;
         for _ in 0..budget {
             if let Err(stall) = self.deliver_one(now, machine, has_interest, out)? {
@@ -159,8 +164,7 @@ impl ConsumerDelivery {
     /// When to poll even if nothing else happens.
     pub fn next_timer(&self) -> Option<UnixNanos> {
         let redelivery = self.deadlines.first().map(|&(at, _)| at);
-        let paused = self.paused_until();
-        [redelivery, self.pull.next_timer(), self.push.next_timer(), self.inactive_at(), paused]
+        [redelivery, self.pull.next_timer(), self.push.next_timer(), self.inactive_at(), self.paused_until]
             .into_iter()
             .flatten()
             .min()
@@ -218,11 +222,6 @@ impl ConsumerDelivery {
     fn record(&mut self, event: ConsumerEvent, out: &mut Vec<Effect>) {
         self.state.apply(self.config.ack_policy, event, &mut Vec::new());
         out.push(Effect::Record(event));
-    }
-
-    fn paused_until(&self) -> Option<UnixNanos> {
-        let nanos = self.config.pause_until?.unix_nanos()?;
-        u64::try_from(nanos).ok().map(UnixNanos)
     }
 
     fn inactive_at(&self) -> Option<UnixNanos> {
@@ -320,7 +319,7 @@ impl ConsumerDelivery {
         out: &mut Vec<Effect>,
     ) -> Result<Result<(), Stall>, StoreFailure> {
         let ready = if self.config.is_push() { self.push.has_room() } else { !self.pull.is_empty() };
-        if !ready || self.paused_until().is_some_and(|until| now < until) {
+        if !ready || self.paused_until.is_some() {
             return Ok(Err(Stall::NoReceiver));
         }
         let next = match self.next_message(machine, out)? {
@@ -471,6 +470,11 @@ impl ConsumerDelivery {
             out.push(Effect::Inactive);
         }
     }
+}
+
+fn pause_end(config: &ConsumerConfig) -> Option<UnixNanos> {
+    let nanos = config.pause_until?.unix_nanos()?;
+    u64::try_from(nanos).ok().map(UnixNanos)
 }
 
 #[cfg(test)]

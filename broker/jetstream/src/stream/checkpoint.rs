@@ -21,6 +21,7 @@ impl<S: Store> StreamMachine<S> {
         writer.json(&*self.config);
         writer.time(self.created);
         writer.time(self.last_timestamp);
+        writer.bytes(self.last_msg_id.as_deref().unwrap_or_default());
         writer.varint(self.dedupe.entries().len() as u64);
         for entry in self.dedupe.entries() {
             writer.bytes(&entry.id);
@@ -46,6 +47,8 @@ impl<S: Store> StreamMachine<S> {
         let config: StreamConfig = reader.json("stream configuration")?;
         let created = reader.time("created")?;
         let last_timestamp = reader.time("last timestamp")?;
+        let last_msg_id = Bytes::copy_from_slice(&reader.bytes("last message id")?);
+        let last_msg_id = (!last_msg_id.is_empty()).then_some(last_msg_id);
         let mut dedupe = Dedupe::default();
         for _ in 0..reader.count("dedupe count")? {
             // Copies: slices would hold the whole checkpoint in memory.
@@ -61,6 +64,7 @@ impl<S: Store> StreamMachine<S> {
             consumers: std::collections::BTreeMap::new(),
             removals: RemovalLog::default(),
             last_timestamp,
+            last_msg_id,
         };
         for _ in 0..reader.count("consumer count")? {
             let name: Arc<str> = Arc::from(reader.string("consumer name")?);

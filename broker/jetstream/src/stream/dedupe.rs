@@ -42,11 +42,6 @@ impl Dedupe {
         }
     }
 
-    /// The id of the newest remembered message, for `Nats-Expected-Last-Msg-Id`.
-    pub(super) fn last_id(&self) -> Option<&Bytes> {
-        self.order.back().map(|entry| &entry.id)
-    }
-
     pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
         self.order.iter()
     }

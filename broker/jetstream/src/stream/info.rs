@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use weir_jsapi::request::StreamInfoRequest;
+use weir_jsapi::response::{Paging, StreamInfoPage};
 use weir_jsapi::{ConsumerInfo, SequenceInfo, StreamInfo, StreamState, Time};
 use weir_stdx::time::UnixNanos;
 
@@ -64,6 +66,24 @@ impl<S: Store> StreamMachine<S> {
         }
     }
 
+    /// STREAM.INFO's own fields with the details its request asks for; `config` is as stored.
+    pub fn info_page(&self, request: &StreamInfoRequest, now: UnixNanos) -> StreamInfoPage {
+        let mut info = self.info(now);
+        let mut page = Paging::default();
+        if request.deleted_details {
+            info.state.deleted = self.deleted();
+        }
+        if !request.subjects_filter.is_empty() {
+            let offset = usize::try_from(request.offset).unwrap_or(0);
+            let (subjects, total) = self.subjects(&request.subjects_filter, offset);
+            if total > 0 {
+                page = Paging { total: total as u64, offset: offset as u64, limit: SUBJECTS_PAGE as u64 };
+                info.state.subjects = Some(subjects);
+            }
+        }
+        StreamInfoPage { page, info }
+    }
+
     /// CONSUMER.INFO from the replicated state alone: `num_waiting`, `push_bound` and `cluster` are left unset.
     pub fn consumer_info(&self, name: &str, now: UnixNanos) -> Option<ConsumerInfo> {
         let consumer = self.consumers.get(name)?;
@@ -73,6 +93,8 @@ impl<S: Store> StreamMachine<S> {
             stream_seq: position.stream_seq,
             last_active: at.map(time),
         };
+        let pause_end = consumer.config.pause_until.and_then(Time::unix_nanos).unwrap_or(0);
+        let pause_remaining = pause_end.saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX)).max(0);
         Some(ConsumerInfo {
             stream_name: self.config.name.clone(),
             name: name.to_owned(),
@@ -87,6 +109,8 @@ impl<S: Store> StreamMachine<S> {
                 state.num_redelivered() as u64
             },
             num_pending: self.num_pending(consumer),
+            paused: pause_remaining > 0,
+            pause_remaining,
             ts: time(now),
             ..ConsumerInfo::default()
         })

@@ -134,8 +134,10 @@ impl<S: Store> StreamMachine<S> {
         let state = self.store.state();
         let error = if seq > state.last_seq || state.messages == 0 {
             errors::STREAM_MSG_DELETE_FAILED.with("stream store EOF")
-        } else {
+        } else if seq < state.first_seq {
             errors::STREAM_MSG_DELETE_FAILED.with("no message found")
+        } else {
+            errors::SEQUENCE_NOT_FOUND.with(seq)
         };
         Ok(Outcome::Refused(error))
     }

@@ -34,6 +34,7 @@ fn identify(
             if config.durable != *name {
                 return Err(errors::CONSUMER_DURABLE_NAME_NOT_MATCH_SUBJECT.error());
             }
+            (*name).clone_into(&mut config.name);
         }
         ApiRequest::ConsumerCreate { name: Some(name), filter, .. } => {
             if !config.durable.is_empty() && config.durable != *name {

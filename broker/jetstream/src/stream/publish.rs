@@ -9,13 +9,14 @@ use weir_stdx::time::UnixNanos;
 use super::StreamMachine;
 use crate::command::{PublishOutcome, PublishRecord};
 use crate::headers;
-use crate::store::{Store, StoreFailure, StoredMessage};
+use crate::store::{Lookup, Store, StoreFailure, StoredMessage};
 
 /// Longest header block a stream takes, bytes.
 const HEADERS_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Headers of features that are not built: refused, not ignored, since ignoring them would change what they mean.
-const UNSUPPORTED_HEADERS: [(&str, weir_jsapi::ErrorDefinition); 4] = [
+const UNSUPPORTED_HEADERS: [(&str, weir_jsapi::ErrorDefinition); 5] = [
+    (names::STREAM_SOURCE, errors::MESSAGE_SOURCE_HDR_NOT_ALLOWED),
     (names::MSG_TTL, errors::MESSAGE_TTL_DISABLED),
     (names::MSG_INCREMENT, errors::MESSAGE_INCR_DISABLED),
     (names::BATCH_ID, errors::ATOMIC_PUBLISH_DISABLED),
@@ -61,6 +62,7 @@ impl<S: Store> StreamMachine<S> {
             self.store.append(&message)?;
             self.after_append(&message, accepted.rollup)?;
         }
+        self.last_msg_id = accepted.msg_id.clone();
         if let Some(id) = accepted.msg_id {
             self.dedupe.insert(id, seq, timestamp);
         }
@@ -151,7 +153,7 @@ impl<S: Store> StreamMachine<S> {
             }
         }
         if let Some(expected) = headers::get(block, names::EXPECTED_LAST_MSG_ID) {
-            let last = self.dedupe.last_id().map_or(&b""[..], |id| &id[..]);
+            let last = self.last_msg_id.as_deref().unwrap_or_default();
             if expected != last {
                 return Err(errors::STREAM_WRONG_LAST_MSG_ID.with(String::from_utf8_lossy(last)));
             }
@@ -188,7 +190,7 @@ impl<S: Store> StreamMachine<S> {
         if !self.config.allow_rollup_hdrs || self.config.deny_purge {
             return Err(errors::STREAM_ROLLUP_FAILED.with("rollup not permitted"));
         }
-        match value {
+        match value.to_ascii_lowercase().as_str() {
             names::ROLLUP_SUBJECT => Ok(Some(Rollup::Subject)),
             names::ROLLUP_ALL => Ok(Some(Rollup::All)),
             other => Err(errors::STREAM_ROLLUP_FAILED.with(format!("rollup value invalid: {other:?}"))),
@@ -213,7 +215,17 @@ impl<S: Store> StreamMachine<S> {
         }
         let size = self.store.message_bytes(record.subject.len(), record.headers.len(), record.payload.len());
         if u64::try_from(config.max_bytes).is_ok_and(|limit| limit > 0 && state.bytes + size > limit) {
-            return Err("maximum bytes exceeded");
+            // A message may take the place of one of its subject that is as large.
+            let oldest = if at_subject_limit { self.store.get(of_subject.first).ok() } else { None };
+            let freed = match oldest {
+                Some(Lookup::Found(old)) => {
+                    self.store.message_bytes(old.subject.len(), old.headers.len(), old.payload.len())
+                }
+                _ => 0,
+            };
+            if size > freed {
+                return Err("maximum bytes exceeded");
+            }
         }
         Ok(())
     }

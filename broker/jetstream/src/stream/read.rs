@@ -80,6 +80,9 @@ impl<S: Store> StreamMachine<S> {
         let Ok(request) = serde_json::from_slice::<MsgGetRequest>(body) else {
             return DirectReply::status("408 Malformed Request");
         };
+        if request == MsgGetRequest::default() {
+            return DirectReply::status("408 Empty Request");
+        }
         match self.get_message(&request) {
             Ok(message) => self.direct_reply(message, request.no_hdr),
             Err(error) if error.is(errors::NO_MESSAGE_FOUND) => DirectReply::status("404 Message Not Found"),
@@ -95,11 +98,11 @@ impl<S: Store> StreamMachine<S> {
         }
     }
 
-    fn direct_reply(&self, message: StoredMessage, without_stored_headers: bool) -> DirectReply {
-        let base = match message.headers.strip_suffix(b"\r\n") {
-            Some(stored) if !without_stored_headers => stored,
-            _ => b"NATS/1.0\r\n",
-        };
+    fn direct_reply(&self, message: StoredMessage, without_headers: bool) -> DirectReply {
+        if without_headers {
+            return DirectReply { headers: Bytes::new(), payload: message.payload };
+        }
+        let base = message.headers.strip_suffix(b"\r\n").unwrap_or(b"NATS/1.0\r\n");
         let mut block = Vec::with_capacity(base.len() + 160);
         block.extend_from_slice(base);
         let mut field = |name: &str, value: &[u8]| {

@@ -23,6 +23,9 @@ const INT_FIELDS: [&str; 11] = [
     "min_pending",
     "priority",
 ];
+/// Fields whose own readers refuse `null`, which elsewhere means "unset".
+const ENUM_FIELDS: [&str; 7] =
+    ["retention", "discard", "storage", "persist_mode", "deliver_policy", "ack_policy", "replay_policy"];
 /// Fields that are Go's `time.Duration`.
 const DURATION_FIELDS: [&str; 11] = [
     "max_age",
@@ -339,6 +342,9 @@ impl<'de> MapAccess<'de> for Fields<'_> {
                 Some(known) => match known.iter().find(|name| name.eq_ignore_ascii_case(&key)) {
                     None => return Err(Error(format!("json: unknown field {key:?}"))),
                     // The last of repeated fields counts.
+                    Some(name) if value == Value::Null && ENUM_FIELDS.contains(name) => {
+                        return Err(unknown_variant(name, &value));
+                    }
                     Some(name) if self.repeated_later(name) || value == Value::Null => continue,
                     Some(name) => (*name).to_owned(),
                 },

@@ -33,15 +33,14 @@ pub fn parse(body: &[u8]) -> Result<Value, String> {
     let mut parser = Parser { bytes: body, at: 0 };
     parser.skip_space();
     if parser.at == body.len() {
-        return Err("unexpected end of JSON input".to_owned());
+        // An empty body decodes to a value with nothing set.
+        return Ok(Value::Null);
     }
     let value = parser.value(0)?;
     parser.skip_space();
     match parser.peek() {
         None => Ok(value),
-        Some(_) => {
-            Err(format!("{} at offset {}", parser.invalid("looking for beginning of value"), parser.at + 1))
-        }
+        Some(_) => Err(parser.invalid("looking for beginning of value")),
     }
 }
 
@@ -65,9 +64,14 @@ impl Parser<'_> {
     fn invalid(&self, context: &str) -> String {
         match self.peek() {
             None => "unexpected EOF".to_owned(),
-            Some(b'\'') => format!("invalid character '\\'' {context}"),
-            Some(b'"') => format!("invalid character '\"' {context}"),
-            Some(byte) => format!("invalid character {:?} {context}", char::from(byte)),
+            Some(byte) => {
+                let letter = match byte {
+                    b'\'' => "\\'".to_owned(),
+                    0x20..=0x7e => char::from(byte).to_string(),
+                    _ => format!("\\x{byte:02x}"),
+                };
+                format!("invalid character '{letter}' {context} at offset {}", self.at + 1)
+            }
         }
     }
 
@@ -175,7 +179,7 @@ impl Parser<'_> {
         if self.peek() == Some(b'.') {
             self.at += 1;
             if self.digits() == 0 {
-                return Err(self.invalid("after decimal point in numeric literal"));
+                return Err(self.invalid("in numeric literal"));
             }
         }
         if matches!(self.peek(), Some(b'e' | b'E')) {
@@ -184,7 +188,7 @@ impl Parser<'_> {
                 self.at += 1;
             }
             if self.digits() == 0 {
-                return Err(self.invalid("in exponent of numeric literal"));
+                return Err(self.invalid("in numeric literal"));
             }
         }
         Ok(Value::Number(String::from_utf8_lossy(&self.bytes[start..self.at]).into_owned()))
@@ -209,7 +213,7 @@ impl Parser<'_> {
                     out.push(byte);
                     self.at += 1;
                 }
-                _ => return Err(self.invalid("in string literal")),
+                _ => return Err(self.invalid("in string")),
             }
         }
     }
@@ -226,7 +230,11 @@ impl Parser<'_> {
                 self.at += 1;
                 return self.unicode_escape();
             }
-            _ => return Err(self.invalid("in string escape code")),
+            Some(byte) => {
+                let (letter, offset) = (char::from(byte), self.at + 1);
+                return Err(format!("invalid escape sequence `\\{letter}` in string at offset {offset}"));
+            }
+            None => return Err(self.invalid("in string")),
         };
         self.at += 1;
         Ok(letter)

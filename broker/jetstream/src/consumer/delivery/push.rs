@@ -19,10 +19,10 @@ pub(super) struct Push {
     heartbeat: u64,
     heartbeat_at: UnixNanos,
     /// 0: no flow control.
-    window: usize,
+    pub(super) window: usize,
     in_flight: usize,
     /// The unanswered request's subject, and how many bytes its answer covers.
-    asked: Option<(Bytes, usize)>,
+    pub(super) asked: Option<(Bytes, usize)>,
     requests: u64,
 }
 
