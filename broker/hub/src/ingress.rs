@@ -258,8 +258,8 @@ impl Delivery {
     ) {
         peer.deliver(&PeerMessage {
             account: account.name(),
-            subject: message.subject,
-            shown: message.shown,
+            subject: message.shown.unwrap_or(message.subject),
+            deliver_to: message.shown.map(|_| message.subject),
             reply: message.reply,
             headers: message.headers,
             payload: message.payload,

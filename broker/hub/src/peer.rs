@@ -10,10 +10,10 @@ use std::sync::Arc;
 pub struct PeerMessage<'a> {
     /// The account's name.
     pub account: &'a str,
-    /// The literal subject, which decides who gets it.
+    /// The literal subject that receivers are shown.
     pub subject: &'a [u8],
-    /// The subject that receivers are shown, if it is another one.
-    pub shown: Option<&'a [u8]>,
+    /// The literal subject that decides who gets it, when that is another one.
+    pub deliver_to: Option<&'a [u8]>,
     /// The reply subject, if any.
     pub reply: Option<&'a [u8]>,
     /// The whole header block, or empty.
