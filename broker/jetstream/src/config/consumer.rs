@@ -76,9 +76,13 @@ pub fn normalise_consumer(
     if !config.durable.is_empty() {
         config.name.clone_from(&config.durable);
     }
-    // Pausing came with API level 1.
-    stream::set_metadata(&mut config.metadata, u32::from(config.pause_until.is_some()));
+    set_metadata(&mut config);
     Ok(config)
+}
+
+/// The level of the API that the configuration needs: pausing came with level 1.
+pub(crate) fn set_metadata(config: &mut ConsumerConfig) {
+    stream::set_metadata(&mut config.metadata, u32::from(config.pause_until.is_some()));
 }
 
 fn set_defaults(

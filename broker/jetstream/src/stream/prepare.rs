@@ -9,7 +9,7 @@ use weir_subject::overlaps;
 
 use super::StreamMachine;
 use crate::command::StreamCommand;
-use crate::config::{ConsumerLimitsInForce, check_consumer_update, normalise_consumer};
+use crate::config::{ConsumerLimitsInForce, check_consumer_update, normalise_consumer, set_consumer_metadata};
 use crate::store::Store;
 
 /// A consumer request that passed.
@@ -85,7 +85,8 @@ impl<S: Store> StreamMachine<S> {
         };
         // A pause is changed by CONSUMER.PAUSE only.
         let pause_until = existing.config.pause_until;
-        let config = ConsumerConfig { pause_until, ..config };
+        let mut config = ConsumerConfig { pause_until, ..config };
+        set_consumer_metadata(&mut config);
         if *existing.config == config {
             return Ok(PreparedConsumer { name, command: None });
         }
