@@ -7,8 +7,9 @@ use std::time::Duration;
 use tonic::Status;
 use weir_jetstream::meta::{MetaCommand, MetaOutcome, MetaPeer};
 use weir_raft::admin::{
-    AdminHandler, JoinReply, JoinRequest, Member as MemberMessage, RemovePeerReply, RemovePeerRequest, ReplicasReply,
-    ReplicasRequest, StatusReply, StreamReplica as StreamReplicaMessage, TransferLeadershipReply,
+    AdminHandler, JoinReply, JoinRequest, Member as MemberMessage, RemovePeerReply, RemovePeerRequest,
+    ReplicasReply, ReplicasRequest, StatusReply, StreamReplica as StreamReplicaMessage,
+    TransferLeadershipReply,
 };
 use weir_raft::{Group, PeerId, PeerInfo};
 
@@ -94,7 +95,11 @@ impl AdminHandler for Admin {
             MemberMessage {
                 name: context.peer_name(*peer),
                 peer_id: peer.0,
-                grpc: if own { own_address.unwrap_or_default() } else { info.map(|info| info.endpoint).unwrap_or_default() },
+                grpc: if own {
+                    own_address.unwrap_or_default()
+                } else {
+                    info.map(|info| info.endpoint).unwrap_or_default()
+                },
                 voter: true,
                 online: (own && status.is_leader) || replica.is_some_and(|replica| replica.online),
                 lag: replica.map_or(0, |replica| replica.lag),
@@ -137,7 +142,10 @@ impl AdminHandler for Admin {
             stream: stream.name().to_owned(),
             replicas: u32::try_from(stream.peers.len()).unwrap_or(u32::MAX),
             peers: stream.peers.iter().map(|peer| context.peer_name(PeerId(*peer))).collect(),
-            leader: context.stream_leader(stream.group).map(|peer| context.peer_name(peer)).unwrap_or_default(),
+            leader: context
+                .stream_leader(stream.group)
+                .map(|peer| context.peer_name(peer))
+                .unwrap_or_default(),
         });
         Ok(ReplicasReply { streams: streams.collect() })
     }
@@ -172,13 +180,16 @@ impl AdminHandler for Admin {
         }
         let peer = PeerId(request.peer_id);
         if self.0.meta.lock().machine().is_removed(peer.0) {
-            let reason = "this server was removed from the cluster: its store must be empty to come back".to_owned();
+            let reason =
+                "this server was removed from the cluster: its store must be empty to come back".to_owned();
             return Ok(JoinReply { accepted: false, leader_grpc: String::new(), reason });
         }
         // The routes know the address that reaches it, where it does not know its own.
         let seen = cluster.neighbours.peers().into_iter().find(|seen| seen.info.peer_id == peer);
         let endpoint = seen.map_or(request.grpc, |seen| seen.info.grpc);
-        cluster.raft.set_peer(peer, PeerInfo { name: request.server_name.clone(), endpoint: endpoint.clone() });
+        cluster
+            .raft
+            .set_peer(peer, PeerInfo { name: request.server_name.clone(), endpoint: endpoint.clone() });
         group.add_member(peer, CHANGE_TIMEOUT).await.map_err(unavailable)?;
         let member = MetaPeer { id: peer.0, name: request.server_name.clone(), endpoint };
         self.propose(MetaCommand::PeerAdded(member)).await?;

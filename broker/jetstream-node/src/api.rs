@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use weir_hub::{Account, Inbound};
+use weir_hub::{Account, Inbound, InternalHandler};
 use weir_jsapi::subject::ApiRequest;
 use weir_jsapi::{ApiError, errors, headers, response};
 
@@ -43,7 +43,7 @@ pub(crate) type Answer = Option<Vec<u8>>;
 
 impl Request {
     /// Copies a message; `None` for one that asks for no answer or is no text.
-    pub(crate) fn from_message(message: &Inbound<'_>) -> Option<Self> {
+    fn from_message(message: &Inbound<'_>) -> Option<Self> {
         let reply = message.reply?;
         Some(Self {
             account: Arc::clone(message.account),
@@ -68,8 +68,18 @@ pub(crate) enum Role {
     Stream,
 }
 
+/// What the API's subscriptions run. Weak: the hub may keep a handler for a while after its subscription ended.
+pub(crate) fn handler(context: &Arc<Context>, role: Role) -> InternalHandler {
+    let context = Arc::downgrade(context);
+    Arc::new(move |message| {
+        if let (Some(context), Some(request)) = (context.upgrade(), Request::from_message(message)) {
+            dispatch(&context, role, request);
+        }
+    })
+}
+
 /// Works on a request in a task of its own.
-pub(crate) fn dispatch(context: &Arc<Context>, role: Role, request: Request) {
+fn dispatch(context: &Arc<Context>, role: Role, request: Request) {
     if context.api.in_flight.fetch_add(1, Ordering::AcqRel) >= IN_FLIGHT_MAX {
         context.api.in_flight.fetch_sub(1, Ordering::AcqRel);
         tracing::warn!("JetStream API request on {} dropped: {IN_FLIGHT_MAX} are in work", request.subject);
@@ -138,7 +148,8 @@ async fn at_stream_leader(
     request: &Request,
 ) -> Result<Answer, ApiError> {
     let Some(stream) = stream_of(parsed) else { return Ok(None) };
-    let Some(leader) = context.replica(request.account.name(), stream).and_then(|replica| replica.leader()) else {
+    let Some(leader) = context.replica(request.account.name(), stream).and_then(|replica| replica.leader())
+    else {
         return Ok(None);
     };
     if let ApiRequest::DirectGet { last_by_subject, .. } = parsed {
@@ -161,11 +172,8 @@ async fn at_stream_leader(
         ApiRequest::StreamMsgGet(_) => message::get(&leader, request),
         ApiRequest::StreamMsgDelete(_) => message::delete(&leader, request).await,
         ApiRequest::StreamLeaderStepDown(_) => leader::stream_step_down(&leader, request).await,
-        ApiRequest::ConsumerCreate { name, filter, .. } => {
-            consumer_create::create(&leader, *name, *filter, false, request).await
-        }
-        ApiRequest::ConsumerDurableCreate { name, .. } => {
-            consumer_create::create(&leader, Some(name), None, true, request).await
+        ApiRequest::ConsumerCreate { .. } | ApiRequest::ConsumerDurableCreate { .. } => {
+            consumer_create::create(&leader, parsed, request).await
         }
         ApiRequest::ConsumerNames(_) => consumer_read::names(&leader, request),
         ApiRequest::ConsumerList(_) => consumer_read::list(&leader, request),
@@ -228,7 +236,9 @@ fn required_api_level(request: &Request) -> Result<(), ApiError> {
 }
 
 /// Reads a JSON body; an empty one is the default.
-pub(crate) fn decode_optional<T: serde::de::DeserializeOwned + Default>(request: &Request) -> Result<T, ApiError> {
+pub(crate) fn decode_optional<T: serde::de::DeserializeOwned + Default>(
+    request: &Request,
+) -> Result<T, ApiError> {
     if request.body.is_empty() {
         return Ok(T::default());
     }

@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, Hub};
-use weir_jetstream::meta::{AccountLimitsInForce, MetaPeer, StreamAssignment};
 use weir_jetstream::config::StreamLimitsInForce;
+use weir_jetstream::meta::{AccountLimitsInForce, MetaPeer, StreamAssignment};
 use weir_raft::{GroupOptions, PeerId, RaftNode};
 use weir_stdx::rng::SeededRng;
-use weir_storage::Journal;
+use weir_storage::{Journal, Trash};
 
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) origin: u64,
     pub(crate) hub: Arc<Hub>,
     pub(crate) journal: Journal,
+    /// Where the files of deleted streams wait.
+    pub(crate) trash: Trash,
     pub(crate) accounts: Vec<String>,
     pub(crate) requesters: BTreeMap<String, Arc<Requester>>,
     pub(crate) meta: Arc<Replicated<MetaState>>,
@@ -109,7 +111,12 @@ impl Context {
     }
 
     /// Publishes an advisory, if anybody listens: `body` with an id and a time.
-    pub(crate) fn advisory(&self, account: &Arc<Account>, subject: &str, body: serde_json::Map<String, serde_json::Value>) {
+    pub(crate) fn advisory(
+        &self,
+        account: &Arc<Account>,
+        subject: &str,
+        body: serde_json::Map<String, serde_json::Value>,
+    ) {
         if !account.has_interest(subject.as_bytes()) {
             return;
         }
@@ -130,7 +137,10 @@ impl Context {
         AccountLimitsInForce {
             max_memory: bytes(self.max_memory),
             max_storage: bytes(self.max_file),
-            stream: StreamLimitsInForce { clustered: self.cluster.is_some(), ..StreamLimitsInForce::default() },
+            stream: StreamLimitsInForce {
+                clustered: self.cluster.is_some(),
+                ..StreamLimitsInForce::default()
+            },
             ..AccountLimitsInForce::default()
         }
     }

@@ -9,13 +9,13 @@ use tokio::task::AbortHandle;
 use weir_hub::Hub;
 use weir_jetstream::StopReason;
 use weir_jetstream::meta::META_GROUP;
-use weir_raft::{GroupId, NodeConfig, RaftNode};
+use weir_raft::{GroupId, NodeConfig, PeerId, RaftNode};
 use weir_stdx::rng::SeededRng;
-use weir_storage::{Journal, JournalOptions};
+use weir_storage::{Journal, JournalOptions, NodeIdentity, Trash};
 
 use crate::admin::Admin;
 use crate::context::{ApiCounters, Cluster, Context};
-use crate::identity::{Identity, Mode};
+use crate::identity::{self, Mode};
 use crate::meta;
 use crate::meta::state::MetaState;
 use crate::options::{ClusterOptions, NodeOptions};
@@ -37,8 +37,8 @@ pub enum StartError {
     Random(String),
     #[error("{0}")]
     Store(String),
-    #[error("journal: {0}")]
-    Journal(#[from] weir_storage::StorageError),
+    #[error("{0}")]
+    Storage(#[from] weir_storage::StorageError),
     #[error("Raft: {0}")]
     Raft(String),
     #[error("meta state: {0}")]
@@ -58,16 +58,18 @@ impl JetStreamNode {
         std::fs::create_dir_all(&options.store_dir)
             .map_err(|error| StartError::Store(format!("{}: {error}", options.store_dir.display())))?;
         let mode = if options.cluster.is_some() { Mode::Cluster } else { Mode::Standalone };
-        let identity =
-            Identity::load_or_create(&options.store_dir, mode, random()?).map_err(StartError::Store)?;
+        identity::claim(&options.store_dir, mode).map_err(StartError::Store)?;
+        let mut rng = SeededRng::new(random()?);
+        let peer_id = PeerId(NodeIdentity::load_or_create(&options.store_dir, &mut rng)?.peer_id);
         let journal = open_journal(&options)?;
         let meta_file = options.store_dir.join("meta").join("checkpoint");
         let meta = Replicated::new(MetaState::open(meta_file).map_err(StartError::Meta)?, random()?);
         let cluster = match options.cluster {
-            Some(cluster) => Some(start_cluster(cluster, &identity, &options.server_name, &options.store_dir, &journal).await?),
+            Some(cluster) => Some(
+                start_cluster(cluster, peer_id, &options.server_name, &options.store_dir, &journal).await?,
+            ),
             None => None,
         };
-        let mut rng = SeededRng::new(random()?);
         let requesters = options
             .accounts
             .iter()
@@ -78,7 +80,8 @@ impl JetStreamNode {
             .collect();
         let context = Arc::new(Context {
             server_name: options.server_name,
-            peer_id: identity.peer_id(),
+            peer_id,
+            trash: Trash::open(&options.store_dir.join("trash"))?,
             store_dir: options.store_dir,
             max_memory: options.max_memory,
             max_file: options.max_file,
@@ -115,7 +118,7 @@ impl JetStreamNode {
                 self.spawn(meta::group::run(Arc::clone(context), group));
             }
             None => {
-                let group = weir_storage::GroupId(META_GROUP);
+                let group = GroupId(META_GROUP);
                 let log = LocalLog::open(Some(context.journal.clone()), group, &context.meta)
                     .map_err(StartError::Meta)?;
                 context.meta.attach(log);
@@ -123,7 +126,8 @@ impl JetStreamNode {
         }
         meta::reconcile::reconcile(context).await;
         self.spawn(meta::reconcile::run(Arc::clone(context)));
-        self.spawn(meta::leader::run(Arc::clone(context)));
+        let subscriptions = meta::leader::subscribe_if_leader(context);
+        self.spawn(meta::leader::run(Arc::clone(context), subscriptions));
         self.spawn(checkpoint_meta(Arc::clone(context)));
         Ok(())
     }
@@ -169,6 +173,16 @@ impl JetStreamNode {
         }
     }
 
+    /// Stops without a checkpoint, as a crash would: what is not in the journal is lost.
+    pub fn abandon(&self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        for replica in std::mem::take(&mut *self.context.replicas.write()).into_values() {
+            replica.abandon();
+        }
+    }
+
     /// The state for monitoring.
     pub fn snapshot(&self, options: SnapshotOptions) -> JetStreamSnapshot {
         self.context.snapshot(options)
@@ -210,27 +224,32 @@ fn open_journal(options: &NodeOptions) -> Result<Journal, StartError> {
         );
     }
     for (group, range) in &recovery.unreadable {
-        tracing::error!("Journal group {}: entries {} to {} are unreadable", group.0, range.start, range.end - 1);
+        tracing::error!(
+            "Journal group {}: entries {} to {} are unreadable",
+            group.0,
+            range.start,
+            range.end - 1
+        );
     }
     Ok(journal)
 }
 
 async fn start_cluster(
     options: ClusterOptions,
-    identity: &Identity,
+    peer: PeerId,
     server_name: &str,
     store_dir: &std::path::Path,
     journal: &Journal,
 ) -> Result<Cluster, StartError> {
     let config = NodeConfig {
-        peer: identity.peer_id(),
+        peer,
         name: server_name.to_owned(),
         listener: options.grpc_listener,
         secret: options.secret.clone(),
         spool_dir: store_dir.join("spool"),
         admin: None,
     };
-    let log = Arc::new(weir_raft::JournalLog::new(journal.clone()));
+    let log = Arc::new(journal.clone());
     let raft = RaftNode::start(config, log, Arc::new(|_| None))
         .await
         .map_err(|error| StartError::Raft(error.to_string()))?;

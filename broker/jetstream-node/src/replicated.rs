@@ -49,7 +49,9 @@ pub(crate) struct LogEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Leads, and has applied all that was committed before its term.
-    Leader { term: u64 },
+    Leader {
+        term: u64,
+    },
     Follower,
 }
 
@@ -154,10 +156,7 @@ impl<M: StateMachine> Replicated<M> {
     }
 
     /// `propose`, awaited.
-    pub(crate) async fn propose_wait(
-        self: &Arc<Self>,
-        command: Bytes,
-    ) -> Result<M::Outcome, ProposeError> {
+    pub(crate) async fn propose_wait(self: &Arc<Self>, command: Bytes) -> Result<M::Outcome, ProposeError> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.propose(command, move |result| {
             // The asker may have given up.
@@ -191,19 +190,16 @@ impl<M: StateMachine> Replicated<M> {
         self.applied.send_replace(last);
     }
 
-    fn apply_one(
-        &self,
-        machine: &mut M,
-        entry: LogEntry,
-    ) -> Option<(u64, Result<M::Outcome, ProposeError>)> {
+    fn apply_one(&self, machine: &mut M, entry: LogEntry) -> Option<(u64, Result<M::Outcome, ProposeError>)> {
         if entry.payload.is_empty() {
             machine.skip(entry.term, entry.index);
             return None;
         }
-        let result = Envelope::decode(entry.payload).map_err(|error| error.to_string()).and_then(|envelope| {
-            let outcome = machine.apply(entry.index, envelope.command)?;
-            Ok((envelope.origin, envelope.number, outcome))
-        });
+        let result =
+            Envelope::decode(entry.payload).map_err(|error| error.to_string()).and_then(|envelope| {
+                let outcome = machine.apply(entry.index, envelope.command)?;
+                Ok((envelope.origin, envelope.number, outcome))
+            });
         match result {
             Ok((origin, number, outcome)) => {
                 machine.advance(entry.term, entry.index);

@@ -9,7 +9,7 @@ use weir_raft::PeerId;
 
 /// Why a command did not make it, as far as this server knows.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-pub enum ProposeError {
+pub(crate) enum ProposeError {
     /// Another server leads, or none does.
     #[error("not the leader{}", leader.map(|id| format!(" (the leader is peer {})", id.0)).unwrap_or_default())]
     NotLeader { leader: Option<PeerId> },
@@ -29,32 +29,32 @@ pub(crate) type OnFailure = Box<dyn FnOnce(ProposeError) + Send>;
 
 /// One replica of one peer set, as the group's leader sees it.
 #[derive(Debug, Clone)]
-pub struct ReplicaStatus {
-    pub peer: PeerId,
+pub(crate) struct ReplicaStatus {
+    pub(crate) peer: PeerId,
     /// Has everything the leader has, or is close behind.
-    pub current: bool,
+    pub(crate) current: bool,
     /// Nanoseconds since it was last heard from.
-    pub active_nanos: u64,
+    pub(crate) active_nanos: u64,
     /// Entries behind the leader's log.
-    pub lag: u64,
+    pub(crate) lag: u64,
     /// Heard from lately.
-    pub online: bool,
+    pub(crate) online: bool,
 }
 
 /// What a log says of itself.
 #[derive(Debug, Clone, Default)]
-pub struct LogStatus {
-    pub is_leader: bool,
-    pub leader: Option<PeerId>,
-    pub term: u64,
+pub(crate) struct LogStatus {
+    pub(crate) is_leader: bool,
+    pub(crate) leader: Option<PeerId>,
+    pub(crate) term: u64,
     /// Highest index known committed.
-    pub committed: u64,
+    pub(crate) committed: u64,
     /// Highest index applied here.
-    pub applied: u64,
+    pub(crate) applied: u64,
     /// The voting members; empty for a local log.
-    pub members: Vec<PeerId>,
+    pub(crate) members: Vec<PeerId>,
     /// The other replicas; only a leader fills it.
-    pub replicas: Vec<ReplicaStatus>,
+    pub(crate) replicas: Vec<ReplicaStatus>,
 }
 
 /// A log that commands are put into.

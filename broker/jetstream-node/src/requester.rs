@@ -47,7 +47,8 @@ impl Requester {
             &format!("{prefix}*"),
             None,
             Arc::new(move |message| {
-                let number = message.subject.get(prefix_len..).and_then(|token| std::str::from_utf8(token).ok());
+                let number =
+                    message.subject.get(prefix_len..).and_then(|token| std::str::from_utf8(token).ok());
                 let Some(number) = number.and_then(|token| token.parse().ok()) else { return };
                 let waiting = replies.lock().remove(&number);
                 if let Some(waiting) = waiting {

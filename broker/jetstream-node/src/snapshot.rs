@@ -158,7 +158,10 @@ impl Context {
             name: cluster.name.clone(),
             leader: leader.map(|peer| self.peer_name(peer)).unwrap_or_default(),
             replicas: others
-                .map(|peer| PeerInfo { name: self.peer_name(weir_raft::PeerId(*peer)), ..PeerInfo::default() })
+                .map(|peer| PeerInfo {
+                    name: self.peer_name(weir_raft::PeerId(*peer)),
+                    ..PeerInfo::default()
+                })
                 .collect(),
             ..ClusterInfo::default()
         })

@@ -8,4 +8,3 @@ pub(crate) mod membership;
 pub(crate) mod replica;
 pub(crate) mod state;
 pub(crate) mod store;
-pub(crate) mod trash;

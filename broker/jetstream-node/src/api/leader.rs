@@ -12,7 +12,10 @@ use crate::context::Context;
 use crate::replicator::Replicator;
 use crate::stream::leader::StreamLeader;
 
-pub(crate) async fn stream_step_down(leader: &Arc<StreamLeader>, request: &Request) -> Result<Answer, ApiError> {
+pub(crate) async fn stream_step_down(
+    leader: &Arc<StreamLeader>,
+    request: &Request,
+) -> Result<Answer, ApiError> {
     let log = leader.replica().and_then(|replica| replica.replicated.replicator().cloned());
     step_down(&leader.context, log, kind::STREAM_LEADER_STEPDOWN, request).await
 }

@@ -16,7 +16,11 @@ use crate::context::Context;
 /// How long a stream's leader may take to answer.
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(crate) async fn update(context: &Arc<Context>, name: &str, request: &Request) -> Result<Answer, ApiError> {
+pub(crate) async fn update(
+    context: &Arc<Context>,
+    name: &str,
+    request: &Request,
+) -> Result<Answer, ApiError> {
     let asked = decode(name, request)?;
     let account = request.account.name();
     let (current, config) = {
@@ -40,7 +44,10 @@ pub(crate) async fn update(context: &Arc<Context>, name: &str, request: &Request
             && info.config == config
         {
             with_server_metadata(&mut info.config.metadata);
-            return Ok(Some(response::success(kind::STREAM_UPDATE, StreamCreated { info, did_create: false })));
+            return Ok(Some(response::success(
+                kind::STREAM_UPDATE,
+                StreamCreated { info, did_create: false },
+            )));
         }
         if tokio::time::Instant::now() >= deadline {
             return Err(errors::CLUSTER_NOT_AVAIL.error());
@@ -68,8 +75,9 @@ fn peers_for(
         return Ok(current.peers.clone());
     }
     if wanted == 1 || have == 1 {
-        return Err(errors::STREAM_INVALID_CONFIG
-            .with("changing a stream between one replica and several is not supported yet: make a new stream"));
+        return Err(errors::STREAM_INVALID_CONFIG.with(
+            "changing a stream between one replica and several is not supported yet: make a new stream",
+        ));
     }
     if wanted > have {
         return place(context, config, &current.peers);

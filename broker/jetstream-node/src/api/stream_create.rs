@@ -22,12 +22,17 @@ pub(crate) const LEADER_POLL: Duration = Duration::from_millis(5);
 /// How long a stream's leader may take to answer.
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(crate) async fn create(context: &Arc<Context>, name: &str, request: &Request) -> Result<Answer, ApiError> {
+pub(crate) async fn create(
+    context: &Arc<Context>,
+    name: &str,
+    request: &Request,
+) -> Result<Answer, ApiError> {
     let asked = decode(name, request)?;
     let account = request.account.name();
     let (config, peers) = {
         let meta = context.meta.lock();
-        let config = meta.machine().check_create(account, asked.config, &context.account_limits(), asked.pedantic)?;
+        let config =
+            meta.machine().check_create(account, asked.config, &context.account_limits(), asked.pedantic)?;
         let existing = meta.machine().stream(account, name).map(|stream| stream.peers.clone());
         (config, existing)
     };
@@ -41,7 +46,8 @@ pub(crate) async fn create(context: &Arc<Context>, name: &str, request: &Request
         peers,
         created: clock::now(),
     };
-    let outcome = context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))?;
+    let outcome =
+        context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))?;
     let (assignment, did_create) = match outcome {
         MetaOutcome::Created(assignment) => (assignment, true),
         MetaOutcome::Existed(assignment) => (assignment, false),
@@ -55,7 +61,8 @@ pub(crate) async fn create(context: &Arc<Context>, name: &str, request: &Request
 
 /// Reads the body and checks that it is for the stream of the subject.
 pub(crate) fn decode(name: &str, request: &Request) -> Result<StreamConfigRequest, ApiError> {
-    let asked = StreamConfigRequest::decode(&request.body).map_err(|error| errors::INVALID_JSON.with(error))?;
+    let asked =
+        StreamConfigRequest::decode(&request.body).map_err(|error| errors::INVALID_JSON.with(error))?;
     if asked.config.name != name {
         return Err(errors::STREAM_MISMATCH.error());
     }

@@ -10,7 +10,11 @@ use super::stream_create::{LEADER_POLL, LEADER_TIMEOUT, is_served};
 use super::{Answer, Request, propose_failed};
 use crate::context::Context;
 
-pub(crate) async fn delete(context: &Arc<Context>, name: &str, request: &Request) -> Result<Answer, ApiError> {
+pub(crate) async fn delete(
+    context: &Arc<Context>,
+    name: &str,
+    request: &Request,
+) -> Result<Answer, ApiError> {
     if !request.body.is_empty() {
         return Err(errors::NOT_EMPTY_REQUEST.error());
     }

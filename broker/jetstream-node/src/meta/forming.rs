@@ -93,7 +93,10 @@ mod tests {
     fn a_server_that_lost_its_disk_joins_what_is_there() {
         let b = peer("b", 2, true, &[]);
         let seeds = [Seed::Itself, Seed::Peer(b.clone())];
-        assert_eq!(decide("a", PeerId(9), &seeds, std::slice::from_ref(&b)), Decision::Join { members: vec![b.clone()] });
+        assert_eq!(
+            decide("a", PeerId(9), &seeds, std::slice::from_ref(&b)),
+            Decision::Join { members: vec![b.clone()] }
+        );
     }
 
     #[test]

@@ -84,7 +84,11 @@ async fn seek_membership(
             forming
         }
         Decision::Initialise { members, forming } => {
-            tracing::info!("Starting the JetStream meta group with {} servers: {}", members.len(), forming.join(", "));
+            tracing::info!(
+                "Starting the JetStream meta group with {} servers: {}",
+                members.len(),
+                forming.join(", ")
+            );
             if let Err(error) = group.initialize(members).await {
                 tracing::warn!("Starting the JetStream meta group: {error}");
             }
@@ -110,7 +114,7 @@ async fn join(context: &Context, cluster: &Cluster, members: Vec<PeerSeen>) {
             continue;
         }
         asked.push(target.clone());
-        let client = AdminClient::new(&target, cluster.secret.as_deref());
+        let Ok(client) = AdminClient::new(&target, cluster.secret.as_deref()) else { continue };
         match tokio::time::timeout(JOIN_TIMEOUT, client.join(request.clone())).await {
             Ok(Ok(reply)) if reply.accepted => {
                 tracing::info!("Joined the JetStream meta group");
@@ -123,7 +127,9 @@ async fn join(context: &Context, cluster: &Cluster, members: Vec<PeerSeen>) {
                 tracing::debug!("{target} does not take this server into the meta group: {}", reply.reason);
             }
             Ok(Err(error)) => tracing::debug!("asking {target} to join the meta group: {error}"),
-            Err(_) => tracing::debug!("asking {target} to join the meta group: no answer in {JOIN_TIMEOUT:?}"),
+            Err(_) => {
+                tracing::debug!("asking {target} to join the meta group: no answer in {JOIN_TIMEOUT:?}")
+            }
         }
     }
 }

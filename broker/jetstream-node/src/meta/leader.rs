@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_hub::InternalSubscription;
 use weir_jetstream::meta::{MetaCommand, MetaPeer};
 
-use crate::api::{self, Request, Role as ApiRole};
+use crate::api::{self, Role as ApiRole};
 use crate::context::Context;
 use crate::replicated::Role;
 
@@ -29,10 +29,14 @@ const SUBJECTS: [&str; 12] = [
 /// How often the members' records are compared with what is known of them.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// The subscriptions of a server that leads already when it starts: it answers before anybody can ask.
+pub(crate) fn subscribe_if_leader(context: &Arc<Context>) -> Vec<InternalSubscription> {
+    if context.meta.is_leader() { subscribe(context) } else { Vec::new() }
+}
+
 /// Follows the leadership until aborted.
-pub(crate) async fn run(context: Arc<Context>) {
+pub(crate) async fn run(context: Arc<Context>, mut subscriptions: Vec<InternalSubscription>) {
     let mut role = context.meta.role();
-    let mut subscriptions: Vec<InternalSubscription> = Vec::new();
     loop {
         match *role.borrow_and_update() {
             Role::Leader { .. } if subscriptions.is_empty() => {
@@ -45,9 +49,8 @@ pub(crate) async fn run(context: Arc<Context>) {
         if context.meta.is_leader() {
             record_members(&context).await;
         }
-        match tokio::time::timeout(INTERVAL, role.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(INTERVAL, role.changed()).await {
+            return;
         }
     }
 }
@@ -57,16 +60,8 @@ fn subscribe(context: &Arc<Context>) -> Vec<InternalSubscription> {
     for name in &context.accounts {
         let account = context.account(name);
         for subject in SUBJECTS {
-            let context = Arc::clone(context);
-            subscriptions.push(account.subscribe_internal(
-                subject,
-                None,
-                Arc::new(move |message| {
-                    if let Some(request) = Request::from_message(message) {
-                        api::dispatch(&context, ApiRole::Meta, request);
-                    }
-                }),
-            ));
+            let handler = api::handler(context, ApiRole::Meta);
+            subscriptions.push(account.subscribe_internal(subject, None, handler));
         }
     }
     subscriptions

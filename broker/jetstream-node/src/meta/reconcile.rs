@@ -3,15 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use weir_jetstream::meta::StreamAssignment;
 
+use crate::clock;
 use crate::context::Context;
-use crate::stream::{replica::StreamReplica, trash};
+use crate::stream::replica::StreamReplica;
 
 /// After a replica could not be opened it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How long the files of a deleted stream can still be brought back by hand.
+const TRASH_GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Follows the meta state until aborted.
 pub(crate) async fn run(context: Arc<Context>) {
@@ -25,9 +29,12 @@ pub(crate) async fn run(context: Arc<Context>) {
         } else {
             let _ = tokio::time::timeout(RETRY, applied.changed()).await;
         }
-        let removed = trash::empty(&context.store_dir, SystemTime::now());
-        if removed > 0 {
-            tracing::info!("Removed the files of {removed} streams deleted more than an hour ago");
+        match context.trash.empty(clock::now(), TRASH_GRACE) {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => {
+                tracing::info!("Removed the files of {} streams deleted an hour ago", removed.len())
+            }
+            Err(error) => tracing::warn!("Emptying the trash: {error}"),
         }
     }
 }

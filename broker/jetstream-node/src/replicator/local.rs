@@ -126,8 +126,10 @@ async fn apply_durable<M: StateMachine>(shared: Arc<Shared>, replicated: Weak<Re
         if ready.is_empty() {
             continue;
         }
-        let entries: Vec<LogEntry> =
-            ready.into_iter().map(|waiting| LogEntry { term: 0, index: waiting.index, payload: waiting.entry }).collect();
+        let entries: Vec<LogEntry> = ready
+            .into_iter()
+            .map(|waiting| LogEntry { term: 0, index: waiting.index, payload: waiting.entry })
+            .collect();
         replicated.apply(entries);
         shared.applied.store(durable, Ordering::Release);
     }

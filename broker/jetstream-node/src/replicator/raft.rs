@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use parking_lot::Mutex;
-use weir_raft::{Committed, Group, Leadership, LogPosition, Machine, MachineError, PeerId, Response, SnapshotSource};
+use weir_raft::{
+    Committed, Group, Leadership, LogPosition, Machine, MachineError, PeerId, Response, SnapshotSource,
+};
 
 use super::{LogStatus, OnFailure, ProposeError, ReplicaStatus, Replicator};
 use crate::replicated::{LogEntry, Replicated, Role, SnapshotView, StateMachine};
@@ -75,6 +77,7 @@ impl Replicator for RaftLog {
 fn translate(error: weir_raft::ProposeError) -> ProposeError {
     match error {
         weir_raft::ProposeError::NotLeader { leader } => ProposeError::NotLeader { leader },
+        weir_raft::ProposeError::Backpressure => ProposeError::Backpressure,
         other => ProposeError::Unknown(other.to_string()),
     }
 }

@@ -10,7 +10,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use weir_hub::{Account, Inbound, OutboundMessage};
 use weir_jetstream::{
-    ConsumerDelivery, ConsumerDelta, ConsumerEvent, Effect, Progress, StopReason, StreamCommand, StreamMachine,
+    ConsumerDelivery, ConsumerDelta, ConsumerEvent, Effect, Progress, StopReason, StreamCommand,
+    StreamMachine,
 };
 use weir_jsapi::{AckPolicy, ConsumerInfo, RetentionPolicy};
 use weir_stdx::time::UnixNanos;
@@ -34,11 +35,23 @@ const IDLE_SLEEP: Duration = Duration::from_secs(60);
 
 /// Something a client sent to one of the stream's consumers.
 pub(crate) enum Input {
-    Ack { subject: String, body: Bytes, reply: Option<Bytes> },
-    Next { consumer: String, body: Bytes, reply: Bytes },
-    FlowControl { subject: Bytes },
+    Ack {
+        subject: String,
+        body: Bytes,
+        reply: Option<Bytes>,
+    },
+    Next {
+        consumer: String,
+        body: Bytes,
+        reply: Bytes,
+    },
+    FlowControl {
+        subject: Bytes,
+    },
     /// Somebody began or ceased to listen on a push consumer's deliver subject.
-    Interest { consumer: Arc<str> },
+    Interest {
+        consumer: Arc<str>,
+    },
 }
 
 impl Input {
@@ -206,7 +219,8 @@ impl DeliveryTask {
             let expiry = expiry.filter(|_| !self.expiring.load(std::sync::atomic::Ordering::Acquire));
             [deliveries.next_timer(), expiry].into_iter().flatten().min()
         };
-        let sleep = timer.map_or(IDLE_SLEEP, |at| Duration::from_nanos(at.0.saturating_sub(now.0)).min(IDLE_SLEEP));
+        let sleep =
+            timer.map_or(IDLE_SLEEP, |at| Duration::from_nanos(at.0.saturating_sub(now.0)).min(IDLE_SLEEP));
         let mut deadline = Instant::now() + sleep;
         if let Some(since) = self.outgoing.since
             && !self.flushing.load(std::sync::atomic::Ordering::Acquire)
@@ -336,7 +350,15 @@ impl DeliveryTask {
                 slot.map(|(ack, slot)| {
                     slot.dirty = true;
                     let machine = state.machine();
-                    slot.delivery.handle_ack(now, machine, &has_interest, &ack, &body, reply.as_ref(), &mut effects);
+                    slot.delivery.handle_ack(
+                        now,
+                        machine,
+                        &has_interest,
+                        &ack,
+                        &body,
+                        reply.as_ref(),
+                        &mut effects,
+                    );
                     Arc::clone(slot.delivery.name())
                 })
             }
@@ -350,7 +372,14 @@ impl DeliveryTask {
                 slot.map(|slot| {
                     slot.dirty = true;
                     let machine = state.machine();
-                    slot.delivery.handle_pull_request(now, machine, &has_interest, &reply, &body, &mut effects);
+                    slot.delivery.handle_pull_request(
+                        now,
+                        machine,
+                        &has_interest,
+                        &reply,
+                        &body,
+                        &mut effects,
+                    );
                     Arc::clone(slot.delivery.name())
                 })
             }
@@ -444,7 +473,9 @@ impl DeliveryTask {
         let events = self.outgoing.deltas.entry(Arc::clone(name)).or_default();
         for event in records {
             match (events.last_mut(), &event) {
-                (Some(last @ ConsumerEvent::Delivered { .. }), ConsumerEvent::Delivered { .. }) if only_last => {
+                (Some(last @ ConsumerEvent::Delivered { .. }), ConsumerEvent::Delivered { .. })
+                    if only_last =>
+                {
                     *last = event;
                 }
                 _ => {
@@ -467,7 +498,9 @@ impl DeliveryTask {
         send_messages(&self.leader.account, &self.effects);
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Advisory { subject, body } => self.leader.context.advisory(&self.leader.account, &subject, body),
+                Effect::Advisory { subject, body } => {
+                    self.leader.context.advisory(&self.leader.account, &subject, body)
+                }
                 Effect::Unreadable { stream_seq } => {
                     tracing::error!("stream {}: message {stream_seq} is unreadable", self.leader.name());
                 }

@@ -88,7 +88,12 @@ impl Ingest {
             while drained.peek().is_some() {
                 let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
                 let (records, replies) = next_batch(&mut drained);
-                let acks = Acks { stream: Arc::clone(&stream), domain: domain.clone(), account: Arc::clone(&account), replies };
+                let acks = Acks {
+                    stream: Arc::clone(&stream),
+                    domain: domain.clone(),
+                    account: Arc::clone(&account),
+                    replies,
+                };
                 let command = StreamCommand::Publish(records).encode();
                 replicated.propose(command, move |result| {
                     acks.send(result);
@@ -164,9 +169,8 @@ impl Acks {
         }
         self.account.publish_batch(messages.iter().map(|(reply, body)| weir_hub::OutboundMessage {
             subject: reply,
-            reply: None,
-            headers: b"",
             payload: body,
+            ..weir_hub::OutboundMessage::default()
         }));
     }
 

@@ -14,7 +14,7 @@ use weir_stdx::time::UnixNanos;
 use super::delivery::{Deliveries, DeliveryTask, Input};
 use super::ingest::Ingest;
 use super::replica::StreamReplica;
-use crate::api::{self, Request, Role};
+use crate::api::{self, Role};
 use crate::clock;
 use crate::context::Context;
 use crate::replicator::ProposeError;
@@ -109,9 +109,8 @@ impl StreamLeader {
 
     /// The configuration as applied.
     pub(crate) fn config(&self) -> Arc<StreamConfig> {
-        self.replica().map_or_else(Arc::default, |replica| {
-            Arc::clone(replica.replicated.lock().machine().config())
-        })
+        self.replica()
+            .map_or_else(Arc::default, |replica| Arc::clone(replica.replicated.lock().machine().config()))
     }
 
     pub(crate) fn assignment_changed(&self) {
@@ -158,7 +157,11 @@ impl StreamLeader {
             services.push(self.subscribe_input(&subject, inputs, Input::ack));
         }
         services.push(self.subscribe_input(&format!("$JS.FC.{name}.>"), inputs, Input::flow_control));
-        services.push(self.subscribe_input(&format!("$JS.API.CONSUMER.MSG.NEXT.{name}.*"), inputs, Input::next));
+        services.push(self.subscribe_input(
+            &format!("$JS.API.CONSUMER.MSG.NEXT.{name}.*"),
+            inputs,
+            Input::next,
+        ));
         for subject in [
             format!("$JS.API.STREAM.*.{name}"),
             format!("$JS.API.STREAM.*.*.{name}"),
@@ -194,16 +197,7 @@ impl StreamLeader {
     }
 
     fn subscribe_api(&self, subject: &str) -> InternalSubscription {
-        let context = Arc::clone(&self.context);
-        self.account.subscribe_internal(
-            subject,
-            None,
-            Arc::new(move |message| {
-                if let Some(request) = Request::from_message(message) {
-                    api::dispatch(&context, Role::Stream, request);
-                }
-            }),
-        )
+        self.account.subscribe_internal(subject, None, api::handler(&self.context, Role::Stream))
     }
 
     /// STREAM.INFO as this leader knows it.
@@ -247,7 +241,11 @@ impl StreamLeader {
         replicas.sort_by(|one, other| one.name.cmp(&other.name));
         Some(ClusterInfo {
             name: cluster.name.clone(),
-            raft_group: if assignment.is_replicated() { format!("S-{}", assignment.group) } else { String::new() },
+            raft_group: if assignment.is_replicated() {
+                format!("S-{}", assignment.group)
+            } else {
+                String::new()
+            },
             leader: self.context.server_name.clone(),
             leader_since: Some(Time::from_unix_nanos(i64::try_from(self.since.0).unwrap_or(i64::MAX))),
             traffic_account: String::new(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::task::AbortHandle;
-use weir_jetstream::{StopReason, StreamCommand};
 use weir_jetstream::meta::StreamAssignment;
+use weir_jetstream::{StopReason, StreamCommand};
 use weir_raft::{GroupId, PeerId};
 
 use super::leader::StreamLeader;
@@ -70,7 +70,7 @@ impl StreamReplica {
             // An unreplicated memory stream is gone with the process: there is nothing to log it for.
             let is_memory = assignment.config.storage == weir_jsapi::StorageType::Memory;
             let journal = (!is_memory).then(|| self.context.journal.clone());
-            let group = weir_storage::GroupId(assignment.group);
+            let group = GroupId(assignment.group);
             self.replicated.attach(LocalLog::open(journal, group, &self.replicated)?);
             return Ok(());
         };
@@ -176,7 +176,7 @@ impl StreamReplica {
     }
 
     fn pins_the_journal(&self) -> bool {
-        let group = weir_storage::GroupId(self.assignment().group);
+        let group = GroupId(self.assignment().group);
         self.context.journal.laggards().iter().any(|laggard| laggard.group == group)
     }
 
@@ -208,6 +208,14 @@ impl StreamReplica {
         });
     }
 
+    /// Stops this replica's tasks, and nothing else.
+    pub(crate) fn abandon(&self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        stop(self.leader.write().take(), StopReason::ServerShutdown);
+    }
+
     /// Stops working; files and log stay.
     pub(crate) async fn close(&self, reason: StopReason) {
         for task in self.tasks.lock().drain(..) {
@@ -229,7 +237,7 @@ impl StreamReplica {
         } else {
             let journal = self.context.journal.clone();
             journal.drop_group(
-                weir_storage::GroupId(group),
+                GroupId(group),
                 Box::new(move |result| {
                     if let Err(error) = result {
                         tracing::warn!("dropping journal group {group}: {error}");
@@ -237,7 +245,11 @@ impl StreamReplica {
                 }),
             );
         }
-        super::trash::discard(&self.context.store_dir, &folder(&self.context, group), clock::now())
+        let folder = folder(&self.context, group);
+        if !folder.exists() {
+            return Ok(());
+        }
+        self.context.trash.discard(&folder, clock::now()).map(|_| ()).map_err(|error| error.to_string())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use weir_jetstream::meta::StreamAssignment;
-use weir_jetstream::{Outcome, Store, StreamCommand, StreamMachine};
+use weir_jetstream::{Outcome, StreamCommand, StreamMachine};
 
 use super::store::StreamStore;
 use crate::replicated::{SnapshotView, StateMachine};

@@ -1,79 +1,205 @@
-//! TEMPORARY in-memory glue until the file store is there.
+//! Joins what the stream machine asks of a store (`weir_jetstream::Store`) to the stores there are
+//! (`weir_storage`). A memory stream's messages are kept in memory; where its log is replicated, its checkpoints go
+//! to a file all the same, so that the log can be cut.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use weir_jetstream::meta::StreamAssignment;
-use weir_jetstream::{Filter, Lookup, MemStore, Store, StoreFailure, StoreState, StoredMessage, SubjectState};
+use weir_jetstream::{Filter, Lookup, Store, StoreFailure, StoreState, StoredMessage, SubjectState};
+use weir_jsapi::StorageType;
 use weir_stdx::time::UnixNanos;
+use weir_storage::{FileStore, FileStoreOptions, GroupId, MemoryStore, MessageStore, StorageError};
 
+use super::replica;
 use crate::context::Context;
+use crate::durable_file;
 use crate::replicated::SnapshotView;
 
-#[derive(Debug, Default)]
-pub(crate) struct StreamStore(MemStore);
+/// The messages of one stream.
+pub(crate) struct StreamStore {
+    messages: Box<dyn MessageStore>,
+    /// Where checkpoints of a memory store go; none for one whose log is not kept either.
+    memory_file: Option<PathBuf>,
+}
+
+impl Default for StreamStore {
+    fn default() -> Self {
+        Self { messages: Box::new(MemoryStore::new()), memory_file: None }
+    }
+}
 
 impl StreamStore {
-    pub(crate) fn open(_context: &Context, _assignment: &StreamAssignment) -> Result<(Self, Bytes), String> {
-        Ok((Self::default(), Bytes::new()))
+    /// Opens what the stream's folder holds; also gives the state of its newest checkpoint, empty when there is none.
+    pub(crate) fn open(context: &Context, assignment: &StreamAssignment) -> Result<(Self, Bytes), String> {
+        let folder = replica::folder(context, assignment.group);
+        if assignment.config.storage == StorageType::Memory {
+            let memory_file = assignment.is_replicated().then(|| folder.join("memory"));
+            return Self::open_memory(memory_file);
+        }
+        let purged = context.journal.log_range(GroupId(assignment.group)).purged_to;
+        let options = FileStoreOptions { log_purged_to: Some(purged), ..FileStoreOptions::default() };
+        let (store, opened) = FileStore::open(&folder, &options).map_err(|error| error.to_string())?;
+        report(assignment, &folder, &opened.report);
+        Ok((Self { messages: Box::new(store), memory_file: None }, opened.extra))
     }
 
+    fn open_memory(memory_file: Option<PathBuf>) -> Result<(Self, Bytes), String> {
+        let mut store = Self { memory_file, ..Self::default() };
+        let Some(file) = &store.memory_file else { return Ok((store, Bytes::new())) };
+        let Some(content) = durable_file::read(file).map_err(|error| error.to_string())? else {
+            return Ok((store, Bytes::new()));
+        };
+        let mut content = &content[..];
+        let mut length = [0_u8; 8];
+        content.read_exact(&mut length).map_err(|error| format!("{}: {error}", file.display()))?;
+        let length = usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX);
+        let (extra, mut messages) = content
+            .split_at_checked(length)
+            .ok_or_else(|| format!("{}: the state is longer than the file", file.display()))?;
+        let extra = Bytes::copy_from_slice(extra);
+        store.messages.snapshot_install(&mut messages).map_err(|error| error.to_string())?;
+        Ok((store, extra))
+    }
+
+    /// Leaves an empty store behind.
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
-    pub(crate) fn checkpoint(&mut self, _index: u64, _extra: &[u8]) -> Result<(), String> {
-        Err("no store".to_owned())
+    /// Makes everything durable that a restart must find, together with the machine's own state.
+    pub(crate) fn checkpoint(&mut self, index: u64, extra: &[u8]) -> Result<(), String> {
+        let Some(file) = &self.memory_file else {
+            return self.messages.checkpoint(index, extra).map_err(|error| error.to_string());
+        };
+        let mut content = Vec::new();
+        content.extend_from_slice(&(extra.len() as u64).to_le_bytes());
+        content.extend_from_slice(extra);
+        self.messages.snapshot_write(&mut content).map_err(|error| error.to_string())?;
+        durable_file::write(file, &content).map_err(|error| format!("{}: {error}", file.display()))
     }
 
+    /// A view of the content as it is now.
     pub(crate) fn snapshot(&mut self) -> Result<SnapshotView, String> {
-        Err("no store".to_owned())
+        let view = self.messages.snapshot().map_err(|error| error.to_string())?;
+        Ok(Box::new(move |out| view.write_to(out).map_err(io::Error::other)))
     }
 
-    pub(crate) fn snapshot_install(&mut self, _content: &mut dyn Read) -> Result<(), String> {
-        Err("no store".to_owned())
+    /// Replaces the content by a snapshot's.
+    pub(crate) fn snapshot_install(&mut self, content: &mut dyn Read) -> Result<(), String> {
+        self.messages.snapshot_install(content).map_err(|error| error.to_string())
     }
+}
+
+/// Says what opening found that somebody should know.
+fn report(assignment: &StreamAssignment, folder: &Path, report: &weir_storage::StoreReport) {
+    let stream = format!("Stream '{} > {}' ({})", assignment.account, assignment.name(), folder.display());
+    if let Some(error) = &report.fell_back {
+        tracing::error!("{stream}: its newest checkpoint is damaged ({error}); the one before it is used");
+    }
+    for segment in &report.damaged_segments {
+        tracing::error!("{stream}: segment {segment} is missing or too short: messages in it are unreadable");
+    }
+    for file in &report.unknown_files {
+        tracing::warn!("{stream}: {file} belongs to no checkpoint: left as it is");
+    }
+}
+
+fn failure(error: StorageError) -> StoreFailure {
+    match error {
+        StorageError::UnreadableMessage { seq } => StoreFailure::Unreadable { seq },
+        other => StoreFailure::Failed(other.to_string()),
+    }
+}
+
+fn filter_of(filter: &Filter) -> weir_storage::Filter {
+    weir_storage::Filter::from_bytes(filter.patterns().iter().cloned())
+}
+
+fn message_in(message: weir_storage::StoredMessage) -> StoredMessage {
+    let weir_storage::StoredMessage { seq, timestamp, subject, headers, payload } = message;
+    StoredMessage { seq, timestamp, subject, headers, payload }
+}
+
+fn subject_state_in(state: weir_storage::SubjectState) -> SubjectState {
+    SubjectState { count: state.count, first: state.first, last: state.last }
 }
 
 impl Store for StreamStore {
     fn append(&mut self, message: &StoredMessage) -> Result<(), StoreFailure> {
-        self.0.append(message)
+        let StoredMessage { seq, timestamp, subject, headers, payload } = message.clone();
+        self.messages
+            .append(&weir_storage::StoredMessage { seq, timestamp, subject, headers, payload })
+            .map_err(failure)
     }
+
     fn get(&self, seq: u64) -> Result<Lookup, StoreFailure> {
-        self.0.get(seq)
+        Ok(match self.messages.get(seq).map_err(failure)? {
+            weir_storage::Lookup::Found(message) => Lookup::Found(message_in(message)),
+            weir_storage::Lookup::Missing => Lookup::Missing,
+            weir_storage::Lookup::Unreadable => Lookup::Unreadable,
+        })
     }
+
     fn next_match(&self, filter: &Filter, from: u64) -> Result<Option<StoredMessage>, StoreFailure> {
-        self.0.next_match(filter, from)
+        let found = self.messages.next_match(&filter_of(filter), from).map_err(failure)?;
+        Ok(found.map(message_in))
     }
+
     fn subject_state(&self, subject: &[u8]) -> Option<SubjectState> {
-        self.0.subject_state(subject)
+        self.messages.subject_state(subject).map(subject_state_in)
     }
-    fn for_each_subject(&self, pattern: &[u8], visit: &mut dyn FnMut(&[u8], SubjectState) -> ControlFlow<()>) {
-        self.0.for_each_subject(pattern, visit);
+
+    fn for_each_subject(
+        &self,
+        pattern: &[u8],
+        visit: &mut dyn FnMut(&[u8], SubjectState) -> ControlFlow<()>,
+    ) {
+        self.messages
+            .for_each_subject(pattern, &mut |subject, state| visit(subject, subject_state_in(state)));
     }
+
     fn num_pending(&self, filter: &Filter, from: u64) -> u64 {
-        self.0.num_pending(filter, from)
+        self.messages.num_pending(&filter_of(filter), from)
     }
+
     fn remove(&mut self, seq: u64, erase: bool) -> Result<bool, StoreFailure> {
-        self.0.remove(seq, erase)
+        self.messages.remove(seq, erase).map_err(failure)
     }
+
     fn compact(&mut self, below: u64) -> Result<u64, StoreFailure> {
-        self.0.compact(below)
+        self.messages.compact(below).map_err(failure)
     }
+
     fn skip_to(&mut self, seq: u64) -> Result<(), StoreFailure> {
-        self.0.skip_to(seq)
+        self.messages.skip_to(seq).map_err(failure)
     }
+
     fn seq_at_or_after(&self, time: UnixNanos) -> u64 {
-        self.0.seq_at_or_after(time)
+        self.messages.seq_at_or_after(time)
     }
+
     fn state(&self) -> StoreState {
-        self.0.state()
+        let state = self.messages.state();
+        StoreState {
+            messages: state.messages,
+            bytes: state.bytes,
+            first_seq: state.first_seq,
+            first_timestamp: state.first_timestamp,
+            last_seq: state.last_seq,
+            last_timestamp: state.last_timestamp,
+            num_subjects: state.num_subjects,
+            num_deleted: state.num_deleted,
+        }
     }
+
     fn deleted(&self, limit: usize) -> Vec<u64> {
-        self.0.deleted(limit)
+        self.messages.deleted(limit)
     }
+
     fn message_bytes(&self, subject: usize, headers: usize, payload: usize) -> u64 {
-        self.0.message_bytes(subject, headers, payload)
+        self.messages.message_bytes(subject, headers, payload)
     }
 }

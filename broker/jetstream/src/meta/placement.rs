@@ -34,8 +34,7 @@ pub fn choose_peers(
 
 /// FNV-1a: stable over versions and machines.
 fn mix(stream: &str, id: u64) -> u64 {
-    stream
-        .bytes()
-        .chain(id.to_le_bytes())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    stream.bytes().chain(id.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
