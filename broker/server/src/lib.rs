@@ -5,6 +5,8 @@
 
 mod app;
 mod authenticator;
+mod cluster;
+mod doors;
 mod files;
 mod identity;
 mod jetstream;
@@ -14,7 +16,9 @@ mod log;
 mod machine;
 mod monitoring;
 mod reload;
+mod settings;
 mod signal_command;
+mod signals;
 mod startup;
 
 pub use app::main;

@@ -55,17 +55,6 @@ pub(crate) fn port_of(listener: &TcpListener) -> u16 {
     listener.local_addr().map_or(0, |address| address.port())
 }
 
-/// The address under which other machines most likely reach this one: the one of the default route's
-/// interface, else the loopback. No packet is sent to find it.
-pub(crate) fn outward_ip() -> IpAddr {
-    let probe = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-        // TEST-NET-1: connecting a datagram socket only looks up the route.
-        socket.connect("192.0.2.1:9")?;
-        socket.local_addr()
-    });
-    probe.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

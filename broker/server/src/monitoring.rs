@@ -16,7 +16,9 @@ use weir_monitor::{
     Subscription, SubscriptionCounts, Wanted,
 };
 
-use crate::{jetstream::RunningJetStream, machine};
+use weir_topology::RouteSnapshot;
+
+use crate::{cluster::RunningCluster, jetstream::RunningJetStream, machine};
 
 /// Publishes this server's figures.
 pub(crate) struct ServerSource {
@@ -28,6 +30,7 @@ pub(crate) struct ServerSource {
     /// The configuration asks for JetStream.
     jetstream_configured: bool,
     jetstream: OnceLock<Arc<RunningJetStream>>,
+    cluster: OnceLock<Arc<RunningCluster>>,
 }
 
 struct ProcessorUse {
@@ -46,6 +49,7 @@ impl ServerSource {
             processor: Mutex::new(processor),
             jetstream_configured,
             jetstream: OnceLock::new(),
+            cluster: OnceLock::new(),
         }
     }
 
@@ -57,6 +61,19 @@ impl ServerSource {
     pub(crate) fn set_jetstream(&self, jetstream: Arc<RunningJetStream>) {
         // Set once, at the start.
         let _ = self.jetstream.set(jetstream);
+    }
+
+    /// The routes run now.
+    pub(crate) fn set_cluster(&self, cluster: Arc<RunningCluster>) {
+        let port = cluster.topology.port();
+        self.update_settings(|settings| {
+            if let Some(settings) = &mut settings.cluster {
+                settings.name.clone_from(&cluster.name);
+                settings.port = port;
+            }
+        });
+        // Set once, at the start.
+        let _ = self.cluster.set(cluster);
     }
 
     pub(crate) fn update_settings(&self, change: impl FnOnce(&mut ServerSettings)) {
@@ -79,15 +96,21 @@ impl ServerSource {
         let counters = self.hub.counters();
         let (in_msgs, in_bytes) = counters.received();
         let (out_msgs, out_bytes) = self.hub.sent();
+        let routes = self.cluster.get().map(|cluster| cluster.topology.routes_snapshot().routes);
+        let routes = routes.unwrap_or_default();
+        let remotes = self.cluster.get().map_or(0, |cluster| cluster.topology.peers().len());
+        let sum = |figure: fn(&RouteSnapshot) -> u64| routes.iter().map(figure).sum::<u64>();
         Counters {
             connections: self.hub.connection_count() as u64,
             total_connections: counters.total_connections(),
-            in_msgs,
-            in_bytes,
+            routes: routes.len() as u64,
+            remotes: remotes as u64,
+            in_msgs: in_msgs + sum(|route| route.in_messages),
+            in_bytes: in_bytes + sum(|route| route.in_bytes),
             in_client_msgs: in_msgs,
             in_client_bytes: in_bytes,
-            out_msgs,
-            out_bytes,
+            out_msgs: out_msgs + sum(|route| route.out_messages),
+            out_bytes: out_bytes + sum(|route| route.out_bytes),
             out_client_msgs: out_msgs,
             out_client_bytes: out_bytes,
             slow_consumers: counters.slow_consumers(),
@@ -133,8 +156,10 @@ impl Source for ServerSource {
         found.into_iter().map(connection).collect()
     }
 
-    fn routes(&self, _subscriptions: bool) -> Vec<Route> {
-        Vec::new()
+    fn routes(&self, subscriptions: bool) -> Vec<Route> {
+        let Some(cluster) = self.cluster.get() else { return Vec::new() };
+        let routes = cluster.topology.routes_snapshot().routes.into_iter();
+        routes.map(|snapshot| route(snapshot, subscriptions)).collect()
     }
 
     fn subscriptions(&self, list: bool) -> (SubscriptionCounts, Vec<Subscription>) {
@@ -214,6 +239,31 @@ fn connection(snapshot: ConnectionSnapshot) -> Connection {
         authorized_user: snapshot.authorized_user,
         subscriptions: list.map(|one| subscription(one, &account)).collect(),
         account,
+    }
+}
+
+fn route(snapshot: RouteSnapshot, subscriptions: bool) -> Route {
+    let list = if subscriptions { snapshot.subscription_list } else { Vec::new() };
+    let named = |subject| Subscription { subject, cid: snapshot.id, ..Subscription::default() };
+    Route {
+        rid: snapshot.id,
+        remote_id: snapshot.remote_id,
+        remote_name: snapshot.remote_name,
+        did_solicit: snapshot.did_solicit,
+        is_configured: snapshot.is_configured,
+        ip: snapshot.address.ip().to_string(),
+        port: snapshot.address.port(),
+        start: time_of(snapshot.start.as_nanos()),
+        last_activity: time_of(snapshot.last_activity.as_nanos()),
+        rtt: (snapshot.rtt_nanos > 0).then(|| Duration::from_nanos(snapshot.rtt_nanos)),
+        pending_bytes: snapshot.pending_bytes as u64,
+        in_msgs: snapshot.in_messages,
+        out_msgs: snapshot.out_messages,
+        in_bytes: snapshot.in_bytes,
+        out_bytes: snapshot.out_bytes,
+        subscription_count: snapshot.subscriptions as u64,
+        subscriptions: list.into_iter().map(named).collect(),
+        account: Some(snapshot.account).filter(|account| !account.is_empty()),
     }
 }
 

@@ -1,0 +1,79 @@
+//! The listeners of this room: monitoring, and the clients' port.
+
+use std::sync::Arc;
+
+use tokio::{net::TcpListener, sync::watch};
+use tracing::info;
+use weir_conf::Options;
+use weir_hub::Hub;
+use weir_monitor::Monitor;
+
+use crate::{files::Ports, listen, monitoring::ServerSource};
+
+/// Serves the monitoring endpoints until `stopping` says so.
+pub(crate) fn start_monitoring(
+    options: &Options,
+    source: &Arc<ServerSource>,
+    stopping: &watch::Sender<bool>,
+    ports: &mut Ports,
+) -> Result<(), String> {
+    let Some(port) = options.http_port else { return Ok(()) };
+    let host = match options.http_host.as_str() {
+        "" => &options.host,
+        host => host,
+    };
+    let listener = listen::bind(host, port)
+        .map_err(|reason| format!("Can't start monitoring: can't listen to the monitor port: {reason}"))?;
+    let port = listen::port_of(&listener);
+    info!("Starting http monitor on {}", listen::join(host, port));
+    ports.monitoring = vec![format!("http://{}", listen::join(reachable(host), port))];
+    source.update_settings(|settings| {
+        host.clone_into(&mut settings.http_host);
+        settings.http_port = port;
+    });
+    let listener = TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+    let monitor = Monitor::new(Arc::<ServerSource>::clone(source));
+    let base_path = options.http_base_path.clone();
+    let mut stopped = stopping.subscribe();
+    tokio::spawn(async move {
+        let stop = async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        weir_monitor::serve(listener, monitor, &base_path, stop).await;
+    });
+    Ok(())
+}
+
+/// The clients' port: bound before the other servers are told of it, served once all else runs.
+pub(crate) struct ClientListener {
+    listener: std::net::TcpListener,
+    pub(crate) port: u16,
+}
+
+impl ClientListener {
+    pub(crate) fn bind(options: &Options) -> Result<Self, String> {
+        let listener = listen::bind(&options.host, options.port).map_err(|reason| {
+            let address = format!("{}:{}", options.host, options.port);
+            format!("Error listening on port: {address}, {reason:?}")
+        })?;
+        let port = listen::port_of(&listener);
+        Ok(Self { listener, port })
+    }
+
+    pub(crate) fn serve(self, options: &Options, hub: &Arc<Hub>, ports: &mut Ports) -> Result<(), String> {
+        let address = listen::join(&options.host, self.port);
+        info!("Listening for client connections on {address}");
+        ports.nats = vec![format!("nats://{}", listen::join(reachable(&options.host), self.port))];
+        let listener = TcpListener::from_std(self.listener).map_err(|error| error.to_string())?;
+        tokio::spawn(Arc::clone(hub).serve(listener));
+        Ok(())
+    }
+}
+
+/// A host that clients on this machine can use.
+pub(crate) fn reachable(host: &str) -> &str {
+    match host {
+        "" | "0.0.0.0" | "::" => "127.0.0.1",
+        host => host,
+    }
+}

@@ -1,0 +1,93 @@
+//! From the options to what the hub and the monitor are told.
+
+use weir_conf::Options;
+use weir_hub::{HubOptions, Limits};
+use weir_monitor::{ClusterSettings, ServerSettings};
+
+use crate::{COMPATIBLE_VERSION, authenticator::authenticator, monitoring, startup};
+
+/// Who the hub is.
+pub(crate) fn hub_options(
+    options: &Options,
+    server_id: &str,
+    name: &str,
+    port: u16,
+    cluster_name: Option<&(String, bool)>,
+) -> HubOptions {
+    HubOptions {
+        server_id: server_id.to_owned(),
+        server_name: name.to_owned(),
+        version: COMPATIBLE_VERSION.to_owned(),
+        git_commit: startup::git_commit().to_owned(),
+        language: "rust".to_owned(),
+        host: options.host.clone(),
+        port,
+        jetstream: options.jetstream.is_some(),
+        domain: options.jetstream.as_ref().and_then(|jetstream| jetstream.domain.clone()),
+        cluster: cluster_name.map(|(name, _)| name.clone()),
+        ..HubOptions::default()
+    }
+}
+
+/// What clients may use.
+pub(crate) fn limits(options: &Options) -> Limits {
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Limits {
+        max_payload: size(options.max_payload.into()),
+        max_control_line: size(options.max_control_line.into()),
+        max_pending: size(options.max_pending),
+        max_connections: usize::try_from(options.max_connections).unwrap_or(0),
+        max_subscriptions: size(options.max_subscriptions),
+        ping_interval: options.ping_interval,
+        ping_max: options.ping_max,
+        write_deadline: options.write_deadline,
+        auth_timeout: options.auth_timeout,
+    }
+}
+
+/// What `/varz` shows of the options; the ports are known later.
+pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> ServerSettings {
+    let now = monitoring::now();
+    let cluster = options.cluster.as_ref().map(|cluster| ClusterSettings {
+        name: cluster.name.clone(),
+        host: cluster.host.clone(),
+        port: u16::try_from(cluster.port).unwrap_or(0),
+        auth_timeout: cluster.auth_timeout,
+        urls: cluster.routes.iter().map(|url| url.authority(6222)).collect(),
+        pool_size: cluster.pool_size,
+    });
+    ServerSettings {
+        server_id: server_id.to_owned(),
+        server_name: name.to_owned(),
+        version: COMPATIBLE_VERSION.to_owned(),
+        git_commit: startup::git_commit().to_owned(),
+        toolchain: "rust".to_owned(),
+        host: options.host.clone(),
+        port: u16::try_from(options.port).unwrap_or(0),
+        auth_required: authenticator(options).is_required(),
+        max_connections: options.max_connections,
+        max_subscriptions: options.max_subscriptions,
+        ping_interval: options.ping_interval,
+        ping_max: options.ping_max,
+        http_host: options.http_host.clone(),
+        http_port: 0,
+        http_base_path: options.http_base_path.clone(),
+        auth_timeout: options.auth_timeout,
+        max_control_line: options.max_control_line,
+        max_payload: options.max_payload,
+        max_pending: options.max_pending,
+        write_deadline: options.write_deadline,
+        cluster,
+        start: now,
+        config_load_time: now,
+        config_digest: options.config_digest.clone(),
+        system_account: match (&options.system_account, options.no_system_account) {
+            (_, true) => String::new(),
+            (Some(name), _) => name.clone(),
+            (None, _) => weir_hub::SYSTEM_ACCOUNT.to_owned(),
+        },
+        tags: options.server_tags.clone(),
+        metadata: options.server_metadata.clone(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
