@@ -45,7 +45,7 @@ pub struct Context {
     /// What `apply` last wrote, and the resourceVersion it got: see there.
     pub applied: Mutex<HashMap<String, (String, String)>>,
     recorder: Recorder,
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<HashMap<String, (String, u32)>>,
 }
 
 impl Context {
@@ -103,9 +103,14 @@ impl Context {
     }
 
     /// Counts one more failure of an object and says how long to wait before the next try: 1 s, doubled, up to 60 s.
-    pub fn backoff(&self, key: &str) -> Duration {
+    /// Another failure than the last begins anew.
+    pub fn backoff(&self, key: &str, failure: &str) -> Duration {
         let mut failures = self.failures.lock();
-        let count = failures.entry(key.to_owned()).or_default();
+        let (last, count) = failures.entry(key.to_owned()).or_default();
+        if last != failure {
+            *count = 0;
+            failure.clone_into(last);
+        }
         *count = count.saturating_add(1);
         (BACKOFF_MIN * 2u32.saturating_pow((*count - 1).min(8))).min(BACKOFF_MAX)
     }

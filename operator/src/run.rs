@@ -16,7 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use kube_lease_manager::LeaseManagerBuilder;
 use tokio::sync::watch;
 
-use crate::api::v1alpha1::{Cluster, Consumer, Stream};
+use crate::api::v1alpha1::{Cluster, ClusterRef, Consumer, Stream};
 use crate::connections::Connections;
 use crate::context::{Context, Settings};
 use crate::controllers::cluster::names::{CLUSTER_LABEL, MANAGER};
@@ -187,21 +187,27 @@ async fn controllers(context: Arc<Context>, stopped: watch::Receiver<bool>) {
     let broker = Arc::new(BrokerContext { base: context.clone(), clusters: clusters.clone() });
     tokio::join!(
         for_clusters,
-        objects::<Stream>(broker.clone(), stopped.clone()),
-        objects::<Consumer>(broker, stopped.clone()),
-        close_connections(context, clusters, stopped),
+        objects::<Stream>(broker.clone(), stopped.clone(), |streams| streams),
+        objects::<Consumer>(broker, stopped.clone(), |consumers| {
+            let store = consumers.store();
+            consumers.watches(context.watched::<Stream>(), all(), move |stream| consumers_of(&store, &stream))
+        }),
+        close_connections(context.clone(), clusters, stopped),
     );
 }
 
 /// The controller of one kind that lives in brokers. Looks again when its Cluster changes.
-async fn objects<K>(context: Arc<BrokerContext>, stopped: watch::Receiver<bool>)
-where
+async fn objects<K>(
+    context: Arc<BrokerContext>,
+    stopped: watch::Receiver<bool>,
+    more: impl FnOnce(Controller<K>) -> Controller<K>,
+) where
     K: BrokerObject,
 {
     let base = context.base.clone();
     let controller = Controller::new(base.watched::<K>(), watcher::Config::default()).with_config(config());
     let store = controller.store();
-    controller
+    more(controller)
         .watches(base.watched::<Cluster>(), watcher::Config::default(), move |cluster| {
             referring(&store, &cluster)
         })
@@ -236,6 +242,18 @@ fn referring<K: BrokerObject>(store: &Store<K>, cluster: &Cluster) -> Vec<Object
         .collect()
 }
 
+/// Consumers of a Stream: those that waited for it need not wait longer.
+fn consumers_of(store: &Store<Consumer>, stream: &Stream) -> Vec<ObjectRef<Consumer>> {
+    let cluster = |reference: &ClusterRef, own: Option<String>| {
+        (reference.name.clone(), reference.namespace.clone().or(own))
+    };
+    let (name, held_by) = (stream.stream_name(), cluster(stream.cluster_ref(), stream.namespace()));
+    let of_it = |consumer: &Arc<Consumer>| {
+        consumer.spec.stream_name == name && cluster(consumer.cluster_ref(), consumer.namespace()) == held_by
+    };
+    store.state().iter().filter(|one| of_it(one)).map(|one| ObjectRef::from_obj(&**one)).collect()
+}
+
 /// Measures a reconcile.
 async fn timed<E>(
     kind: String,
@@ -251,7 +269,7 @@ async fn timed<E>(
 }
 
 fn failed(context: &Context, key: &str, error: &dyn std::error::Error) -> Action {
-    let wait = context.backoff(key);
+    let wait = context.backoff(key, &error.to_string());
     tracing::warn!(object = key, %error, retry_s = wait.as_secs(), "not there yet");
     Action::requeue(wait)
 }

@@ -35,6 +35,8 @@ pub const FINALIZER: &str = "weir.dev/jetstream";
 const FINALIZER_MANAGER: &str = "weir-operator-finalizer";
 /// How long a deletion waits for a broker that does not answer before the object goes anyway.
 const DELETE_PATIENCE_S: i64 = 30;
+/// How soon to look again whether what an object lives in is there.
+const WAITING: Duration = Duration::from_secs(3);
 /// How soon such a deletion is tried again.
 const DELETE_RETRY: Duration = Duration::from_secs(3);
 
@@ -46,7 +48,8 @@ pub type Config = Map<String, Value>;
 pub struct Wanted {
     /// What the spec sets, or what has a fixed default.
     pub set: Config,
-    /// What the broker puts where the spec sets nothing. Restored when the spec changed, never compared.
+    /// What the broker puts where the spec sets nothing; null for nothing at all. Restored when the spec changed,
+    /// never compared.
     pub defaults: Config,
 }
 
@@ -153,14 +156,16 @@ pub async fn reconcile<K: BrokerObject>(
     let mut conditions = Conditions::new(before, object.meta().generation, Timestamp::now());
     conditions.verdict(&verdict);
     let conditions = conditions.finish();
-    announce(base, &*object, &conditions).await;
+    announce(base, &*object, &verdict).await;
     write_status(base, &*object, object.status(), &object.new_status(conditions)).await?;
-    // Whatever depends on the Cluster is looked at again when the Cluster changes.
-    let waits_for_cluster = matches!(verdict.reason, "ClusterNotFound" | "ClusterNotAllowed" | "Invalid");
-    if verdict.ready || waits_for_cluster {
-        Ok(Action::requeue(jitter(base.settings.drift_interval)))
-    } else {
-        Err(ReconcileError::NotYet(format!("{}: {}", verdict.reason, verdict.message)))
+    match verdict.reason {
+        // These are watched too; looking by itself is only for what no event tells.
+        "ClusterNotReady" | "StreamNotFound" => Ok(Action::requeue(jitter(WAITING))),
+        "ClusterNotFound" | "ClusterNotAllowed" | "Invalid" => {
+            Ok(Action::requeue(jitter(base.settings.drift_interval)))
+        }
+        _ if verdict.ready => Ok(Action::requeue(jitter(base.settings.drift_interval))),
+        reason => Err(ReconcileError::NotYet(format!("{reason}: {}", verdict.message))),
     }
 }
 
@@ -286,6 +291,7 @@ async fn align<K: BrokerObject>(
         config.extend(wanted.defaults.clone());
     }
     config.extend(set.clone());
+    config.retain(|_, value| !value.is_null());
     let (subject, body) = object.update_request(&config);
     let answer = jetstream.request("update", &subject, &body).await?;
     let left = compare::differences(&config_of(&answer), &set);
@@ -380,16 +386,17 @@ async fn set_finalizer<K: BrokerObject>(
     }
 }
 
-/// Tells of a Ready condition that changed for the worse or for another reason, once.
-async fn announce(context: &Context, object: &impl BrokerObject, conditions: &[Condition]) {
-    let ready = |list: &[Condition]| list.iter().find(|one| one.type_ == condition::READY).cloned();
-    let (Some(new), old) = (ready(conditions), ready(object.last().0)) else { return };
-    let same = old.is_some_and(|old| old.reason == new.reason && old.message == new.message);
+/// Tells of a Ready condition that changed, once.
+async fn announce(context: &Context, object: &impl BrokerObject, verdict: &Verdict) {
+    let same = object.last().0.iter().any(|last| {
+        last.type_ == condition::READY && last.reason == verdict.reason && last.message == verdict.message
+    });
     // Getting ready is told by what was done: Created, Updated, DriftCorrected.
-    if same || new.reason == "Ready" {
+    if same || verdict.reason == "Ready" {
         return;
     }
-    context.event(&object.object_ref(&()), EventType::Warning, &new.reason, new.message).await;
+    let kind = if verdict.stalled { EventType::Warning } else { EventType::Normal };
+    context.event(&object.object_ref(&()), kind, verdict.reason, verdict.message.clone()).await;
 }
 
 /// What failures of an object are counted under.

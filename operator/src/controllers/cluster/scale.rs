@@ -22,7 +22,9 @@ pub enum Scale {
 /// The next step. `retired` are numbers whose volume belonged to a broker that left.
 pub fn plan(view: &View, retired: &BTreeSet<i32>) -> Scale {
     if view.wanted < view.current {
-        return Scale::Shrink(view.current - 1);
+        // One at a time: the last that left has to be gone before the next leaves.
+        let leaving = view.pods.iter().any(|pod| pod.ordinal >= view.current);
+        return if leaving || !view.settled { Scale::Steady } else { Scale::Shrink(view.current - 1) };
     }
     let stale: Vec<i32> = (view.current..view.wanted).filter(|ordinal| retired.contains(ordinal)).collect();
     match (stale.is_empty(), view.wanted > view.current) {
@@ -30,6 +32,12 @@ pub fn plan(view: &View, retired: &BTreeSet<i32>) -> Scale {
         (true, true) => Scale::Grow(view.wanted),
         (true, false) => Scale::Steady,
     }
+}
+
+/// Whether those that stay could still decide after a broker has left: more than half of them are ready now.
+pub fn survives(view: &View, leaving: i32) -> bool {
+    let ready = view.pods.iter().filter(|pod| pod.ordinal < leaving && pod.ready && !pod.terminating).count();
+    i32::try_from(ready).is_ok_and(|ready| ready > leaving / 2)
 }
 
 /// Members of the meta group that have no pod and will get none: left over when a removed broker asked to join again
@@ -54,6 +62,29 @@ mod tests {
         assert_eq!(plan(&healthy(5, 3), &none), Scale::Grow(5));
         assert_eq!(plan(&healthy(3, 3), &none), Scale::Steady);
         assert_eq!(plan(&healthy(1, 5), &none), Scale::Shrink(4));
+    }
+
+    #[test]
+    fn a_broker_leaves_only_after_the_one_before_is_gone() {
+        let mut view = healthy(3, 5);
+        view.current = 4;
+        assert_eq!(plan(&view, &BTreeSet::new()), Scale::Steady, "demo-4 is still there");
+        view.pods.pop();
+        assert_eq!(plan(&view, &BTreeSet::new()), Scale::Shrink(3));
+    }
+
+    #[test]
+    fn a_broker_leaves_only_while_the_others_keep_a_quorum_without_it() {
+        let mut view = healthy(2, 3);
+        assert!(survives(&view, 2));
+        view.pods[0].ready = false;
+        assert!(!survives(&view, 2), "one of two cannot decide");
+        let mut view = healthy(3, 4);
+        view.pods[0].ready = false;
+        assert!(survives(&view, 3), "two of three can");
+        view.pods[1].terminating = true;
+        assert!(!survives(&view, 3));
+        assert!(survives(&healthy(1, 2), 1));
     }
 
     #[test]

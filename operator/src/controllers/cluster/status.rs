@@ -3,7 +3,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::rollout::Roll;
 use super::validate::ValidatedCluster;
-use super::view::View;
+use super::view::{PodView, View};
 use crate::api::v1alpha1::{Cluster, ClusterStatus, condition};
 use crate::conditions::{Conditions, Verdict};
 
@@ -60,7 +60,7 @@ pub fn verdict(view: &View, roll: &Roll, outcome: &Outcome) -> Verdict {
         if view.meta.leader.is_none() {
             return Verdict::waiting("NoLeader", format!("{count}, but no meta leader is known"));
         }
-        let outside = |pod: &&super::view::PodView| !view.meta.members.contains(&pod.name);
+        let outside = |pod: &&PodView| pod.ordinal < wanted && !view.meta.members.contains(&pod.name);
         if let Some(pod) = view.pods.iter().find(outside) {
             return Verdict::waiting("Joining", format!("{count}, {} is no member yet", pod.name));
         }

@@ -5,6 +5,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 
 use super::names::Names;
+use super::scale;
 use super::status::Blocked;
 use super::storage;
 use super::view::{PodView, View};
@@ -50,6 +51,10 @@ pub async fn take_out(
     ordinal: i32,
 ) -> Result<(), Blocked> {
     let name = names.pod(ordinal);
+    if !scale::survives(view, ordinal) {
+        let message = format!("without {name}, too few of the others are ready to go on; waiting for them");
+        return Err(Blocked { reason: "TooFewReady", message });
+    }
     let leader = brokers.leader(view)?;
     let held = leader.replicas(&name).await.map_err(|error| failed(&error))?;
     if !held.is_empty() {

@@ -3,7 +3,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use super::api::RequestError;
-use super::stream::{STREAM_NOT_FOUND, nanoseconds, without_nulls};
+use super::stream::{STREAM_NOT_FOUND, absent, nanoseconds, without_nulls};
 use super::{BrokerObject, Config, Policy, Wanted};
 use crate::api::v1alpha1::{AckPolicy, ClusterRef, Consumer, ConsumerSpec, ConsumerStatus, DeliverPolicy};
 
@@ -122,7 +122,7 @@ fn wanted(name: &str, spec: &ConsumerSpec) -> Result<Wanted, String> {
         "mem_storage": spec.mem_storage,
         "metadata": spec.metadata,
     });
-    let mut defaults = json!({});
+    let mut defaults = absent(&set, &["pause_until"]);
     let acks = spec.ack_policy != AckPolicy::None;
     // With a backoff, the broker takes its first step for the wait.
     if spec.ack_wait.is_none() && acks {
@@ -134,7 +134,8 @@ fn wanted(name: &str, spec: &ConsumerSpec) -> Result<Wanted, String> {
     if spec.max_waiting.is_none() && spec.deliver_subject.is_none() {
         defaults["max_waiting"] = json!(MAX_WAITING);
     }
-    Ok(Wanted { set: without_nulls(set), defaults: without_nulls(defaults) })
+    let Value::Object(defaults) = defaults else { return Err("no configuration".into()) };
+    Ok(Wanted { set: without_nulls(set), defaults })
 }
 
 #[cfg(test)]
@@ -151,7 +152,7 @@ mod tests {
     fn a_plain_pull_consumer_becomes_this_configuration() {
         let wanted = wanted("review", &spec(json!({}))).unwrap();
         insta::assert_snapshot!(serde_yaml::to_string(&wanted.set).unwrap());
-        let defaults = json!({ "ack_wait": ACK_WAIT_NS, "max_ack_pending": 1000, "max_waiting": 512 });
+        let defaults = json!({ "ack_wait": ACK_WAIT_NS, "max_ack_pending": 1000, "max_waiting": 512, "pause_until": null });
         assert_eq!(Value::Object(wanted.defaults), defaults);
     }
 

@@ -13,6 +13,16 @@ pub const STREAM_NOT_FOUND: u64 = 10059;
 /// Duplicates are remembered this long unless set, or as long as messages live if that is shorter.
 const DUPLICATE_WINDOW_NS: i64 = 120_000_000_000;
 
+/// What a stream may go without, and goes without again when the spec drops it.
+const OPTIONAL: [&str; 6] = [
+    "description",
+    "placement",
+    "republish",
+    "subject_transform",
+    "consumer_limits",
+    "subject_delete_marker_ttl",
+];
+
 impl BrokerObject for Stream {
     type Status = StreamStatus;
 
@@ -127,13 +137,20 @@ fn wanted(name: &str, spec: &StreamSpec) -> Result<Wanted, String> {
     if let Some(ttl) = &spec.subject_delete_marker_ttl {
         set["subject_delete_marker_ttl"] = json!(nanoseconds("subjectDeleteMarkerTtl", ttl)?);
     }
-    let mut defaults = json!({});
+    let mut defaults = absent(&set, &OPTIONAL);
     match &spec.duplicate_window {
         Some(window) => set["duplicate_window"] = json!(nanoseconds("duplicateWindow", window)?),
         None if max_age > 0 => defaults["duplicate_window"] = json!(max_age.min(DUPLICATE_WINDOW_NS)),
         None => defaults["duplicate_window"] = json!(DUPLICATE_WINDOW_NS),
     }
-    Ok(Wanted { set: without_nulls(set), defaults: without_nulls(defaults) })
+    let Value::Object(defaults) = defaults else { return Err("no configuration".into()) };
+    Ok(Wanted { set: without_nulls(set), defaults })
+}
+
+/// A null for each of these keys that has no value.
+pub(super) fn absent(set: &Value, keys: &[&str]) -> Value {
+    let missing = keys.iter().filter(|key| set.get(**key).is_none_or(Value::is_null));
+    Value::Object(missing.map(|key| ((*key).to_owned(), Value::Null)).collect())
 }
 
 /// An object's keys that have a value. Absent stands for nothing.
@@ -177,7 +194,8 @@ mod tests {
             wanted("ORDERS", &spec(json!({ "subjects": ["ORDERS.*"], "replicas": 3, "maxAge": "24h" })))
                 .unwrap();
         insta::assert_snapshot!(serde_yaml::to_string(&wanted.set).unwrap());
-        assert_eq!(Value::Object(wanted.defaults), json!({ "duplicate_window": 120_000_000_000i64 }));
+        assert_eq!(wanted.defaults["duplicate_window"], json!(120_000_000_000i64));
+        assert_eq!(wanted.defaults["republish"], Value::Null, "dropped again when it leaves the spec");
     }
 
     #[test]
