@@ -16,6 +16,8 @@ pub(crate) struct State {
 pub(crate) struct Numbers {
     path: PathBuf,
     pub(crate) state: Mutex<State>,
+    /// One writer of the file at a time, so that an older state never replaces a newer one.
+    writing: Mutex<()>,
 }
 
 impl State {
@@ -42,11 +44,12 @@ impl Numbers {
             Ok(bytes) => State::decode(&bytes),
             Err(_) => State::default(),
         };
-        Self { path, state: Mutex::new(state) }
+        Self { path, state: Mutex::new(state), writing: Mutex::new(()) }
     }
 
     /// Makes the present state durable; says up to which entry it goes.
     pub(crate) fn checkpoint(&self) -> std::io::Result<u64> {
+        let _writing = self.writing.lock();
         let state = self.state.lock().clone();
         self.write(&state)?;
         Ok(state.applied.map_or(0, |at| at.index))
@@ -95,6 +98,7 @@ impl Machine for Numbers {
         if state.applied != Some(position) {
             return Err("the snapshot is not where it says".into());
         }
+        let _writing = self.writing.lock();
         self.write(&state)?;
         *self.state.lock() = state;
         Ok(())
