@@ -10,7 +10,7 @@ use crate::controllers::cluster::names::GRPC_PORT;
 
 /// The generated messages and client.
 pub mod api {
-    #![expect(unused_qualifications, reason = "generated")]
+    #![expect(unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated")]
     tonic::include_proto!("weir.admin.v1");
 }
 

@@ -79,7 +79,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
         }
     };
     let mut pass = Pass { context: &context, cluster: &cluster, valid: &valid, outcome: Outcome::default() };
-    let (view, roll) = pass.run(observed).await;
+    let (view, roll) = Box::pin(pass.run(observed)).await;
     let outcome = pass.outcome;
     let status = status::status(&cluster, &valid, &view, &roll, &outcome, Timestamp::now());
     announce(&context, &cluster, &status).await;

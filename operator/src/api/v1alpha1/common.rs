@@ -49,7 +49,15 @@ impl JsonSchema for GoDuration {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "maxLength": 64, "pattern": r"^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)?$" })
+        // A rule and not a pattern: it says in words what is wrong.
+        json_schema!({
+            "type": "string",
+            "maxLength": 64,
+            "x-kubernetes-validations": [{
+                "rule": r"self.matches('^(0|([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)?$')",
+                "message": "must be a duration such as 90s, 1h30m or 250ms (units: ns, us, ms, s, m, h)"
+            }]
+        })
     }
 }
 

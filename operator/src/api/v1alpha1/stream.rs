@@ -90,7 +90,7 @@ pub struct StreamSpec {
     pub max_bytes: i64,
     /// Oldest age of a message; unset or 0 is no limit.
     #[serde(default)]
-    #[x_kube(validation = Rule::new("self in ['', '0'] || duration(self) == duration('0s') || duration(self) >= duration('100ms')").message("maxAge must be 0 or at least 100ms"))]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(\\\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$') || duration(self) == duration('0s') || duration(self) >= duration('100ms')").message("maxAge must be 0 or at least 100ms"))]
     pub max_age: GoDuration,
     /// Most messages of one subject; 0 or -1 is no limit.
     #[serde(default)]
