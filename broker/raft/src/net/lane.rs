@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,6 +23,8 @@ use crate::types::{GroupId, PeerId};
 
 /// Frames that may wait for a stream; beyond it requests are refused.
 const QUEUE_FRAMES: usize = 8192;
+/// Entries under way on one lane, over all groups.
+const ROOM_KIB: usize = 64 * 1024;
 /// Most frames, and about how many bytes, of one message.
 const MAX_BATCH_FRAMES: usize = 512;
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
@@ -59,6 +61,7 @@ type Answer = Result<Body, LaneError>;
 
 pub(crate) struct Lane {
     shared: Arc<Shared>,
+    room: Arc<Semaphore>,
     task: Mutex<Option<AbortHandle>>,
 }
 
@@ -104,7 +107,11 @@ impl Lane {
         });
         let worker = Worker { peers, peer, kind, shared: Arc::clone(&shared) };
         let task = tokio::spawn(worker.run(queue));
-        Arc::new(Self { shared, task: Mutex::new(Some(task.abort_handle())) })
+        Arc::new(Self {
+            shared,
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            task: Mutex::new(Some(task.abort_handle())),
+        })
     }
 
     pub(crate) fn close(&self) {
@@ -116,6 +123,15 @@ impl Lane {
 
     pub(crate) fn heard(&self) {
         self.shared.heard.notify_one();
+    }
+
+    /// Waits until so many more bytes may be under way on the lane. More than there is room for at all
+    /// takes all of it.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, LaneError> {
+        let kib = (bytes / 1024).clamp(1, ROOM_KIB);
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib);
+        room.await.map_err(|_| LaneError::Unreachable("the lane was closed".to_owned()))
     }
 
     /// A number for a new session.

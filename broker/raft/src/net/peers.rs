@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tonic::metadata::AsciiMetadataValue;
 
 use crate::net::dial::Dialer;
@@ -22,7 +22,12 @@ pub(crate) struct Peers {
     lanes: Mutex<HashMap<(PeerId, LaneKind), Arc<Lane>>>,
     /// Told which peer has just connected, so that nobody goes on waiting to try it again.
     connected: mpsc::UnboundedSender<PeerId>,
+    /// Snapshots being written out and sent at once.
+    pub(crate) snapshots: Semaphore,
 }
+
+/// Snapshots sent at once; others wait.
+const MAX_SNAPSHOTS_SENT: usize = 4;
 
 /// Why a peer cannot be reached.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,6 +50,7 @@ impl Peers {
             known: Mutex::default(),
             lanes: Mutex::default(),
             connected,
+            snapshots: Semaphore::new(MAX_SNAPSHOTS_SENT),
         })
     }
 

@@ -38,7 +38,7 @@ const MAX_SESSIONS: usize = 65_536;
 /// Single requests being answered at once on one lane; beyond it reading waits.
 const MAX_SINGLE_REQUESTS: usize = 1024;
 /// Snapshots being received at once.
-const MAX_SNAPSHOTS: usize = 4;
+const MAX_SNAPSHOTS: usize = 64;
 
 /// The service behind the lanes.
 #[derive(Clone)]

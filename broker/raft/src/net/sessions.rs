@@ -5,18 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt};
+use openraft::EntryPayload;
 use openraft::error::{NetworkError, RPCError, Unreachable};
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::net::lane::{Lane, LaneError, Waiting};
 use crate::net::messages::{append_reply_from_pb, append_to_pb};
 use crate::pb::raft as pb;
-use crate::raft_types::TypeConfig;
+use crate::raft_types::{Entry, TypeConfig};
 use crate::types::GroupId;
 
 /// Append requests under way in one session. The answering side keeps as many.
 pub(crate) const MAX_IN_FLIGHT: usize = 32;
+
+/// A connection at least this fast is worth keeping for a large request.
+const SLOWEST_BYTES_PER_SECOND: usize = 4 * 1024 * 1024;
 
 type Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
@@ -28,7 +33,18 @@ struct Session<S> {
     timeout: Duration,
     requests: S,
     exhausted: bool,
-    in_flight: VecDeque<(Waiting, Instant)>,
+    /// The next request, while the lane has no room for it.
+    blocked: Option<AppendEntriesRequest<TypeConfig>>,
+    in_flight: VecDeque<InFlight>,
+    /// The last answer, or the first request after a pause.
+    progress: Instant,
+}
+
+struct InFlight {
+    waiting: Waiting,
+    bytes: usize,
+    /// Its part of the lane's room.
+    _room: OwnedSemaphorePermit,
 }
 
 impl<S> Drop for Session<S> {
@@ -69,7 +85,9 @@ where
         timeout,
         requests,
         exhausted: false,
+        blocked: None,
         in_flight: VecDeque::with_capacity(MAX_IN_FLIGHT),
+        progress: Instant::now(),
     };
     stream::unfold(Some(session), |session| async {
         let mut session = session?;
@@ -85,40 +103,74 @@ where
 {
     async fn next(&mut self) -> Option<Item> {
         loop {
-            if self.exhausted && self.in_flight.is_empty() {
+            let nothing_to_send = self.exhausted && self.blocked.is_none();
+            if nothing_to_send && self.in_flight.is_empty() {
                 return None;
             }
-            let may_send = !self.exhausted && self.in_flight.len() < MAX_IN_FLIGHT;
-            let front = self.in_flight.front_mut();
+            let may_take = !self.exhausted && self.blocked.is_none() && self.in_flight.len() < MAX_IN_FLIGHT;
+            let blocked_bytes = self.blocked.as_ref().map(bytes_of);
+            let deadline = self.deadline();
             tokio::select! {
-                answer = wait_for(front) => {
+                answer = wait_for(self.in_flight.front_mut(), deadline) => {
                     self.in_flight.pop_front();
+                    self.progress = Instant::now();
                     return Some(answer.and_then(decode).map_err(|e| rpc_error(&e)));
                 }
-                request = self.requests.next(), if may_send => match request {
-                    None => self.exhausted = true,
-                    Some(request) => {
-                        if let Err(error) = self.send(&request) {
-                            return Some(Err(rpc_error(&error)));
-                        }
+                request = self.requests.next(), if may_take => {
+                    self.exhausted = request.is_none();
+                    self.blocked = request;
+                }
+                room = room_for(&self.lane, blocked_bytes) => {
+                    if let Err(error) = self.send(room) {
+                        return Some(Err(rpc_error(&error)));
                     }
-                },
+                }
             }
         }
     }
 
-    fn send(&mut self, request: &AppendEntriesRequest<TypeConfig>) -> Result<(), LaneError> {
-        let body = pb::frame::Body::Append(append_to_pb(request));
+    /// When the request longest under way counts as lost. Requests wait for those before them, so it is
+    /// progress that counts; a large one may take its time.
+    fn deadline(&self) -> Instant {
+        let bytes = self.in_flight.front().map_or(0, |front| front.bytes);
+        let transfer = Duration::from_secs((bytes / SLOWEST_BYTES_PER_SECOND) as u64);
+        self.progress + self.timeout + transfer
+    }
+
+    fn send(&mut self, room: Result<OwnedSemaphorePermit, LaneError>) -> Result<(), LaneError> {
+        let room = room?;
+        let Some(request) = self.blocked.take() else {
+            return Ok(());
+        };
+        let bytes = bytes_of(&request);
+        let body = pb::frame::Body::Append(append_to_pb(&request));
         let waiting = self.lane.ask(self.group, self.number, body)?;
-        let deadline = Instant::now() + self.timeout;
-        self.in_flight.push_back((waiting, deadline));
+        if self.in_flight.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.in_flight.push_back(InFlight { waiting, bytes, _room: room });
         Ok(())
     }
 }
 
-async fn wait_for(front: Option<&mut (Waiting, Instant)>) -> Result<pb::frame::Body, LaneError> {
+fn bytes_of(request: &AppendEntriesRequest<TypeConfig>) -> usize {
+    let body = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(payload) => payload.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    request.entries.iter().map(body).sum()
+}
+
+async fn room_for(lane: &Lane, bytes: Option<usize>) -> Result<OwnedSemaphorePermit, LaneError> {
+    match bytes {
+        Some(bytes) => lane.room(bytes).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wait_for(front: Option<&mut InFlight>, deadline: Instant) -> Result<pb::frame::Body, LaneError> {
     match front {
-        Some((waiting, deadline)) => waiting.until(*deadline).await,
+        Some(front) => front.waiting.until(deadline).await,
         None => std::future::pending().await,
     }
 }

@@ -47,6 +47,8 @@ pub(crate) async fn send_snapshot(
     let SnapshotData::Source(source) = snapshot.snapshot else {
         return Err(broken("snapshot", "it has no content to send"));
     };
+    let turn = sending.peers.snapshots.acquire().await;
+    let _turn = turn.map_err(|e| broken("waiting for others", e))?;
     let spool = sending.spool.clone();
     let file = tokio::task::spawn_blocking(move || spool.write_out(source))
         .await

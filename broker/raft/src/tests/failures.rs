@@ -17,7 +17,8 @@ use crate::admin::{
     ReplicasReply, ReplicasRequest, StatusReply, TransferLeadershipReply,
 };
 use crate::{
-    Done, GroupLog, GroupOptions, LogExtent, LogRecord, NodeConfig, OpenError, PeerId, ProposeError, RaftNode,
+    Committed, Done, GroupLog, GroupOptions, Leadership, LogExtent, LogPosition, LogRecord, Machine,
+    MachineError, NodeConfig, OpenError, PeerId, ProposeError, RaftNode, Response, SnapshotSource,
 };
 
 /// A log whose disk can be broken.
@@ -209,4 +210,50 @@ async fn the_admin_service_answers_those_with_the_secret() {
     node.shutdown().await;
     let gone = tokio::time::timeout(Duration::from_secs(15), client.status()).await;
     assert!(gone.expect("it is resolved").is_err());
+}
+
+/// Applies nothing but panics.
+struct Panicking(Counter);
+
+impl Machine for Panicking {
+    fn applied(&self) -> Option<LogPosition> {
+        self.0.applied()
+    }
+
+    fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Response>, MachineError> {
+        assert!(entries.iter().all(|entry| entry.payload.as_ref() != b"panic"), "as asked");
+        self.0.apply(entries)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, MachineError> {
+        self.0.snapshot()
+    }
+
+    fn install(&self, position: LogPosition, content: &mut dyn io::Read) -> Result<(), MachineError> {
+        self.0.install(position, content)
+    }
+
+    fn leadership(&self, state: Leadership) {
+        self.0.leadership(state);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panicking_machine_stops_its_group_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = node_on(Arc::new(MemoryLog::default()), &folder).await;
+    let open = async |id, machine: Arc<dyn Machine>| {
+        let opened = node.open_group(GroupId(id), machine, GroupOptions::fast()).await;
+        let group = opened.expect("it opens");
+        group.initialize(vec![PeerId(1)]).await.expect("initialising");
+        wait_for("a leader", || group.status().is_leader.then_some(())).await;
+        group
+    };
+    let sick = open(1, Arc::new(Panicking(Counter::default()))).await;
+    let healthy = open(2, Arc::new(Counter::default())).await;
+    sick.propose("fine".into()).await.expect("no panic yet");
+    assert!(sick.propose("panic".into()).await.is_err());
+    let failed = wait_for("the group to stop", || sick.status().failed).await;
+    assert!(failed.contains("panicked"), "{failed}");
+    healthy.propose("fine".into()).await.expect("another group goes on");
 }

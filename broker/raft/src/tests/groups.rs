@@ -182,6 +182,22 @@ async fn leadership_moves_to_the_member_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_to_a_dead_member_fails_and_the_group_goes_on() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.propose_many(10).await;
+    let leader = cluster.leader().await;
+    let dead = (1..=3).find(|peer| *peer != leader).expect("another");
+    cluster.stop(dead).await;
+    let group = cluster.node(leader).group.clone();
+    let outcome = group.transfer_leader(Some(PeerId(dead))).await;
+    println!("{outcome:?}");
+    let started = Instant::now();
+    cluster.propose("after").await;
+    println!("publishing again after {:?}", started.elapsed());
+    cluster.agree(11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_majority_nothing_is_accepted() {
     let mut cluster = Cluster::of(3).await;
     cluster.propose_many(10).await;
