@@ -68,6 +68,10 @@ pub struct ConsumerDelivery {
     state: ConsumerState,
     /// Next sequence to look at for new messages; may be ahead of the last delivery.
     cursor: u64,
+    /// How far in the stream's removals pending messages were checked.
+    removals_seen: u64,
+    /// Recorded outside a poll; the next one hands it over.
+    deferred: Vec<Effect>,
     /// Messages to be sent again, in order.
     redeliver: VecDeque<u64>,
     queued: BTreeSet<u64>,
@@ -93,6 +97,8 @@ impl ConsumerDelivery {
             filter: consumer.filter.clone(),
             state: consumer.state.clone(),
             cursor: consumer.state.delivered.stream_seq + 1,
+            removals_seen: 0,
+            deferred: Vec::new(),
             redeliver: VecDeque::new(),
             queued: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -151,6 +157,8 @@ impl ConsumerDelivery {
         out: &mut Vec<Effect>,
     ) -> Result<Progress, StoreFailure> {
         self.paused_until = self.paused_until.filter(|&until| now < until);
+        out.append(&mut self.deferred);
+        self.drop_removed(machine, out)?;
         self.queue_due(now, machine, out)?;
         for _ in 0..budget {
             if let Err(stall) = self.deliver_one(now, machine, has_interest, out)? {
@@ -187,6 +195,9 @@ impl ConsumerDelivery {
         machine: &StreamMachine<S>,
         has_interest: &dyn Fn(&[u8]) -> bool,
     ) -> Option<ConsumerInfo> {
+        let mut deferred = std::mem::take(&mut self.deferred);
+        let _ = self.drop_removed(machine, &mut deferred);
+        self.deferred = deferred;
         let mut info = machine.consumer_info(&self.name, now)?;
         info.num_ack_pending = self.state.pending.len() as u64;
         info.delivered.consumer_seq = self.state.delivered.consumer_seq;
@@ -255,6 +266,50 @@ impl ConsumerDelivery {
         if self.queued.remove(&seq) {
             self.redeliver.retain(|&entry| entry != seq);
         }
+    }
+
+    /// Stops waiting for acks of messages that left the stream.
+    fn drop_removed<S: Store>(
+        &mut self,
+        machine: &StreamMachine<S>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), StoreFailure> {
+        let position = machine.removals().position();
+        if position == self.removals_seen {
+            return Ok(());
+        }
+        let seen = std::mem::replace(&mut self.removals_seen, position);
+        if self.state.pending.is_empty() {
+            return Ok(());
+        }
+        let gone: Vec<u64> = match machine.removals().since(seen) {
+            Some(removals) => {
+                let pending = &self.state.pending;
+                removals.map(|removal| removal.seq).filter(|seq| pending.contains_key(seq)).collect()
+            }
+            None => self.missing_pending(machine)?,
+        };
+        for seq in gone {
+            self.unqueue(seq);
+            self.forget_deadline(seq);
+            self.record(ConsumerEvent::Dropped { stream_seq: seq }, out);
+        }
+        Ok(())
+    }
+
+    /// Pending messages that are not in the store. With many pending only those below its first are looked for:
+    /// the others show when they are due again.
+    fn missing_pending<S: Store>(&self, machine: &StreamMachine<S>) -> Result<Vec<u64>, StoreFailure> {
+        const LOOKUPS_MAX: usize = 64;
+        let first_seq = machine.store().state().first_seq;
+        let few = self.state.pending.len() <= LOOKUPS_MAX;
+        let mut missing = Vec::new();
+        for &seq in self.state.pending.keys() {
+            if seq < first_seq || (few && machine.store().get(seq)? == Lookup::Missing) {
+                missing.push(seq);
+            }
+        }
+        Ok(missing)
     }
 
     /// Moves messages whose wait is over to the redelivery queue, or gives them up.

@@ -188,6 +188,12 @@ fn parse(body: &[u8]) -> Result<NextRequest, String> {
     match body.first() {
         None => Ok(one),
         Some(b'{') => {
+            let syntax = |error: String| match error.split_once(" at offset ") {
+                Some((text, _)) => text.to_owned(),
+                None => error.replace("unexpected EOF", "unexpected end of JSON input"),
+            };
+            weir_jsapi::json::parse(body).map_err(syntax)?;
+            // Unlike elsewhere unknown fields are ignored, as in the reference.
             let request: NextRequest = serde_json::from_slice(body).map_err(|error| error.to_string())?;
             if request.idle_heartbeat > 0 && request.idle_heartbeat.saturating_mul(2) > request.expires {
                 return Err("heartbeat value too large".to_owned());
