@@ -70,7 +70,8 @@ pub struct RunRequest {
 /// `-sl command[=target]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalRequest {
-    pub command: SignalCommand,
+    /// What [`SignalCommand::parse`] reads: checked last, as in nats-server.
+    pub word: String,
     /// A process id or the path of a pid file; empty looks for the one running server.
     pub target: String,
 }
@@ -93,7 +94,8 @@ pub enum SignalCommand {
 }
 
 impl SignalCommand {
-    fn parse(word: &str) -> Option<Self> {
+    /// The command a word stands for.
+    pub fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "stop" => Self::Stop,
             "quit" => Self::Quit,
@@ -165,7 +167,7 @@ impl Invocation {
             return Ok(Self::HelpTls);
         }
         if let Some(text) = flags.text("sl") {
-            return signal(text).map(Self::Signal);
+            return Ok(Self::Signal(signal(text)));
         }
         if flags.is_set("t") {
             return check(&flags, sources);
@@ -175,11 +177,9 @@ impl Invocation {
     }
 }
 
-fn signal(text: &str) -> Result<SignalRequest, UsageError> {
+fn signal(text: &str) -> SignalRequest {
     let (word, target) = text.split_once('=').unwrap_or((text, ""));
-    let command =
-        SignalCommand::parse(word).ok_or_else(|| UsageError::Command(format!("unknown signal {word:?}")))?;
-    Ok(SignalRequest { command, target: target.to_owned() })
+    SignalRequest { word: word.to_owned(), target: target.to_owned() }
 }
 
 fn check(flags: &Flags, sources: &dyn Sources) -> Result<Invocation, UsageError> {

@@ -43,7 +43,11 @@ pub(crate) fn scan(scanner: &mut Scanner<'_>) -> Result<Numeric, ConfError> {
             integer(scanner, start).map(Numeric::Value)
         }
         next if negative || ends_number(next) => integer(scanner, start).map(Numeric::Value),
-        _ => Ok(Numeric::BareString),
+        _ => {
+            // Whatever it is belongs to the string, a `]` too: no option takes a list of numbers.
+            scanner.next();
+            Ok(Numeric::BareString)
+        }
     }
 }
 
@@ -51,9 +55,9 @@ fn is_unit(c: char) -> bool {
     matches!(c.to_ascii_lowercase(), 'k' | 'm' | 'g' | 't' | 'p' | 'e')
 }
 
-/// nats-server forgets `]` here, so that `[1, 2]` fails there; we take it.
+/// A `]` does not end a number in nats-server, so that `[1, 2]` is refused there, and here.
 fn ends_number(next: Option<char>) -> bool {
-    next.is_none_or(|c| is_line_end(c) || is_blank(c) || matches!(c, '}' | ']' | ';' | ','))
+    next.is_none_or(|c| is_line_end(c) || is_blank(c) || matches!(c, '}' | ';' | ','))
 }
 
 fn integer(scanner: &Scanner<'_>, start: usize) -> Result<Value, ConfError> {

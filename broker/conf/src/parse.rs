@@ -67,6 +67,22 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
+/// The path without `.` and, where that is plain, without `..`: as Go prints it.
+fn cleaned(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
 /// What stood where a key was expected.
 enum Entry {
     Key { name: String, at: Position },
@@ -218,7 +234,7 @@ impl<'a> Parser<'a> {
 
     /// Takes the entries of another file into the map being read.
     fn include(&mut self, path: &str) -> Result<(), ConfError> {
-        let full = self.folder.join(path);
+        let full = cleaned(&self.folder.join(path));
         let entries = read_and_parse(&full, self.sources, self.depth + 1).map_err(|inner| {
             let at = self.scanner.position();
             let message = format!("error parsing include file '{path}', {inner}");
@@ -302,8 +318,8 @@ impl<'a> Parser<'a> {
                     self.scanner.next();
                     return Err(self.scanner.error("Unexpected array value terminator ','."));
                 }
-                None => return Err(self.scanner.error("Unexpected EOF processing array.")),
-                Some(_) => {}
+                // At the end of the text the missing value is said with the missing terminator.
+                _ => {}
             }
             let quoted = matches!(self.scanner.peek(), Some('"' | '\''));
             let mut at = self.scanner.position();
@@ -391,10 +407,9 @@ impl<'a> Parser<'a> {
 
     fn refuse_missing_value(&mut self, name: &str) -> Result<(), ConfError> {
         match self.scanner.peek() {
-            None => Err(self.scanner.error("Unexpected EOF processing map.")),
             Some(',') => Err(self.scanner.error("Unexpected map value terminator \",\".")),
             Some('}') => Err(self.scanner.error(format!("Expected a value for '{name}'"))),
-            Some(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 

@@ -34,6 +34,19 @@ struct Detail {
     client_connections: u64,
     subscriptions: u64,
     name_tag: String,
+    sublist_stats: SublistStats,
+}
+
+#[derive(Serialize, Default)]
+struct SublistStats {
+    num_subscriptions: u64,
+    num_cache: u64,
+    num_inserts: u64,
+    num_removes: u64,
+    num_matches: u64,
+    cache_hit_rate: u64,
+    max_fanout: u64,
+    avg_fanout: u64,
 }
 
 pub(crate) fn accountz(source: &dyn Source, query: &Query) -> Result<Accountz, Refused> {
@@ -64,6 +77,11 @@ pub(crate) fn accountz(source: &dyn Source, query: &Query) -> Result<Accountz, R
                 leafnode_connections: 0,
                 client_connections: account.connections,
                 subscriptions: account.subscriptions,
+                sublist_stats: SublistStats {
+                    num_subscriptions: account.subscriptions,
+                    num_inserts: account.subscriptions,
+                    ..SublistStats::default()
+                },
             });
         }
     }

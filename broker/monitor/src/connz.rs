@@ -271,7 +271,8 @@ fn render(mut connection: Connection, now: Time, detail: Detail, with_user: bool
         version: connection.version,
         name_tag: shown(connection.account.clone()),
         authorized_user: shown(connection.authorized_user),
-        account: shown(connection.account),
+        // The global account is not named, as in the reference.
+        account: shown(connection.account).replace("$G", ""),
         subscriptions_list: subjects,
         subscriptions_list_detail: details,
     }

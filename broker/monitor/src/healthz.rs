@@ -141,6 +141,10 @@ fn jetstream(source: &dyn Source, asked: &Asked<'_>, health: &Health) -> Option<
     if asked.meta_only {
         return None;
     }
+    let known = |name: &str| source.accounts().iter().any(|a| a.jetstream && a.name == name);
+    if let Some(account) = asked.account.filter(|name| !known(name)) {
+        return Some(no_account(account));
+    }
     if let (Some(account), Some(stream)) = (asked.account, asked.stream) {
         return presence(source, account, stream, asked.consumer);
     }
@@ -149,6 +153,10 @@ fn jetstream(source: &dyn Source, asked: &Asked<'_>, health: &Health) -> Option<
         return Some(Problem::unavailable("JETSTREAM", error));
     }
     None
+}
+
+fn no_account(name: &str) -> Problem {
+    Problem::not_found("ACCOUNT", format!("JetStream account {name:?} not found"))
 }
 
 fn presence(source: &dyn Source, account: &str, stream: &str, consumer: Option<&str>) -> Option<Problem> {

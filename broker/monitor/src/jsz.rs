@@ -54,6 +54,8 @@ pub(crate) struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<String>,
     #[serde(skip_serializing_if = "is_false")]
+    compress_ok: bool,
+    #[serde(skip_serializing_if = "is_false")]
     strict: bool,
 }
 
@@ -69,6 +71,7 @@ impl Config {
             sync_interval: Some(config.sync_interval.map_or(SYNC_INTERVAL_DEFAULT_NS, nanos)),
             sync_always: config.sync_interval.is_none(),
             domain: config.domain.clone(),
+            compress_ok: config.compress_ok,
             strict: config.strict,
         }
     }
@@ -303,7 +306,18 @@ fn stream(stream: JetStreamStream, depth: &Depth) -> StreamDetail {
         cluster: stream.cluster,
         config: depth.config.then_some(stream.config),
         state: stream.state,
-        consumer_detail: if depth.consumers { stream.consumers } else { Vec::new() },
+        consumer_detail: consumers(stream.consumers, depth),
         stream_raft_group: if depth.raft { raft_group.unwrap_or_default() } else { String::new() },
     }
+}
+
+/// The consumers, their configurations only when asked for.
+fn consumers(mut infos: Vec<ConsumerInfo>, depth: &Depth) -> Vec<ConsumerInfo> {
+    if !depth.consumers {
+        return Vec::new();
+    }
+    if !depth.config {
+        infos.iter_mut().for_each(|info| info.config = None);
+    }
+    infos
 }

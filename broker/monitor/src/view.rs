@@ -212,6 +212,8 @@ pub struct JetStreamConfig {
     /// `None`: synced before each acknowledgement.
     pub sync_interval: Option<Duration>,
     pub domain: Option<String>,
+    /// Limits are configured: what the reference shows as `compress_ok`.
+    pub compress_ok: bool,
     pub strict: bool,
 }
 

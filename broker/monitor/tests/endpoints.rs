@@ -69,7 +69,7 @@ impl Source for Fake {
     }
 
     fn accounts(&self) -> Vec<Account> {
-        vec![Account { name: "$G".to_owned(), ..Account::default() }]
+        vec![Account { name: "$G".to_owned(), jetstream: true, ..Account::default() }]
     }
 
     fn jetstream(&self, _: bool) -> Option<JetStream> {

@@ -142,6 +142,7 @@ impl RunningJetStream {
                 SyncPolicy::Interval(interval) => Some(interval),
             },
             domain: self.options.domain.clone(),
+            compress_ok: self.options.max_memory.is_some() || self.options.max_file.is_some(),
             strict: self.options.strict,
         }
     }

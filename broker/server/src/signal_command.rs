@@ -11,7 +11,9 @@ pub(crate) fn send(request: &SignalRequest, program: &str) -> Result<(), String>
         "" => the_only_process(program)?,
         target => process_of(target)?,
     };
-    let signal = match request.command {
+    let word = &request.word;
+    let command = SignalCommand::parse(word).ok_or_else(|| format!("unknown signal {word:?}"))?;
+    let signal = match command {
         SignalCommand::Stop => Signal::KILL,
         SignalCommand::Quit => Signal::INT,
         SignalCommand::Terminate => Signal::TERM,
@@ -20,24 +22,12 @@ pub(crate) fn send(request: &SignalRequest, program: &str) -> Result<(), String>
         SignalCommand::LameDuck => Signal::USR2,
     };
     kill_process(pid, signal).map_err(|error| {
-        let word = word_of(request.command);
         let reason = match error {
             rustix::io::Errno::SRCH => "no such process".to_owned(),
             other => other.to_string(),
         };
         format!("\nsignal {word:?} {}: {reason}", pid.as_raw_nonzero())
     })
-}
-
-fn word_of(command: SignalCommand) -> &'static str {
-    match command {
-        SignalCommand::Stop => "stop",
-        SignalCommand::Quit => "quit",
-        SignalCommand::Terminate => "term",
-        SignalCommand::Reopen => "reopen",
-        SignalCommand::Reload => "reload",
-        SignalCommand::LameDuck => "ldm",
-    }
 }
 
 /// A process id, or the path of a file with one.

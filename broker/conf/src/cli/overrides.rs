@@ -42,10 +42,8 @@ fn port(flags: &Flags, name: &str) -> Result<Option<i32>, String> {
     match flags.number(name) {
         None => Ok(None),
         Some(number) => i32::try_from(number)
-            .ok()
-            .filter(|port| *port <= i32::from(u16::MAX))
             .map(Some)
-            .ok_or_else(|| format!("port {number} of flag -{name} is out of range")),
+            .map_err(|_| format!("port {number} of flag -{name} is out of range")),
     }
 }
 
