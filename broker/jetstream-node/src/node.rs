@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use weir_hub::Hub;
 use weir_jetstream::StopReason;
 use weir_jetstream::meta::META_GROUP;
-use weir_raft::{GroupId, NodeConfig, PeerId, RaftNode};
+use weir_raft::{GroupId, NodeConfig, PeerId, PeerInfo, RaftNode};
 use weir_stdx::rng::SeededRng;
 use weir_storage::{Journal, JournalOptions, NodeIdentity, Trash};
 
@@ -253,6 +253,8 @@ async fn start_cluster(
     let raft = RaftNode::start(config, log, Arc::new(|_| None))
         .await
         .map_err(|error| StartError::Raft(error.to_string()))?;
+    let own = PeerInfo { name: server_name.to_owned(), endpoint: options.grpc_advertise.clone() };
+    raft.set_peer(peer, own);
     Ok(Cluster {
         name: options.cluster_name,
         raft,

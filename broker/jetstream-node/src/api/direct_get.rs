@@ -6,10 +6,6 @@ use super::Request;
 use crate::stream::leader::StreamLeader;
 
 pub(crate) fn get(leader: &Arc<StreamLeader>, last_by_subject: Option<&str>, request: &Request) {
-    // Without the option there is no such service: the client's request finds no answer, as on nats-server.
-    if !leader.config().allow_direct {
-        return;
-    }
     let Some(replica) = leader.replica() else { return };
     let reply = {
         let state = replica.replicated.lock();

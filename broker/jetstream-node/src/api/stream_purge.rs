@@ -15,13 +15,6 @@ pub(crate) async fn purge(leader: &Arc<StreamLeader>, request: &Request) -> Resu
     if query.seq > 0 && query.keep > 0 {
         return Err(errors::BAD_REQUEST.error());
     }
-    let config = leader.config();
-    if config.sealed {
-        return Err(errors::STREAM_SEALED.error());
-    }
-    if config.deny_purge {
-        return Err(errors::STREAM_PURGE_FAILED.with("stream configured with deny purge"));
-    }
     let filter = (!query.filter.is_empty()).then_some(query.filter);
     let command = StreamCommand::Purge(Purge { filter, below_seq: query.seq, keep: query.keep });
     let purged = match leader.propose(&command).await.map_err(|error| propose_failed(&error))? {

@@ -1,11 +1,12 @@
 //! How this server comes to be a member of the meta group: it starts the group with the others, joins one that is
 //! there, or finds itself in it after a restart. The decision is `forming`'s.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_raft::admin::{AdminClient, JoinRequest};
-use weir_raft::{Group, PeerInfo as RaftPeerInfo};
+use weir_raft::{Group, PeerId, PeerInfo as RaftPeerInfo};
 
 use super::forming::{Decision, decide};
 use crate::context::{Cluster, Context};
@@ -52,18 +53,21 @@ pub(crate) async fn run(context: Arc<Context>, group: Group) {
 
 /// Tells the Raft room where the servers are that the routes and the meta state know.
 fn learn_addresses(context: &Context, cluster: &Cluster) {
-    for member in context.members() {
-        let info = RaftPeerInfo { name: member.name, endpoint: member.endpoint };
-        set_peer(context, cluster, weir_raft::PeerId(member.id), info);
-    }
-    for PeerSeen { name, info } in cluster.neighbours.peers() {
-        set_peer(context, cluster, info.peer_id, RaftPeerInfo { name, endpoint: info.grpc });
-    }
-}
-
-fn set_peer(context: &Context, cluster: &Cluster, peer: weir_raft::PeerId, info: RaftPeerInfo) {
-    if peer != context.peer_id && cluster.raft.peer_info(peer).as_ref() != Some(&info) {
-        cluster.raft.set_peer(peer, info);
+    let members = context
+        .members()
+        .into_iter()
+        .map(|member| (PeerId(member.id), RaftPeerInfo { name: member.name, endpoint: member.endpoint }));
+    let seen = cluster
+        .neighbours
+        .peers()
+        .into_iter()
+        .map(|PeerSeen { name, info }| (info.peer_id, RaftPeerInfo { name, endpoint: info.grpc }));
+    // The routes know the address that works from here; the record may lack its host.
+    let known: BTreeMap<PeerId, RaftPeerInfo> = members.chain(seen).collect();
+    for (peer, info) in known {
+        if peer != context.peer_id && cluster.raft.peer_info(peer).as_ref() != Some(&info) {
+            cluster.raft.set_peer(peer, info);
+        }
     }
 }
 

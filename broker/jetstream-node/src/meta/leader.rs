@@ -79,7 +79,7 @@ async fn record_members(context: &Arc<Context>) {
         let Some((name, endpoint)) = info else { continue };
         let member = MetaPeer { id: peer.0, name, endpoint };
         let known = context.meta.lock().machine().peer(peer.0) == Some(&member);
-        if known || member.endpoint.starts_with(':') {
+        if known {
             continue;
         }
         if let Err(error) = context.meta.propose_wait(MetaCommand::PeerAdded(member).encode()).await {

@@ -3,6 +3,7 @@
 //! It does not judge messages: the machine does, when it applies them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ struct Queue {
 pub(crate) struct Ingest {
     queue: Mutex<Queue>,
     wake: Notify,
+    /// Publishers are answered; off for streams with `no_ack`.
+    acks: AtomicBool,
     in_flight: Arc<Semaphore>,
 }
 
@@ -52,13 +55,21 @@ impl Ingest {
         Arc::new(Self {
             queue: Mutex::new(Queue::default()),
             wake: Notify::new(),
+            acks: AtomicBool::new(true),
             in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
         })
     }
 
+    pub(crate) fn set_acks(&self, acks: bool) {
+        self.acks.store(acks, Ordering::Relaxed);
+    }
+
     /// Takes a message from the hub. False when the queue is full.
     pub(crate) fn accept(&self, message: &Inbound<'_>) -> bool {
-        let incoming = copy(message);
+        let mut incoming = copy(message);
+        if !self.acks.load(Ordering::Relaxed) {
+            incoming.reply = Bytes::new();
+        }
         let size = incoming.subject.len() + incoming.headers.len() + incoming.payload.len();
         let mut queue = self.queue.lock();
         if queue.incoming.len() >= QUEUE_MESSAGES_MAX || queue.bytes + size > QUEUE_BYTES_MAX {

@@ -42,6 +42,7 @@ pub(crate) struct StreamLeader {
 struct Subscriptions {
     /// The stream's subjects, with the configuration they belong to.
     subjects: Vec<(String, InternalSubscription)>,
+    direct_get: Vec<InternalSubscription>,
     /// Acknowledgements, flow control and API.
     services: Vec<InternalSubscription>,
 }
@@ -128,6 +129,8 @@ impl StreamLeader {
     /// Subscribes to the subjects of a configuration; those that stay are left alone.
     pub(crate) fn subscribe_subjects(self: &Arc<Self>, config: &StreamConfig) {
         let mut subscriptions = self.subscriptions.lock();
+        self.ingest.set_acks(!config.no_ack);
+        self.subscribe_direct_get(config, &mut subscriptions);
         subscriptions.subjects.retain(|(subject, _)| config.subjects.contains(subject));
         for subject in &config.subjects {
             if subscriptions.subjects.iter().any(|(known, _)| known == subject) {
@@ -169,12 +172,20 @@ impl StreamLeader {
             format!("$JS.API.CONSUMER.*.{name}.>"),
             format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.*"),
             format!("$JS.API.CONSUMER.LEADER.STEPDOWN.{name}.*"),
-            format!("$JS.API.DIRECT.GET.{name}"),
-            format!("$JS.API.DIRECT.GET.{name}.>"),
         ] {
             services.push(self.subscribe_api(&subject));
         }
         self.subscriptions.lock().services = services;
+    }
+
+    /// Direct gets are a service only where the configuration allows them: elsewhere nobody answers, at once.
+    fn subscribe_direct_get(&self, config: &StreamConfig, subscriptions: &mut Subscriptions) {
+        if !config.allow_direct {
+            subscriptions.direct_get.clear();
+        } else if subscriptions.direct_get.is_empty() {
+            let subjects = ["", ".>"].map(|rest| format!("$JS.API.DIRECT.GET.{}{rest}", self.name));
+            subscriptions.direct_get = subjects.iter().map(|subject| self.subscribe_api(subject)).collect();
+        }
     }
 
     fn subscribe_input(
@@ -204,9 +215,14 @@ impl StreamLeader {
     pub(crate) fn info(&self) -> StreamInfo {
         let Some(replica) = self.replica() else { return StreamInfo::default() };
         let mut info = replica.replicated.lock().machine().info(clock::now());
+        self.complete(&mut info);
+        info
+    }
+
+    /// Adds to an info what only the leader knows.
+    pub(crate) fn complete(&self, info: &mut StreamInfo) {
         info.domain = self.context.domain.as_deref().unwrap_or_default().to_owned();
         info.cluster = self.cluster_info();
-        info
     }
 
     /// CONSUMER.INFO as this leader knows it.
@@ -220,9 +236,12 @@ impl StreamLeader {
         Some(info)
     }
 
-    /// Who holds the stream; none on a single server.
+    /// Who holds the stream; a single server only names itself, by its id, as nats-server does.
     pub(crate) fn cluster_info(&self) -> Option<ClusterInfo> {
-        let cluster = self.context.cluster.as_ref()?;
+        let Some(cluster) = self.context.cluster.as_ref() else {
+            let leader = self.context.hub.options().server_id.clone();
+            return Some(ClusterInfo { leader, ..ClusterInfo::default() });
+        };
         let replica = self.replica()?;
         let assignment = replica.assignment();
         let status = replica.replicated.status();
