@@ -39,8 +39,8 @@ pub enum GroupError {
     UnknownPeer(PeerId),
     #[error("server {0} is not a voter of the group")]
     NotVoter(PeerId),
-    #[error("another change of members is in progress")]
-    ChangeInProgress,
+    #[error("server {0} has not answered lately")]
+    Silent(PeerId),
     #[error("the group would be left without a voter")]
     NoVoterLeft,
     #[error("not done within {0:?}")]

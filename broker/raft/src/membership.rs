@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, RaftMetrics};
+use openraft::{ChangeMembers, Instant as _, RaftMetrics};
 use tokio::time::Instant;
 
 use crate::error::GroupError;
@@ -138,17 +138,18 @@ impl Group {
     /// longer leads. Succeeds at once when it does not lead.
     ///
     /// # Errors
-    /// `NotVoter` when `to` is none, `NoVoterLeft` when there is no other voter, `Timeout` when nobody took
+    /// `NotVoter` when `to` is none, `Silent` when it has not answered lately, `NoVoterLeft` when there is no other voter, `Timeout` when nobody took
     /// over within twice the longest election time.
     pub async fn transfer_leader(&self, to: Option<PeerId>) -> Result<(), GroupError> {
         let timeout = self.options().election_max * 2;
         let deadline = Instant::now() + timeout;
         let attempt = self.options().election_min / 2;
+        let lately = self.options().lease();
         while self.leadership().borrow().is_leader() {
             if Instant::now() >= deadline {
                 return Err(GroupError::Timeout(timeout));
             }
-            let target = self.with_metrics(|m| transfer_target(m, to))?;
+            let target = self.with_metrics(|m| transfer_target(m, to, lately))?;
             let stopped = |e: openraft::error::Fatal<TypeConfig>| GroupError::Stopped(e.to_string());
             self.raft().trigger().transfer_leader(target).await.map_err(stopped)?;
             let mut leadership = self.leadership();
@@ -171,17 +172,30 @@ fn caught_up(metrics: &RaftMetrics<TypeConfig>, peer: PeerId) -> bool {
     matched > 0 && last.saturating_sub(matched) <= CAUGHT_UP_LAG
 }
 
-fn transfer_target(metrics: &RaftMetrics<TypeConfig>, to: Option<PeerId>) -> Result<u64, GroupError> {
+/// Whether a member has answered the leader lately.
+fn is_heard(metrics: &RaftMetrics<TypeConfig>, peer: u64, lately: Duration) -> bool {
+    let heartbeats = metrics.heartbeat.as_ref();
+    let last = heartbeats.and_then(|heartbeats| heartbeats.get(&peer)?.as_ref());
+    last.is_some_and(|at| at.elapsed() < lately)
+}
+
+fn transfer_target(
+    metrics: &RaftMetrics<TypeConfig>,
+    to: Option<PeerId>,
+    lately: Duration,
+) -> Result<u64, GroupError> {
     let mut others = voters(metrics);
     others.remove(&metrics.id);
     if let Some(to) = to {
-        let known = others.contains(&to.0);
-        return if known { Ok(to.0) } else { Err(GroupError::NotVoter(to)) };
+        return match (others.contains(&to.0), is_heard(metrics, to.0, lately)) {
+            (false, _) => Err(GroupError::NotVoter(to)),
+            (true, false) => Err(GroupError::Silent(to)),
+            (true, true) => Ok(to.0),
+        };
     }
-    let matched = |peer: &u64| {
-        let replication = metrics.replication.as_ref()?;
-        *replication.get(peer)?
-    };
-    let best = others.iter().copied().max_by_key(|peer| matched(peer));
-    best.ok_or(GroupError::NoVoterLeft)
+    let matched = |peer: &u64| *metrics.replication.as_ref()?.get(peer)?;
+    let heard = others.iter().copied().filter(|peer| is_heard(metrics, *peer, lately));
+    let best = heard.max_by_key(|peer| matched(peer));
+    let silent = others.first().map(|peer| GroupError::Silent(PeerId(*peer)));
+    best.ok_or(silent.unwrap_or(GroupError::NoVoterLeft))
 }

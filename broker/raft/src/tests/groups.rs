@@ -189,12 +189,17 @@ async fn a_transfer_to_a_dead_member_fails_and_the_group_goes_on() {
     let dead = (1..=3).find(|peer| *peer != leader).expect("another");
     cluster.stop(dead).await;
     let group = cluster.node(leader).group.clone();
+    // Not known to be dead yet.
     let outcome = group.transfer_leader(Some(PeerId(dead))).await;
     println!("{outcome:?}");
     let started = Instant::now();
     cluster.propose("after").await;
     println!("publishing again after {:?}", started.elapsed());
     cluster.agree(11).await;
+    let group = cluster.node(cluster.leader().await).group.clone();
+    tokio::time::sleep(cluster.options.election_max).await;
+    let refused = group.transfer_leader(Some(PeerId(dead))).await;
+    assert_eq!(refused, Err(GroupError::Silent(PeerId(dead))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
