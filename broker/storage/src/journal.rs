@@ -35,7 +35,6 @@ use crate::error::StorageError;
 use group::{MISSING, Source};
 use queue::{Operation, Shared};
 use record::record_bytes;
-#[cfg(test)]
 use writer::Writer;
 
 /// Names a log. Never reused for another purpose while the journal knows it.
@@ -123,10 +122,12 @@ pub struct Recovery {
     pub groups: Vec<GroupId>,
     /// A write was cut off by a crash; what was discarded had not been acknowledged.
     pub torn_tail: Option<TornTail>,
-    /// Damage below the durable position: a replica of any group may have lost entries or votes to it.
+    /// Damage below the durable position.
     pub damages: Vec<Damage>,
     /// Entries that must be there and cannot be read.
     pub unreadable: Vec<(GroupId, Range<u64>)>,
+    /// Groups that lost a value of `put_state` to damage (a vote may be older than it should be).
+    pub suspects: Vec<GroupId>,
     pub files: usize,
     pub bytes_read: u64,
 }
@@ -215,7 +216,10 @@ impl Journal {
         let (mut writer, shared, recovery) = recover::open(disk, directory, options, true)?;
         let thread = std::thread::Builder::new()
             .name("weir-journal".to_owned())
-            .spawn(move || writer.run())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || run_writer(&mut writer, &shared)
+            })
             .map_err(|error| StorageError::io("start the writer thread of", directory, error))?;
         let handle = Handle {
             shared,
@@ -481,6 +485,13 @@ impl Drop for Handle {
                 tracing::error!("the journal's writer thread panicked");
             }
         }
+    }
+}
+
+fn run_writer(writer: &mut Writer, shared: &Shared) {
+    let run = std::panic::AssertUnwindSafe(|| writer.run());
+    if std::panic::catch_unwind(run).is_err() {
+        shared.abandon("its writer thread panicked");
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::record::record_bytes;
 use super::{GroupId, JournalEntry, LogRange};
 use crate::error::StorageError;
 
@@ -27,9 +28,14 @@ impl Slot {
     pub(crate) const fn is_on_disk(&self) -> bool {
         self.generation != PENDING && self.generation != MISSING
     }
+
+    /// Bytes its record takes.
+    pub(crate) const fn bytes(&self) -> u64 {
+        record_bytes(self.length as usize) as u64
+    }
 }
 
-/// Entries that left the log, per file: (generation, entries, payload bytes).
+/// Entries that left the log, by the generation of their file: (entries, bytes of their records).
 pub(crate) type Released = BTreeMap<u32, (u64, u64)>;
 
 /// A group. Its lock is taken before the queue's.
@@ -245,7 +251,7 @@ impl GroupLog {
         self.slots
             .iter()
             .filter(|slot| slot.generation == generation)
-            .fold((0, 0), |(count, bytes), slot| (count + 1, bytes + u64::from(slot.length)))
+            .fold((0, 0), |(count, bytes), slot| (count + 1, bytes + slot.bytes()))
     }
 
     // What recovery replays. Entries it cannot see are `MISSING` until a later record resolves them.
@@ -283,6 +289,11 @@ impl GroupLog {
     /// Replays the base of a file: what the group was when the file began.
     pub(crate) fn replay_base(&mut self, base: &Base, released: &mut Released) {
         self.states.clone_from(&base.states);
+        self.replay_positions(base, released);
+    }
+
+    /// Brings the log to stated positions; entries that are not there are missing.
+    pub(crate) fn replay_positions(&mut self, base: &Base, released: &mut Released) {
         if let Some(purged) = base.purged_to {
             self.purge_to(purged, released);
         }
@@ -337,7 +348,7 @@ fn release(released: &mut Released, slot: Slot) {
     if slot.is_on_disk() {
         let entry = released.entry(slot.generation).or_default();
         entry.0 += 1;
-        entry.1 += u64::from(slot.length);
+        entry.1 += slot.bytes();
     }
 }
 
@@ -374,6 +385,12 @@ impl Base {
         }
     }
 
+    fn states_crc(&self) -> u32 {
+        self.states
+            .iter()
+            .fold(0, |crc, (key, value)| crc32c::crc32c_append(crc32c::crc32c_append(crc, &[*key]), value))
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32);
         bytes.push(u8::from(self.purged_to.is_some()) | u8::from(self.next_index.is_some()) << 1);
@@ -405,6 +422,63 @@ impl Base {
             next_index: (head[0] & 2 != 0).then(|| number(17)),
             states,
         })
+    }
+}
+
+/// What a mark says of a group that changed since the mark before: enough to notice that records between
+/// them were lost, and which entries they held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) group: u64,
+    /// None when the group was dropped.
+    positions: Option<(Option<u64>, u64, Option<u64>)>,
+    states_crc: u32,
+}
+
+impl Summary {
+    const BYTES: usize = 37;
+
+    pub(crate) fn of(group: GroupId, base: Option<&Base>) -> Self {
+        Self {
+            group: group.0,
+            positions: base.map(|base| (base.purged_to, base.first, base.next_index)),
+            states_crc: base.map_or(0, Base::states_crc),
+        }
+    }
+
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
+        let (purged_to, first, next_index) = self.positions.unwrap_or_default();
+        buffer.extend_from_slice(&self.group.to_le_bytes());
+        buffer.push(
+            u8::from(self.positions.is_some())
+                | u8::from(purged_to.is_some()) << 1
+                | u8::from(next_index.is_some()) << 2,
+        );
+        for value in [purged_to.unwrap_or(0), first, next_index.unwrap_or(0)] {
+            buffer.extend_from_slice(&value.to_le_bytes());
+        }
+        buffer.extend_from_slice(&self.states_crc.to_le_bytes());
+    }
+
+    /// The summaries behind each other in `bytes`.
+    pub(crate) fn decode_all(bytes: &[u8]) -> impl Iterator<Item = Self> + '_ {
+        bytes.chunks_exact(Self::BYTES).map(|bytes| {
+            let number = |at: usize| super::record::u64_at(bytes, at);
+            let flags = bytes[8];
+            let purged_to = (flags & 2 != 0).then(|| number(9));
+            let next_index = (flags & 4 != 0).then(|| number(25));
+            Self {
+                group: number(0),
+                positions: (flags & 1 != 0).then(|| (purged_to, number(17), next_index)),
+                states_crc: super::record::u32_at(bytes, 33),
+            }
+        })
+    }
+
+    /// What the group was, values aside; none when it was dropped.
+    pub(crate) fn base(&self) -> Option<Base> {
+        let (purged_to, first, next_index) = self.positions?;
+        Some(Base { purged_to, first, next_index, ..Base::default() })
     }
 }
 
@@ -462,7 +536,7 @@ mod tests {
         let mut released = Released::new();
         log.purge_to(2, &mut released);
         log.truncate_after(4, &mut released);
-        assert_eq!(released, Released::from([(1, (2, 4)), (2, (1, 2))]));
+        assert_eq!(released, Released::from([(1, (2, 112)), (2, (1, 56))]));
     }
 
     #[test]
@@ -485,6 +559,10 @@ mod tests {
         base.states.insert(3, Bytes::from_static(b"vote"));
         base.states.insert(4, Bytes::new());
         assert_eq!(Base::decode(&base.encode()), Some(base.clone()));
+        let summaries = [Summary::of(GroupId(3), Some(&base)), Summary::of(GroupId(4), None)];
+        let mut bytes = Vec::new();
+        summaries.iter().for_each(|summary| summary.encode(&mut bytes));
+        assert!(Summary::decode_all(&bytes).eq(summaries));
         for length in 0..base.encode().len() {
             let _ = Base::decode(&base.encode()[..length]);
         }

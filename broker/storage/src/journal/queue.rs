@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use super::files::{LogFile, Window};
 use super::group::{Group, GroupLog, Released, Slot};
 use super::record::{Kind, RECORD_HEADER_BYTES};
+use super::writer::complete;
 use super::{Counters, Done, GroupId, JournalEntry, JournalOptions, Laggard, entry_bytes};
 use crate::error::StorageError;
 
@@ -182,6 +183,19 @@ impl Shared {
         drop(queue);
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         Taken::Batch(batch)
+    }
+
+    /// The writer is gone: everything queued, and everything to come, fails.
+    pub(crate) fn abandon(&self, reason: &str) {
+        let _ = self.failure.set(reason.into());
+        let requests = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.requests)
+        };
+        for request in requests {
+            complete(request.done, Err(self.stopped()));
+        }
     }
 
     pub(crate) fn close(&self) {

@@ -43,7 +43,8 @@ pub(crate) enum Kind {
     BaseEnd = 8,
     /// The journal was opened: a new epoch starts here.
     Opened = 9,
-    /// `index` is the file position known durable in generation `term`, payload: the oldest needed file.
+    /// `index` is the file position known durable in generation `term`. Payload: the oldest needed file,
+    /// then summaries of the groups that changed since the mark before.
     Mark = 10,
     /// The file ends here.
     End = 11,

@@ -1,7 +1,7 @@
 //! Opens a journal: finds the files in use, replays them into the groups, and leaves a writer that goes on
 //! behind the last valid record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::files::{
     FILE_SUFFIX, FileSupply, FreeFile, LogFile, TEMPORARY_SUFFIX, read_all, read_header_area,
 };
-use super::group::{Base, Released, Slot};
+use super::group::{Base, Released, Slot, Summary};
 use super::queue::Shared;
 use super::record::{
     Chain, FILE_HEADER_BYTES, FORMAT_VERSION, Fields, FileHeader, HeaderState, Kind, Record, decode_header,
@@ -186,10 +186,11 @@ fn take_generation(
 
 fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) -> Result<(), StorageError> {
     let count = chain.len();
+    let mut suspects = BTreeSet::new();
     for (number, link) in chain.into_iter().enumerate() {
         let Link { found, bytes, superseded, .. } = link;
         let generation = found.header.generation;
-        let mut replay = Replay { writer, generation };
+        let mut replay = Replay { writer, generation, suspects: &mut suspects };
         let result = scan(&bytes, &found.header, superseded, &mut |offset, record| {
             replay.record(offset, record);
         });
@@ -215,9 +216,10 @@ fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) 
             writer.closed = result.ended || superseded;
         }
         writer.shared.files.write().insert(generation, Arc::clone(&found.file));
-        let (file, header_copy) = (found.file, found.header_copy);
-        writer.chain_files.push_back(ChainFile { generation, file, header_copy });
+        let Found { file, header, header_copy } = found;
+        writer.chain_files.push_back(ChainFile { generation, file, header_copy, one_copy: Some(header) });
     }
+    recovery.suspects = suspects.into_iter().collect();
     Ok(())
 }
 
@@ -234,21 +236,23 @@ fn damage(path: &Path, range: &Range<u64>) -> Damage {
 struct Replay<'a> {
     writer: &'a mut Writer,
     generation: u32,
+    suspects: &'a mut BTreeSet<GroupId>,
 }
 
 impl Replay<'_> {
     fn record(&mut self, offset: u64, record: &Record<'_>) {
         let Fields { kind, group, term, index } = record.fields;
         let id = GroupId(group);
-        if matches!(kind, Kind::BaseEnd | Kind::Opened | Kind::Mark | Kind::End) {
+        if kind == Kind::Mark {
+            let summaries = record.payload.get(4..).unwrap_or_default();
+            Summary::decode_all(summaries).for_each(|summary| self.summary(summary));
+            return;
+        }
+        if matches!(kind, Kind::BaseEnd | Kind::Opened | Kind::End) {
             return;
         }
         if kind == Kind::Drop {
-            self.writer.bases.remove(&id);
-            if let Some(group) = self.writer.shared.find(id) {
-                self.writer.shared.remove_exact(&group);
-            }
-            return;
+            return self.forget(id);
         }
         let slot = Slot {
             generation: self.generation,
@@ -286,9 +290,39 @@ impl Replay<'_> {
                 if let Some(stated) = Base::decode(record.payload) {
                     log.replay_base(&stated, &mut ignored);
                     *base = stated;
+                    // Its values are whole again.
+                    self.suspects.remove(&id);
                 }
             }
             Kind::Drop | Kind::BaseEnd | Kind::Opened | Kind::Mark | Kind::End => {}
+        }
+    }
+}
+
+impl Replay<'_> {
+    fn forget(&mut self, id: GroupId) {
+        self.writer.bases.remove(&id);
+        self.suspects.remove(&id);
+        if let Some(group) = self.writer.shared.find(id) {
+            self.writer.shared.remove_exact(&group);
+        }
+    }
+
+    /// Compares a group with what a mark says of it: a difference means that records were lost.
+    fn summary(&mut self, summary: Summary) {
+        let id = GroupId(summary.group);
+        if Summary::of(id, self.writer.bases.get(&id)) == summary {
+            return;
+        }
+        let Some(stated) = summary.base() else { return self.forget(id) };
+        let group = self.writer.shared.find_or_make(id);
+        group.log.lock().replay_positions(&stated, &mut Released::new());
+        let base = self.writer.bases.entry(id).or_default();
+        base.purged_to = stated.purged_to;
+        base.first = stated.first;
+        base.next_index = stated.next_index;
+        if Summary::of(id, Some(base)) != summary {
+            self.suspects.insert(id);
         }
     }
 }

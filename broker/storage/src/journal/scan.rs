@@ -93,8 +93,7 @@ impl<'a> Walk<'a> {
             if self.position as u64 >= limit {
                 return;
             }
-            self.skip_damage(limit);
-            if self.scan.tail >= limit {
+            if !self.skip_damage(limit) {
                 return;
             }
         }
@@ -142,13 +141,14 @@ impl<'a> Walk<'a> {
         self.marked
     }
 
-    /// Moves to the next valid record before the limit, or to the limit.
-    fn skip_damage(&mut self, limit: u64) {
+    /// Moves to the next valid record up to the limit and returns true, or to the limit.
+    fn skip_damage(&mut self, limit: u64) -> bool {
         let damaged_from = self.position as u64;
         let mut from = self.position + 8;
         let mut resumed = None;
         while let Some(found) = find_next(self.bytes, from, self.generation) {
-            if found as u64 >= limit {
+            // At the limit itself is what was written next.
+            if found as u64 > limit {
                 break;
             }
             if decode(&self.bytes[found..]).is_some_and(|record| record.epoch >= self.epoch) {
@@ -157,9 +157,11 @@ impl<'a> Walk<'a> {
             }
             from = found + 8;
         }
+        self.scan.torn = false;
         self.previous_crc = None;
         self.position = resumed.unwrap_or(usize::try_from(limit).unwrap_or(self.bytes.len()));
         self.scan.damages.push(damaged_from..self.position as u64);
         self.scan.tail = self.position as u64;
+        resumed.is_some()
     }
 }

@@ -1,13 +1,13 @@
 //! The one writer: turns batches of requests into records, writes and syncs them, completes the callbacks,
 //! and gives files back when nothing in them is live. Everything here runs on the journal's thread.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::files::{FileSupply, FreeFile, LogFile, Window};
-use super::group::{Base, Group, MISSING, Released, Slot};
+use super::group::{Base, Group, MISSING, Released, Slot, Summary};
 use super::queue::{Operation, Request, Shared, Taken};
 use super::record::{Chain, FILE_HEADER_BYTES, Fields, FileHeader, Kind, encode, record_bytes};
 use super::{GroupId, JournalEntry, SyncPolicy};
@@ -31,6 +31,8 @@ pub(crate) struct ChainFile {
     pub(crate) generation: u32,
     pub(crate) file: Arc<LogFile>,
     pub(crate) header_copy: u64,
+    /// The other copy of the header is not this one yet.
+    pub(crate) one_copy: Option<FileHeader>,
 }
 
 /// An entry that was encoded; it gets its place once it is written.
@@ -60,6 +62,8 @@ pub(crate) struct Writer {
     pub(crate) closed: bool,
     /// Keeps other processes out.
     pub(crate) lock: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+    /// Groups that changed since the last mark.
+    touched: BTreeSet<GroupId>,
     placed: Vec<Placed>,
     /// Released by records that are not durable yet.
     released: Released,
@@ -86,6 +90,7 @@ impl Writer {
             marked: (0, 0),
             closed: false,
             lock: None,
+            touched: BTreeSet::new(),
             placed: Vec::new(),
             released: Released::new(),
             cached: VecDeque::new(),
@@ -170,7 +175,7 @@ impl Writer {
             self.fail(error);
         }
         for (done, own_result) in completions {
-            done(result.clone().and(own_result));
+            complete(done, result.clone().and(own_result));
         }
         if self.failed.is_none() {
             self.evict_payloads();
@@ -224,6 +229,7 @@ impl Writer {
 
     fn encode_operation(&mut self, group: &Arc<Group>, operation: Operation) -> Result<(), StorageError> {
         let id = group.id;
+        self.touched.insert(id);
         match operation {
             Operation::Append { entries, ticket } => {
                 self.shared.counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
@@ -302,13 +308,18 @@ impl Writer {
         }
         let (generation, offset) = self.durable;
         let fields = Fields { kind: Kind::Mark, group: 0, term: u64::from(generation), index: offset };
-        self.emit(fields, &self.oldest_generation().to_le_bytes())?;
+        let mut payload = self.oldest_generation().to_le_bytes().to_vec();
+        for id in std::mem::take(&mut self.touched) {
+            Summary::of(id, self.bases.get(&id)).encode(&mut payload);
+        }
+        self.emit(fields, &payload)?;
         self.marked = (generation, offset);
         Ok(())
     }
 
     /// Writes the buffer and gives the entries in it their places.
     pub(crate) fn write_out(&mut self) -> Result<(), StorageError> {
+        self.write_second_header()?;
         if !self.buffer.is_empty() {
             let Some(newest) = self.chain_files.back() else { return Ok(()) };
             let start = self.position - self.buffer.len() as u64;
@@ -325,6 +336,21 @@ impl Writer {
         Ok(())
     }
 
+    /// Once the first copy of the newest file's header is durable, the second becomes the same: a flipped
+    /// bit in one of them then does not make the file look unused.
+    fn write_second_header(&mut self) -> Result<(), StorageError> {
+        let (generation, offset) = self.durable;
+        let Some(newest) = self.chain_files.back_mut() else { return Ok(()) };
+        if generation != newest.generation || offset <= FILE_HEADER_BYTES {
+            return Ok(());
+        }
+        if let Some(header) = newest.one_copy.take() {
+            let at = FileHeader::copy_offset(1 - newest.header_copy);
+            newest.file.file.write_at(&header.encode(), at).context("write", &newest.file.path)?;
+        }
+        Ok(())
+    }
+
     fn place(&mut self, placed: Placed) {
         match placed {
             Placed::New { group, index, ticket, slot } => {
@@ -335,7 +361,7 @@ impl Writer {
             Placed::Moved { group, index, from, to } => {
                 if group.log.lock().relocate(index, from, to) {
                     self.count_live(to);
-                    self.release(Released::from([(from.generation, (1, u64::from(from.length)))]));
+                    self.release(Released::from([(from.generation, (1, from.bytes()))]));
                 }
             }
         }
@@ -344,7 +370,7 @@ impl Writer {
     fn count_live(&mut self, slot: Slot) {
         let live = self.live.entry(slot.generation).or_default();
         live.0 += 1;
-        live.1 += u64::from(slot.length);
+        live.1 += slot.bytes();
     }
 
     /// Remembers what leaves the files once the records that say so are durable.
@@ -429,7 +455,7 @@ impl Writer {
             .write_at(&header.encode(), FileHeader::copy_offset(header_copy))
             .context("write", &file.path)?;
         self.shared.files.write().insert(generation, Arc::clone(&file));
-        self.chain_files.push_back(ChainFile { generation, file, header_copy });
+        self.chain_files.push_back(ChainFile { generation, file, header_copy, one_copy: Some(header) });
         self.chain = Chain { generation, epoch: self.chain.epoch, previous_crc: header.chain_seed() };
         self.position = FILE_HEADER_BYTES;
         for (id, base) in &bases {
@@ -437,6 +463,7 @@ impl Writer {
         }
         let count = bases.len() as u64;
         self.emit(Fields { kind: Kind::BaseEnd, group: 0, term: 0, index: count }, &[])?;
+        self.touched.clear();
         // The header says that everything before is durable.
         self.durable = (generation, FILE_HEADER_BYTES);
         self.marked = self.durable;
@@ -469,7 +496,8 @@ impl Writer {
         let Some(oldest) = self.chain_files.front() else { return Ok(()) };
         let (generation, file) = (oldest.generation, Arc::clone(&oldest.file));
         let live_bytes = self.live.get(&generation).map_or(0, |live| live.1);
-        if live_bytes > file.bytes / 2 {
+        // Moving what is mostly live would only write the journal again and again.
+        if live_bytes > file.bytes / 4 {
             return Ok(());
         }
         let mut moved_bytes = 0;
@@ -505,14 +533,14 @@ impl Writer {
             _ => {
                 if group.log.lock().relocate(index, from, Slot { generation: MISSING, ..from }) {
                     tracing::error!("journal group {}: entry {index} is unreadable", group.id.0);
-                    self.release(Released::from([(from.generation, (1, u64::from(from.length)))]));
+                    self.release(Released::from([(from.generation, (1, from.bytes()))]));
                 }
                 return Ok(0);
             }
         };
         let to = self.emit(Fields { kind: Kind::Moved, ..fields }, &payload)?;
         self.placed.push(Placed::Moved { group: Arc::clone(group), index, from, to });
-        Ok(record_bytes(payload.len()) as u64)
+        Ok(to.bytes())
     }
 
     /// Keeps the payload cache within its bound, oldest first.
@@ -523,6 +551,13 @@ impl Writer {
             self.cached_bytes -= bytes;
         }
         self.shared.counters.cached_bytes.store(self.cached_bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// A callback that panics must not take the journal with it.
+pub(crate) fn complete(done: super::Done, result: Result<(), StorageError>) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(result))).is_err() {
+        tracing::error!("a journal callback panicked");
     }
 }
 

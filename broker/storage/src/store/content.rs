@@ -42,6 +42,8 @@ pub(crate) struct Content {
     pub(crate) subjects_changed: bool,
     /// Files of segments that left; deleted when no kept checkpoint needs them.
     pub(crate) retired: Vec<PathBuf>,
+    /// Removed records to be overwritten after the next checkpoint, by segment.
+    erasures: Vec<(u64, Slot)>,
     /// The end of the newest segment, not written yet.
     unwritten: Vec<u8>,
     recent: VecDeque<StoredMessage>,
@@ -66,6 +68,7 @@ impl Content {
             next_segment_id,
             subjects_changed: true,
             retired: Vec::new(),
+            erasures: Vec::new(),
             unwritten: Vec::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -357,7 +360,7 @@ impl Content {
         segment.note_removal(slot);
         self.forget(seq, slot);
         if erase {
-            self.erase(at, slot)?;
+            self.erase(at, slot);
         }
         if self.segments.get(at).is_some_and(|segment| segment.live == 0) && at + 1 < self.segments.len() {
             self.retire(at);
@@ -373,26 +376,32 @@ impl Content {
         self.bytes -= u64::from(slot.length);
     }
 
-    /// Overwrites a removed record; it is never read again.
-    fn erase(&mut self, at: usize, slot: Slot) -> Result<(), StorageError> {
-        let Some(segment) = self.segments.get(at) else { return Ok(()) };
+    /// Overwrites a removed record: in the buffer now, on disk once no checkpoint has it as a message.
+    fn erase(&mut self, at: usize, slot: Slot) {
+        let Some(segment) = self.segments.get(at) else { return };
         self.recent.clear();
         self.recent_bytes = 0;
         let written = self.written_bytes(segment);
-        let zeros = vec![0; slot.length as usize];
-        if u64::from(slot.offset) >= written {
-            let from = usize::try_from(u64::from(slot.offset) - written).unwrap_or(usize::MAX);
-            if let Some(bytes) = self.unwritten.get_mut(from..from + zeros.len()) {
-                bytes.copy_from_slice(&zeros);
-            }
-            return Ok(());
+        if u64::from(slot.offset) < written {
+            self.erasures.push((segment.id, slot));
+            return;
         }
-        let file = segment.file(&*self.disk, &self.directory)?;
-        let path = segment_path(&self.directory, segment.id);
-        file.write_at(&zeros, u64::from(slot.offset)).context("erase in", &path)?;
-        self.read_ahead.borrow_mut().forget();
-        if let Some(segment) = self.segments.get_mut(at) {
+        let from = usize::try_from(u64::from(slot.offset) - written).unwrap_or(usize::MAX);
+        if let Some(bytes) = self.unwritten.get_mut(from..from + slot.length as usize) {
+            bytes.fill(0);
+        }
+    }
+
+    /// Overwrites what was erased before the checkpoint that is durable now.
+    pub(crate) fn finish_erasures(&mut self) -> Result<(), StorageError> {
+        for (id, slot) in std::mem::take(&mut self.erasures) {
+            let Some(segment) = self.segments.iter_mut().find(|segment| segment.id == id) else { continue };
+            let file = segment.file(&*self.disk, &self.directory)?;
+            let path = segment_path(&self.directory, id);
+            let zeros = vec![0; slot.length as usize];
+            file.write_at(&zeros, u64::from(slot.offset)).context("erase in", &path)?;
             segment.data_changed = true;
+            self.read_ahead.borrow_mut().forget();
         }
         Ok(())
     }

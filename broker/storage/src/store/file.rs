@@ -141,6 +141,7 @@ impl FileStore {
         self.generation = generation;
         self.checkpoints.push(generation);
         self.delete_superseded();
+        self.content.finish_erasures()?;
         for segment in &self.content.segments {
             segment.close_if_idle();
         }

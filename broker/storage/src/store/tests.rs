@@ -1,1 +1,6 @@
-//! x
+//! The stores against a simple model, with reopening, crashes, damage and snapshots.
+
+mod crash;
+mod damage;
+mod model;
+mod random;

@@ -1,0 +1,178 @@
+//! Damaged files: noticed when read, never served, never taken for a removal.
+
+use weir_stdx::rng::SeededRng;
+
+use super::model::{Change, Model, apply, directory, open, random_change};
+use crate::disk::sim::{Fault, SimDisk};
+use crate::store::Lookup;
+use crate::{MemoryStore, MessageStore, StorageError};
+
+fn filled(seed: u64, changes: u64) -> (SimDisk, Model) {
+    let mut rng = SeededRng::new(seed);
+    let disk = SimDisk::new();
+    let (mut store, _) = open(&disk, None).unwrap();
+    let mut model = Model::default();
+    for index in 1..=changes {
+        let change = match random_change(&model, &mut rng) {
+            Change::Compact(_) => continue,
+            change => change,
+        };
+        model.apply(&change);
+        apply(&mut store, &change).unwrap();
+        if index % 50 == 0 && index != changes {
+            store.checkpoint(index, b"").unwrap();
+        }
+    }
+    store.checkpoint(changes, b"").unwrap();
+    (disk, model)
+}
+
+#[test]
+fn a_flipped_bit_in_any_file_is_noticed_and_never_served() {
+    let (disk, model) = filled(1, 400);
+    let mut rng = SeededRng::new(9);
+    let mut unreadable = 0;
+    for _ in 0..400 {
+        let damaged = disk.fork();
+        let paths = damaged.paths();
+        let path = &paths[usize::try_from(rng.below(paths.len() as u64)).unwrap()];
+        let length = damaged.content(path).unwrap().len() as u64;
+        let offset = usize::try_from(rng.below(length)).unwrap();
+        damaged.flip_bit(path, offset, u8::try_from(rng.below(8)).unwrap());
+        // Every table has two copies: the store opens.
+        let (mut store, opened) = open(&damaged, None).unwrap();
+        assert!(opened.report.fell_back.is_none());
+        for (seq, message) in &model.messages {
+            match store.get(*seq).unwrap() {
+                Lookup::Found(found) => assert_eq!(&found, message),
+                Lookup::Unreadable => unreadable += 1,
+                Lookup::Missing => panic!("{} byte {offset}: {seq} is missing", path.display()),
+            }
+        }
+        assert_eq!(store.state().messages, model.messages.len() as u64);
+        // An unreadable message can still be removed by its number.
+        let seq = *model.messages.keys().next().unwrap();
+        assert!(store.remove(seq, false).unwrap());
+    }
+    assert!(unreadable > 100);
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_falls_back_only_when_the_log_reaches_back() {
+    let (disk, _) = filled(2, 350);
+    let checkpoints: Vec<_> =
+        disk.paths().into_iter().filter(|path| path.extension().is_some_and(|e| e == "checkpoint")).collect();
+    assert_eq!(checkpoints.len(), 2);
+    disk.set_content(&checkpoints[1], disk.content(&checkpoints[1]).unwrap()[..40].to_vec());
+    for purged_to in [None, Some(350), Some(301)] {
+        let Err(error) = open(&disk.fork(), purged_to) else { panic!("{purged_to:?} was accepted") };
+        assert!(matches!(&error, StorageError::Corrupt { path, .. } if *path == checkpoints[1]), "{error}");
+    }
+    let (store, opened) = open(&disk, Some(300)).unwrap();
+    assert!(opened.applied_index == 300 && opened.report.fell_back.is_some());
+    assert!(store.state().last_seq > 0);
+}
+
+#[test]
+fn a_store_that_lost_its_checkpoints_is_refused_not_emptied() {
+    let (disk, _) = filled(3, 300);
+    let before = disk.paths();
+    let only_segments = SimDisk::new();
+    for path in before.iter().filter(|path| path.extension().is_some_and(|e| e != "checkpoint")) {
+        use crate::disk::{Disk, OpenMode};
+        let file = only_segments.open(path, OpenMode::CreateEmpty).unwrap();
+        file.write_at(&disk.content(path).unwrap(), 0).unwrap();
+    }
+    let kept = only_segments.paths();
+    let error = open(&only_segments, Some(0)).unwrap_err();
+    assert!(error.to_string().contains(directory().to_str().unwrap()), "{error}");
+    assert_eq!(only_segments.paths(), kept);
+}
+
+#[test]
+fn a_missing_or_cut_segment_is_reported_and_unreadable() {
+    let (disk, model) = filled(4, 300);
+    let segment = disk.paths().into_iter().find(|p| p.extension().is_some_and(|e| e == "segment")).unwrap();
+    let cut = disk.fork();
+    cut.set_content(&segment, disk.content(&segment).unwrap()[..100].to_vec());
+    let missing = disk.fork();
+    crate::disk::Disk::unlink(&missing, &segment).unwrap();
+    for disk in [cut, missing] {
+        let (store, opened) = open(&disk, None).unwrap();
+        assert_eq!(opened.report.damaged_segments.len(), 1);
+        let lookups = model.messages.keys().map(|&seq| store.get(seq).unwrap());
+        let unreadable = lookups.filter(|lookup| *lookup == Lookup::Unreadable).count();
+        assert!(unreadable > 0);
+    }
+}
+
+#[test]
+fn newer_and_foreign_files_are_refused_by_name() {
+    let (disk, _) = filled(5, 100);
+    let checkpoint =
+        disk.paths().into_iter().rfind(|path| path.extension().is_some_and(|e| e == "checkpoint")).unwrap();
+    let mut content = disk.content(&checkpoint).unwrap();
+    content[8] = 2;
+    let crc = crc32c::crc32c(&content[..28]);
+    content[28..32].copy_from_slice(&crc.to_le_bytes());
+    let newer = disk.fork();
+    newer.set_content(&checkpoint, content.clone());
+    // The second copy is of the version we know, but the first says that a newer program was here.
+    let length = content.len() / 2;
+    let first = content[..length].to_vec();
+    newer.set_content(&checkpoint, [first.clone(), first].concat());
+    let error = open(&newer, Some(0)).unwrap_err();
+    assert!(matches!(error, StorageError::UnsupportedVersion { found: 2, .. }), "{error}");
+    disk.set_content(&checkpoint, b"a text somebody put here, long enough for a header".to_vec());
+    let error = open(&disk, Some(0)).unwrap_err();
+    assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
+}
+
+/// Every single operation of a checkpoint fails once: the store says so, refuses further checkpoints, and
+/// the directory opens to the checkpoint before.
+#[test]
+fn a_failing_disk_fails_the_checkpoint_and_leaves_the_one_before() {
+    for fault in [Fault::Io, Fault::OutOfSpace, Fault::ShortWrite] {
+        for operation in 0..30 {
+            let (disk, model) = filled(6, 150);
+            let (mut store, _) = open(&disk, None).unwrap();
+            let mut later = model.clone();
+            let mut rng = SeededRng::new(operation);
+            disk.fail_at(operation, fault);
+            let mut failed = false;
+            for _ in 0..40 {
+                let change = random_change(&later, &mut rng);
+                failed |= apply(&mut store, &change).is_err();
+                if failed {
+                    break;
+                }
+                later.apply(&change);
+            }
+            if !failed && store.checkpoint(999, b"").is_err() {
+                assert!(store.checkpoint(1000, b"").is_err(), "a failed store made a checkpoint");
+                failed = true;
+            }
+            drop(store);
+            let (store, opened) = open(&disk, None).unwrap();
+            if !failed || opened.applied_index == 999 {
+                super::model::check(&store, &later, &mut rng).unwrap();
+            } else {
+                super::model::check(&store, &model, &mut rng).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_with_an_unreadable_message_is_no_source_of_snapshots() {
+    let (disk, _) = filled(7, 200);
+    let segment = disk.paths().into_iter().find(|p| p.extension().is_some_and(|e| e == "segment")).unwrap();
+    let (mut store, _) = open(&disk, None).unwrap();
+    for offset in 40..disk.content(&segment).unwrap().len() {
+        disk.flip_bit(&segment, offset, 1);
+    }
+    let error = store.snapshot_write(&mut Vec::new()).unwrap_err();
+    assert!(matches!(error, StorageError::UnreadableMessage { .. }), "{error}");
+    let mut memory = MemoryStore::new();
+    assert!(memory.snapshot_install(&mut &b"WEIRSNAPgarbage"[..]).is_err());
+}
