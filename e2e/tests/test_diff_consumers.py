@@ -94,6 +94,7 @@ CASES = {
     "memory storage": [STREAM, durable(mem_storage=True)],
     "direct consumers are refused on the api": [STREAM, durable(direct=True)],
     "an unknown field is refused": [STREAM, durable(colour="blue")],
+    "nulls are as absent": [STREAM, durable(description=None, filter_subject=None, ack_wait=None, backoff=None, metadata=None)],
     "broken json is refused": [STREAM, ("CONSUMER.CREATE.S.C", "{")],
     "an empty body is refused": [STREAM, ("CONSUMER.CREATE.S.C", "")],
     "an unknown stream": [durable()],

@@ -80,6 +80,7 @@ PULLS = {
     "with max_bytes too small for one": (3, {"batch": 3, "max_bytes": 4, "expires": SECOND // 4}, 9),
     "of a negative batch": (3, {"batch": -1, "expires": SECOND // 4}, 1),
     "of batch zero": (3, {"batch": 0, "no_wait": True}, 1),
+    "with nulls is as without": (3, {"batch": 2, "expires": None, "no_wait": None, "max_bytes": None, "idle_heartbeat": None, "group": None}, 2),
     "with broken json": (3, "{", 1),
     "with an unknown field": (3, {"batch": 1, "colour": 1, "no_wait": True}, 1),
     "with a negative expiry": (3, {"batch": 1, "expires": -5}, 1),

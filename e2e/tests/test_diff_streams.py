@@ -48,6 +48,8 @@ CREATE = {
     "an empty body is refused": [("STREAM.CREATE.S", "")],
     "an array is refused": [("STREAM.CREATE.S", "[]")],
     "a name that differs from the subject is refused": [("STREAM.CREATE.T", S)],
+    "nulls are as absent": [create(max_msgs=None, description=None, placement=None, metadata=None, storage=None, no_ack=None)],
+    "message ttls": [create(allow_msg_ttl=True), pub("s.a", "x", Nats_TTL="1h"), pub("s.a", "x", Nats_TTL="soon"), INFO],
     "a missing name is refused": [("STREAM.CREATE.S", {"subjects": ["s.>"]})],
     "a name with a dot is refused": [("STREAM.CREATE.S", S | {"name": "a.b"})],
     "a name with a blank is refused": [("STREAM.CREATE.S", S | {"name": "a b"})],
