@@ -1,7 +1,7 @@
 //! The identity of a server's store: a number drawn once and kept beside the data. A store that was lost
 //! gets a new one, so that an empty replica never passes for the one that had the data.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use weir_stdx::rng::SeededRng;
 
@@ -48,7 +48,7 @@ impl NodeIdentity {
     }
 }
 
-fn load(disk: &dyn Disk, path: &PathBuf) -> Result<NodeIdentity, StorageError> {
+fn load(disk: &dyn Disk, path: &Path) -> Result<NodeIdentity, StorageError> {
     let content = framed::read(disk, path, MAGIC)?;
     let peer_id = content.try_into().map(u64::from_le_bytes).unwrap_or(0);
     if peer_id == 0 {

@@ -101,12 +101,11 @@ impl GroupLog {
 
     /// Adds entries that are on their way to the disk; returns their ticket.
     pub(crate) fn push(&mut self, group: GroupId, entries: &[JournalEntry]) -> Result<u32, StorageError> {
-        let mut expected = self.next_index().unwrap_or_else(|| entries.first().map_or(1, |e| e.index));
-        for entry in entries {
+        let next = self.next_index().unwrap_or_else(|| entries.first().map_or(1, |entry| entry.index));
+        for (expected, entry) in (next..).zip(entries) {
             if entry.index != expected {
                 return Err(StorageError::NotContiguous { group, expected, got: entry.index });
             }
-            expected += 1;
         }
         if let (false, Some(entry)) = (self.started, entries.first()) {
             self.first = entry.index;

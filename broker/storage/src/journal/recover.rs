@@ -144,8 +144,7 @@ fn find_chain(directory: &Path, inventory: &mut Inventory) -> Result<Vec<Link>, 
     }
     let oldest = newest.scan.oldest_generation;
     let mut chain = vec![newest];
-    loop {
-        let Some(first) = chain.last() else { break };
+    while let Some(first) = chain.last() {
         let (generation, previous) = (first.found.header.generation, first.found.header.previous_generation);
         if previous == 0 || previous < oldest {
             break;
