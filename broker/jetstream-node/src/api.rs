@@ -54,6 +54,13 @@ impl Request {
         })
     }
 
+    /// Whether the body says nothing: no bytes, or a JSON object without fields, as nats-server takes it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+            || serde_json::from_slice::<Option<serde_json::Map<_, _>>>(&self.body)
+                .is_ok_and(|fields| fields.is_none_or(|fields| fields.is_empty()))
+    }
+
     fn respond(&self, body: &[u8]) {
         self.account.publish(&self.reply, None, b"", body);
     }

@@ -16,7 +16,7 @@ const NAMES_LIMIT: usize = 1024;
 const LIST_LIMIT: usize = 256;
 
 pub(crate) fn info(leader: &Arc<StreamLeader>, name: &str, request: &Request) -> Result<Answer, ApiError> {
-    if !request.body.is_empty() {
+    if !request.is_empty() {
         return Err(errors::NOT_EMPTY_REQUEST.error());
     }
     let mut info = leader.consumer_info(name).ok_or_else(|| errors::CONSUMER_NOT_FOUND.error())?;

@@ -15,7 +15,7 @@ pub(crate) async fn delete(
     name: &str,
     request: &Request,
 ) -> Result<Answer, ApiError> {
-    if !request.body.is_empty() {
+    if !request.is_empty() {
         return Err(errors::NOT_EMPTY_REQUEST.error());
     }
     if context.assignment(request.account.name(), name).is_none() {
