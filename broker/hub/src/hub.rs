@@ -1,11 +1,11 @@
 //! One server's accounts, connections, limits and identity. Not the operations of a client.
 
 use crate::account::{Account, ListenerSlot};
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Credentials};
 use crate::client::{self, ClientHandle, ClientState};
 use crate::counters::Counters;
 use crate::options::{HubOptions, Limits};
-use crate::outbox::{CloseReason, Outbox};
+use crate::outbox::{CloseReason, Counted, Outbox};
 use crate::peer::InterestListener;
 use crate::snapshot::ConnectionSnapshot;
 use crate::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
@@ -20,13 +20,16 @@ use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, error};
-use weir_proto::{Info, err};
+use weir_proto::{ConnectOptions, Info, encode, err};
 use weir_stdx::time::UnixNanos;
 
 /// So many closed connections are remembered for monitoring, as in nats-server.
 const MAX_CLOSED: usize = 10_000;
 /// How long to wait after accept failed (no file descriptors left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause between two clients that are closed in lame duck mode, as in nats-server.
+const MAX_LAME_DUCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The time now, for stamps that people and clients see.
 pub(crate) fn now() -> UnixNanos {
@@ -215,13 +218,6 @@ impl Hub {
         if let Err(problem) = stream.set_nodelay(true) {
             debug!("cannot set TCP_NODELAY: {problem}");
         }
-        let mut connections = self.connections.write();
-        if limits.max_connections > 0 && connections.len() >= limits.max_connections {
-            drop(connections);
-            error!("maximum connections exceeded");
-            tokio::spawn(client::refuse(stream, err::MAX_CONNECTIONS));
-            return;
-        }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(stream);
         let handle = Arc::new(ClientHandle {
@@ -236,14 +232,22 @@ impl Hub {
             stalls: AtomicU64::new(0),
             headers: AtomicBool::new(false),
             async_info: AtomicBool::new(false),
+            permissions_changed: AtomicBool::new(false),
             state: RwLock::new(ClientState::default()),
             subscriptions: Mutex::new(FxHashMap::default()),
         });
+        let mut connections = self.connections.write();
+        let is_full = limits.max_connections > 0 && connections.len() >= limits.max_connections;
         connections.insert(id, Arc::clone(&handle));
         drop(connections);
         self.counters.count_connection();
-        debug!("{} - cid:{id} - Client connection created", handle.address);
-        tokio::spawn(client::run(Arc::clone(self), stream, handle));
+        debug!("{} - Client connection created", handle.label());
+        if is_full {
+            error!("{} - {}", handle.label(), err::MAX_CONNECTIONS);
+            tokio::spawn(client::refuse(Arc::clone(self), handle, err::MAX_CONNECTIONS));
+        } else {
+            tokio::spawn(client::run(Arc::clone(self), stream, handle));
+        }
     }
 
     pub(crate) fn forget_connection(&self, handle: &Arc<ClientHandle>) {
@@ -251,7 +255,7 @@ impl Hub {
             return;
         }
         let reason = handle.outbox.closed().unwrap_or(CloseReason::ClientClosed);
-        debug!("{} - cid:{} - Client connection closed: {}", handle.address, handle.id, reason.text());
+        debug!("{} - Client connection closed: {}", handle.label(), reason.text());
         self.counters.count_closed(reason, handle.outbox.sent());
         let mut snapshot = handle.snapshot(false);
         snapshot.stop = Some(now());
@@ -320,7 +324,7 @@ impl Hub {
         for handle in handles {
             if handle.async_info.load(Ordering::Relaxed) {
                 let line = self.client_info(&handle, None);
-                handle.outbox.append(0, |out| out.extend_from_slice(&line));
+                handle.outbox.append(Counted::NOTHING, |out| out.extend_from_slice(&line));
                 handle.outbox.flush();
             }
         }
@@ -344,10 +348,47 @@ impl Hub {
         tokio::time::sleep(grace).await;
         let ids: Vec<u64> = self.connections.read().keys().copied().collect();
         let left = duration.saturating_sub(grace);
-        let pause = left / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX);
-        for id in ids {
+        let pause = (left / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX)).min(MAX_LAME_DUCK_PAUSE);
+        for (at, id) in ids.into_iter().enumerate() {
+            if at > 0 {
+                tokio::time::sleep(pause).await;
+            }
             self.disconnect(id, CloseReason::ServerShutdown);
-            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Asks the authenticator again about every connection, after users changed: who would not get in any more,
+    /// or into another account, is told so and closed; changed permissions take effect.
+    pub async fn recheck_credentials(&self) {
+        let authenticator = self.authenticator();
+        let handles: Vec<_> = self.connections.read().values().cloned().collect();
+        for handle in handles {
+            let known = {
+                let state = handle.state.read();
+                state.account.as_ref().map(|account| {
+                    let credentials = state.credentials.clone().unwrap_or_else(|| Credentials {
+                        options: ConnectOptions::default(),
+                        address: handle.address,
+                        nonce: String::new(),
+                    });
+                    (account.name().to_owned(), credentials)
+                })
+            };
+            // Who is not in yet will be asked by the new authenticator anyway.
+            let Some((account, credentials)) = known else { continue };
+            let asked = Arc::clone(&authenticator);
+            let verdict =
+                tokio::task::spawn_blocking(move || asked.authenticate(&credentials)).await.ok().flatten();
+            match verdict.filter(|principal| principal.account == account) {
+                Some(principal) => {
+                    handle.state.write().permissions = principal.permissions;
+                    handle.permissions_changed.store(true, Ordering::Relaxed);
+                }
+                None => {
+                    handle.outbox.append(Counted::NOTHING, |out| encode::error(out, err::AUTHORIZATION));
+                    handle.close(CloseReason::AuthenticationViolation);
+                }
+            }
         }
     }
 

@@ -7,10 +7,11 @@ use crate::account::Account;
 use crate::client::ClientHandle;
 use crate::interest::{MatchCache, Matched, QueueGroup};
 use crate::message::{Inbound, Origin};
-use crate::outbox::{Appended, Outbox, give_buffer, take_buffer};
+use crate::outbox::{Appended, Counted, Outbox, give_buffer, take_buffer};
 use crate::peer::{Peer, PeerMessage};
 use crate::permissions::is_denied;
-use crate::subscription::{Counted, Subscription, Target};
+use crate::subscription::{Count, Subscription, Target};
+use crate::trace;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ type Chosen<'m> = (&'m Arc<dyn Peer>, &'m [u8]);
 struct Staged {
     outbox: Arc<Outbox>,
     buffer: Vec<u8>,
-    messages: u64,
+    counted: Counted,
 }
 
 /// Routes the messages of one publisher.
@@ -285,14 +286,14 @@ impl Delivery {
         {
             return false;
         }
-        let counted = subscription.count();
-        if counted == Counted::Over {
+        let count = subscription.count();
+        if count == Count::Over {
             return false;
         }
         match &subscription.target {
             Target::Client(client) => {
                 self.deliver_to_client(subscription, client, message);
-                if counted == Counted::DeliverLast {
+                if count == Count::DeliverLast {
                     client.drop_subscription(subscription);
                 }
             }
@@ -318,6 +319,11 @@ impl Delivery {
         let headers = if client.takes_headers() { message.headers } else { &[] };
         let subject = message.shown.unwrap_or(message.subject);
         let total = headers.len() + message.payload.len();
+        if trace::is_on() {
+            let mut line = Vec::new();
+            encode::message_line(&mut line, subject, &subscription.sid, message.reply, headers.len(), total);
+            trace::message_out(&client.label(), &line, headers, message.payload);
+        }
         let write_head = |out: &mut Vec<u8>| {
             encode::message_line(out, subject, &subscription.sid, message.reply, headers.len(), total);
             out.extend_from_slice(headers);
@@ -325,7 +331,7 @@ impl Delivery {
         let outbox = &client.outbox;
         if let Some(shared) = self.shared.clone() {
             self.settle_if_for(outbox);
-            let appended = outbox.append_shared(1, write_head, &shared, encode::CRLF);
+            let appended = outbox.append_shared(Counted::message(total), write_head, &shared, encode::CRLF);
             self.note(outbox, appended);
             return;
         }
@@ -337,13 +343,14 @@ impl Delivery {
         if self.may_stage(outbox) {
             if let Some(staged) = &mut self.staged {
                 write(&mut staged.buffer);
-                staged.messages += 1;
+                staged.counted.messages += 1;
+                staged.counted.bytes += total as u64;
                 if staged.buffer.len() > STAGE_BYTES {
                     self.settle();
                 }
             }
         } else {
-            let appended = outbox.append(1, write);
+            let appended = outbox.append(Counted::message(total), write);
             self.note(outbox, appended);
         }
     }
@@ -354,7 +361,11 @@ impl Delivery {
             Some(staged) => Arc::ptr_eq(&staged.outbox, outbox),
             None if outbox.id() == self.own_outbox => false,
             None => {
-                self.staged = Some(Staged { outbox: Arc::clone(outbox), buffer: take_buffer(), messages: 0 });
+                self.staged = Some(Staged {
+                    outbox: Arc::clone(outbox),
+                    buffer: take_buffer(),
+                    counted: Counted::NOTHING,
+                });
                 true
             }
         }
@@ -368,7 +379,7 @@ impl Delivery {
 
     fn settle(&mut self) {
         if let Some(mut staged) = self.staged.take() {
-            let appended = staged.outbox.append_buffer(staged.messages, &mut staged.buffer);
+            let appended = staged.outbox.append_buffer(staged.counted, &mut staged.buffer);
             give_buffer(staged.buffer);
             self.note(&staged.outbox, appended);
         }

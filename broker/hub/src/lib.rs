@@ -17,6 +17,7 @@ mod peer;
 mod permissions;
 mod snapshot;
 mod subscription;
+mod trace;
 
 pub use account::{Account, InternalHandler, InternalSubscription};
 pub use auth::{
@@ -26,7 +27,7 @@ pub use counters::Counters;
 pub use hub::Hub;
 pub use message::{Inbound, Origin, OutboundMessage};
 pub use options::{HubOptions, Limits, new_server_id};
-pub use outbox::{Appended, CloseReason, Outbox};
+pub use outbox::{Appended, CloseReason, Counted, Outbox};
 pub use peer::{InterestListener, LocalInterest, Peer, PeerIngress, PeerMessage};
 pub use permissions::{Permissions, Rule, RuleSet};
 pub use snapshot::{ConnectionSnapshot, SubscriptionSnapshot};

@@ -160,6 +160,25 @@ pub struct Outbox {
     drained: Notify,
 }
 
+/// What an append counts as in the connection's statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Messages.
+    pub messages: u64,
+    /// Their headers and payloads in bytes, without the protocol around them.
+    pub bytes: u64,
+}
+
+impl Counted {
+    /// Protocol, no message.
+    pub const NOTHING: Self = Self { messages: 0, bytes: 0 };
+
+    /// One message of that many bytes.
+    pub fn message(bytes: usize) -> Self {
+        Self { messages: 1, bytes: bytes as u64 }
+    }
+}
+
 /// What an append led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
@@ -199,20 +218,20 @@ impl Outbox {
         self.max_pending.store(bytes, Ordering::Relaxed);
     }
 
-    /// Appends what `encode` writes, counted as `messages` messages.
-    pub fn append(&self, messages: u64, encode: impl FnOnce(&mut Vec<u8>)) -> Appended {
+    /// Appends what `encode` writes, counted as said.
+    pub fn append(&self, counted: Counted, encode: impl FnOnce(&mut Vec<u8>)) -> Appended {
         let mut state = self.state.lock();
         if state.closed.is_some() {
             return Appended::Closed;
         }
         let added = state.write_into_tail(encode);
-        self.account_for(state, messages, added)
+        self.account_for(state, counted, added)
     }
 
     /// Appends `head`, then the shared `body`, then `tail`.
     pub fn append_shared(
         &self,
-        messages: u64,
+        counted: Counted,
         head: impl FnOnce(&mut Vec<u8>),
         body: &Bytes,
         tail: &[u8],
@@ -224,11 +243,11 @@ impl Outbox {
         let mut added = state.write_into_tail(head);
         state.chunks.push_back(Chunk::Shared(body.clone()));
         added += body.len() + state.write_into_tail(|out| out.extend_from_slice(tail));
-        self.account_for(state, messages, added)
+        self.account_for(state, counted, added)
     }
 
     /// Appends a whole buffer, taking it over when it is large; `buffer` is empty afterwards.
-    pub fn append_buffer(&self, messages: u64, buffer: &mut Vec<u8>) -> Appended {
+    pub fn append_buffer(&self, counted: Counted, buffer: &mut Vec<u8>) -> Appended {
         let mut state = self.state.lock();
         if state.closed.is_some() {
             buffer.clear();
@@ -241,12 +260,12 @@ impl Outbox {
             state.write_into_tail(|out| out.extend_from_slice(buffer));
             buffer.clear();
         }
-        self.account_for(state, messages, added)
+        self.account_for(state, counted, added)
     }
 
-    fn account_for(&self, mut state: MutexGuard<'_, State>, messages: u64, added: usize) -> Appended {
-        state.messages += messages;
-        state.bytes += added as u64;
+    fn account_for(&self, mut state: MutexGuard<'_, State>, counted: Counted, added: usize) -> Appended {
+        state.messages += counted.messages;
+        state.bytes += counted.bytes;
         state.pending += added;
         let max = self.max_pending.load(Ordering::Relaxed);
         if state.pending > max {
@@ -341,7 +360,7 @@ impl Outbox {
         self.state.lock().pending
     }
 
-    /// Messages and bytes appended so far.
+    /// Messages and their bytes (headers and payloads) appended so far.
     pub fn sent(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.messages, state.bytes)

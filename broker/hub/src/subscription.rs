@@ -61,25 +61,25 @@ impl Subscription {
     }
 
     /// Counts one message; tells whether it may be delivered and whether it is the last.
-    pub(crate) fn count(&self) -> Counted {
+    pub(crate) fn count(&self) -> Count {
         let max = self.max.load(Ordering::Relaxed);
         if max == 0 {
             // Only a statistic: losing one count to a race is cheaper than a locked instruction a message.
             let delivered = self.delivered.load(Ordering::Relaxed);
             self.delivered.store(delivered + 1, Ordering::Relaxed);
-            return Counted::Deliver;
+            return Count::Deliver;
         }
         let number = self.delivered.fetch_add(1, Ordering::Relaxed) + 1;
         match number.cmp(&max) {
-            std::cmp::Ordering::Less => Counted::Deliver,
-            std::cmp::Ordering::Equal => Counted::DeliverLast,
-            std::cmp::Ordering::Greater => Counted::Over,
+            std::cmp::Ordering::Less => Count::Deliver,
+            std::cmp::Ordering::Equal => Count::DeliverLast,
+            std::cmp::Ordering::Greater => Count::Over,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counted {
+pub(crate) enum Count {
     Deliver,
     DeliverLast,
     Over,

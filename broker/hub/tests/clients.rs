@@ -124,6 +124,9 @@ async fn messages_reach_subscribers_with_reply_and_headers() {
     messages.sort_unstable();
     assert_eq!(messages[..2], ["HMSG bar 2 r 12 14\r\nNATS/1.0\r\n\r\nho\r\n", "MSG foo.a 1 2\r\nhi\r\n"]);
     assert_eq!(messages.len(), 3);
+    let sent: u64 =
+        server.hub.connections_snapshot(false).iter().map(|connection| connection.out_bytes).sum();
+    assert_eq!((sent, server.hub.sent()), (18, (3, 18)));
 }
 
 #[tokio::test]
@@ -299,6 +302,30 @@ async fn credentials_are_needed_before_anything_else() {
 }
 
 #[tokio::test]
+async fn changed_users_are_applied_to_those_who_are_in() {
+    let user = |name: &str, permissions| StaticUser {
+        user: name.into(),
+        password: "p".into(),
+        account: "A".into(),
+        permissions,
+    };
+    let door = |users| Arc::new(StaticAuthenticator { users, ..StaticAuthenticator::default() });
+    let server = Server::with(Limits::default(), door(vec![user("a", None), user("b", None)])).await;
+    let (mut a, mut b) = (server.connect().await, server.connect().await);
+    a.send("CONNECT {\"verbose\":false,\"user\":\"a\",\"pass\":\"p\"}\r\nSUB x 1\r\nSUB y 2\r\n").await;
+    a.sync().await;
+    b.send("CONNECT {\"verbose\":false,\"user\":\"b\",\"pass\":\"p\"}\r\n").await;
+    b.sync().await;
+    let rules = RuleSet { allow: None, deny: vec![Rule::parse("x")] };
+    let permissions = Permissions { subscribe: rules, ..Permissions::default() };
+    server.hub.set_authenticator(door(vec![user("a", Some(Arc::new(permissions)))]));
+    server.hub.recheck_credentials().await;
+    assert_eq!(b.rest().await, "-ERR 'Authorization Violation'\r\n");
+    assert_eq!(a.sync().await, "-ERR 'Permissions Violation for Subscription to \"x\"'\r\n");
+    assert_eq!(server.hub.subscription_count(), 1);
+}
+
+#[tokio::test]
 async fn operations_behind_a_slow_connect_wait_for_it() {
     let password = bcrypt::hash("secret", 4).expect("valid cost");
     let user = StaticUser { user: "u".into(), password, account: "A".into(), permissions: None };
@@ -369,9 +396,8 @@ async fn limits_on_connections_and_subscriptions_hold() {
     let mut first = server.client().await;
     first.send("SUB a 1\r\nSUB b 2\r\n").await;
     assert_eq!(first.sync().await, "-ERR 'maximum subscriptions exceeded'\r\n");
-    let stream = TcpStream::connect(("127.0.0.1", server.port)).await.expect("a connection");
-    let mut second = Client { stream, received: Vec::new() };
-    assert!(second.rest().await.ends_with("-ERR 'maximum connections exceeded'\r\n"));
+    let mut second = server.connect().await;
+    assert_eq!(second.rest().await, "-ERR 'maximum connections exceeded'\r\n");
     drop(first);
     eventually("the place is free again", || server.hub.connection_count() == 0).await;
     assert_eq!(server.hub.subscription_count(), 0);

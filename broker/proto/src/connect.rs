@@ -116,16 +116,9 @@ impl RouteConnect {
 
 /// As Go's decoder sees it: the last of equal keys wins, `null` changes nothing, keys match in any case.
 fn lenient(json: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut value: Value = serde_json::from_slice(json)?;
-    if let Value::Object(fields) = &mut value {
-        let old = std::mem::take(fields);
-        for (key, value) in old {
-            if !value.is_null() {
-                fields.insert(key.to_ascii_lowercase(), value);
-            }
-        }
-    }
-    Ok(value)
+    let fields: Option<serde_json::Map<String, Value>> = serde_json::from_slice(json)?;
+    let fields = fields.unwrap_or_default().into_iter().filter(|(_, value)| !value.is_null());
+    Ok(Value::Object(fields.map(|(key, value)| (key.to_ascii_lowercase(), value)).collect()))
 }
 
 #[cfg(test)]
@@ -147,5 +140,7 @@ mod tests {
         assert!(ConnectOptions::from_json(b"{bad").is_err());
         assert!(ConnectOptions::from_json(br#"{"verbose":"yes"}"#).is_err());
         assert!(ConnectOptions::from_json(b"").is_err());
+        assert!(ConnectOptions::from_json(b"[]").is_err());
+        assert!(ConnectOptions::from_json(b"null").is_ok());
     }
 }

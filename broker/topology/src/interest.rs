@@ -4,7 +4,7 @@
 use crate::remote::{InterestKey, Link, Remote, pool_index};
 use crate::topology::Topology;
 use std::sync::Arc;
-use weir_hub::{Account, Appended, InterestListener, Peer};
+use weir_hub::{Account, Appended, Counted, InterestListener, Peer};
 use weir_proto::encode;
 
 /// Interest is written in pieces of about this size.
@@ -27,8 +27,9 @@ impl InterestListener for Topology {
                 continue;
             };
             let name = (!dedicated).then_some(account.name().as_bytes());
-            let appended =
-                link.outbox.append(0, |out| encode::route_interest(out, name, subject, queue, weight));
+            let appended = link
+                .outbox
+                .append(Counted::NOTHING, |out| encode::route_interest(out, name, subject, queue, weight));
             if matches!(appended, Appended::MustFlush { .. }) {
                 // The connection's own task writes: many changes in a row become one write.
                 link.outbox.wake();
@@ -104,9 +105,9 @@ fn send_account(account: &Account, link: &Link, named: bool, present: bool) {
             let weight = if present { entry.weight } else { 0 };
             encode::route_interest(&mut piece, name, &entry.subject, entry.queue.as_deref(), weight);
             if piece.len() > PIECE_BYTES {
-                link.outbox.append_buffer(0, &mut piece);
+                link.outbox.append_buffer(Counted::NOTHING, &mut piece);
             }
         }
-        link.outbox.append_buffer(0, &mut piece);
+        link.outbox.append_buffer(Counted::NOTHING, &mut piece);
     });
 }

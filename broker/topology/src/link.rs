@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
-use weir_hub::{Account, Appended, CloseReason, OutboundMessage, Outbox, PeerIngress};
+use weir_hub::{Account, Appended, CloseReason, Counted, OutboundMessage, Outbox, PeerIngress};
 use weir_proto::{Info, Parsed, RouteConnect, RouteMessage, RouteOp, RouteParser, encode, err};
 use weir_subject::is_valid_subject;
 
@@ -514,7 +514,7 @@ impl Session {
     }
 
     fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        if matches!(self.link.outbox.append(0, write), Appended::MustFlush { .. }) {
+        if matches!(self.link.outbox.append(Counted::NOTHING, write), Appended::MustFlush { .. }) {
             self.link.outbox.wake();
         }
     }

@@ -7,7 +7,7 @@ use crate::topology::Topology;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::debug;
-use weir_hub::CloseReason;
+use weir_hub::{CloseReason, Counted};
 use weir_proto::Info;
 
 /// A server that became, or stays, a route.
@@ -180,7 +180,7 @@ impl Topology {
             if other.id != remote.id
                 && let Some(link) = other.link_at(0).or_else(|| other.links().pop().map(|(link, _)| link))
             {
-                link.outbox.append(0, |out| out.extend_from_slice(&line));
+                link.outbox.append(Counted::NOTHING, |out| out.extend_from_slice(&line));
                 link.outbox.flush();
             }
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use weir_hub::{Appended, Outbox, Peer, PeerMessage, Subscription};
+use weir_hub::{Appended, Counted, Outbox, Peer, PeerMessage, Subscription};
 use weir_proto::encode;
 use weir_stdx::time::UnixNanos;
 
@@ -186,7 +186,7 @@ impl Peer for Remote {
         };
         let reply = joined.as_deref().or(message.reply);
         let total = message.headers.len() + message.payload.len();
-        let appended = link.outbox.append(1, |out| {
+        let appended = link.outbox.append(Counted::message(total), |out| {
             encode::route_message_line(
                 out,
                 account,

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::error;
-use weir_hub::{CloseReason, Hub};
+use weir_hub::{CloseReason, Counted, Hub};
 use weir_proto::Info;
 use weir_stdx::time::UnixNanos;
 
@@ -158,7 +158,7 @@ impl Topology {
         for remote in self.remotes.read().values() {
             if let Some(link) = remote.link_at(0).or_else(|| remote.links().pop().map(|(link, _)| link)) {
                 let line = self.info(link.local_ip).to_line();
-                link.outbox.append(0, |out| out.extend_from_slice(&line));
+                link.outbox.append(Counted::NOTHING, |out| out.extend_from_slice(&line));
                 link.outbox.flush();
             }
         }

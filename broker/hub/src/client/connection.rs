@@ -4,7 +4,7 @@
 use super::handle::ClientHandle;
 use super::session::{Session, Step};
 use crate::hub::Hub;
-use crate::outbox::CloseReason;
+use crate::outbox::{CloseReason, Counted};
 use bytes::{Buf, BytesMut};
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -44,15 +44,16 @@ pub(crate) async fn run(hub: Arc<Hub>, stream: Arc<TcpStream>, handle: Arc<Clien
     handle.outbox.finish(LAST_WORDS).await;
 }
 
-/// Refuses a client with an error.
-pub(crate) async fn refuse(stream: TcpStream, text: &str) {
-    let mut line = Vec::new();
-    encode::error(&mut line, text);
-    let _ = tokio::time::timeout(LAST_WORDS, async {
-        stream.writable().await?;
-        stream.try_write(&line)
-    })
-    .await;
+/// Refuses a client: INFO, then the error.
+pub(crate) async fn refuse(hub: Arc<Hub>, handle: Arc<ClientHandle>, text: &str) {
+    let _guard = Guard { hub: Arc::clone(&hub), handle: Arc::clone(&handle) };
+    let line = hub.client_info(&handle, None);
+    handle.outbox.append(Counted::NOTHING, |out| {
+        out.extend_from_slice(&line);
+        encode::error(out, text);
+    });
+    handle.close(CloseReason::MaxConnectionsExceeded);
+    handle.outbox.finish(LAST_WORDS).await;
 }
 
 /// Takes a connection out of the books, even after a panic.

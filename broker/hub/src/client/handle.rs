@@ -1,6 +1,7 @@
 //! What the rest of the hub knows of one client connection. Not its I/O.
 
 use crate::account::Account;
+use crate::auth::Credentials;
 use crate::outbox::{CloseReason, Outbox};
 use crate::permissions::Permissions;
 use crate::snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
@@ -28,6 +29,8 @@ pub(crate) struct ClientHandle {
     pub(crate) headers: AtomicBool,
     /// Whether INFO may be sent at any time.
     pub(crate) async_info: AtomicBool,
+    /// Whether its permissions were changed since its session last looked.
+    pub(crate) permissions_changed: AtomicBool,
     pub(crate) state: RwLock<ClientState>,
     pub(crate) subscriptions: Mutex<FxHashMap<Box<[u8]>, Arc<Subscription>>>,
 }
@@ -40,9 +43,31 @@ pub(crate) struct ClientState {
     pub(crate) permissions: Option<Arc<Permissions>>,
     pub(crate) options: ConnectOptions,
     pub(crate) connected: bool,
+    /// What it got in with, to be checked again when users change.
+    pub(crate) credentials: Option<Credentials>,
 }
 
 impl ClientHandle {
+    /// How log lines name it, as nats-server does.
+    pub(crate) fn label(&self) -> String {
+        let state = self.state.read();
+        let options = &state.options;
+        let mut label = format!("{} - cid:{}", self.address, self.id);
+        let version =
+            if options.version.is_empty() { String::new() } else { format!("v{}", options.version) };
+        let library: Vec<&str> = [version.as_str(), &options.lang, &options.name]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        if !library.is_empty() {
+            label.push_str(&format!(" - {:?}", library.join(":")));
+        }
+        if let (false, Some(account)) = (options.user.is_empty(), &state.account) {
+            label.push_str(&format!(" - {:?}", format!("{}/user:{}", account.name(), options.user)));
+        }
+        label
+    }
+
     pub(crate) fn takes_headers(&self) -> bool {
         self.headers.load(Ordering::Relaxed)
     }

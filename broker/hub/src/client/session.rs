@@ -6,14 +6,15 @@ use crate::auth::{Credentials, Principal};
 use crate::hub::Hub;
 use crate::ingress::{Audience, Ingress, Message};
 use crate::message::Origin;
-use crate::outbox::{CloseReason, Outbox};
+use crate::outbox::{CloseReason, Counted, Outbox};
 use crate::permissions::{Permissions, SubscribeVerdict};
 use crate::subscription::{Subscription, Target};
+use crate::trace;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::{debug, error};
 use weir_proto::{ClientOp, ClientParser, ConnectOptions, ParseError, Parsed, Publish, encode, err};
 use weir_stdx::time::UnixNanos;
 use weir_subject::{is_valid_literal, is_valid_subject};
@@ -46,10 +47,10 @@ pub(super) struct Session {
     pending_options: Option<Box<ConnectOptions>>,
     pings_out: u32,
     ping_sent: Option<Instant>,
+    first_ping_sent: bool,
     /// What this read has brought, added to the shared counters once a read.
     in_messages: u64,
     in_bytes: u64,
-    refused_subjects: u64,
 }
 
 impl Session {
@@ -76,9 +77,9 @@ impl Session {
             pending_options: None,
             pings_out: 0,
             ping_sent: None,
+            first_ping_sent: false,
             in_messages: 0,
             in_bytes: 0,
-            refused_subjects: 0,
             hub,
             handle,
         };
@@ -119,6 +120,10 @@ impl Session {
 
     fn consume_all(&mut self, buffer: &[u8]) -> Result<(usize, Step), CloseReason> {
         let mut at = 0;
+        let tracing = trace::is_on();
+        if self.handle.permissions_changed.swap(false, Ordering::Relaxed) {
+            self.apply_permissions();
+        }
         while self.pending_authentication.is_none() {
             if !self.is_authenticated() && matches!(buffer.get(at), Some(first) if first | 0x20 != b'c') {
                 self.error(err::AUTHORIZATION);
@@ -126,6 +131,9 @@ impl Session {
             }
             match self.parser.parse(&buffer[at..]) {
                 Ok(Parsed::Op(op, consumed)) => {
+                    if tracing {
+                        trace::operation_in(&self.handle.label(), &buffer[at..at + consumed], &op);
+                    }
                     at += consumed;
                     self.handle_op(op)?;
                 }
@@ -141,7 +149,8 @@ impl Session {
         match error {
             ParseError::UnknownOperation => {
                 self.error(err::UNKNOWN_OPERATION);
-                CloseReason::ParseError
+                error!("{} - Client parser ERROR", self.handle.label());
+                CloseReason::ProtocolViolation
             }
             // nats-server says nothing here.
             ParseError::BadArguments(_) => CloseReason::ProtocolViolation,
@@ -178,7 +187,7 @@ impl Session {
             ClientOp::Connect(json) => self.on_connect(json),
             ClientOp::Info | ClientOp::Ok => Ok(()),
             ClientOp::Err(text) => {
-                warn!(cid = self.handle.id, "Client Error {}", String::from_utf8_lossy(text).trim());
+                error!("{} - Client Error {}", self.handle.label(), String::from_utf8_lossy(text).trim());
                 Err(CloseReason::ParseError)
             }
         }
@@ -193,6 +202,7 @@ impl Session {
         let credentials =
             Credentials { options: options.clone(), address: self.handle.address, nonce: String::new() };
         self.pending_options = Some(Box::new(options));
+        self.note_first_round_trip();
         if authenticator.is_slow(&credentials) {
             let decide = move || authenticator.authenticate(&credentials);
             self.pending_authentication = Some(tokio::task::spawn_blocking(decide));
@@ -217,8 +227,8 @@ impl Session {
         let Some(options) = self.pending_options.take() else { return Ok(()) };
         // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
         let Some(principal) = verdict.filter(|_| options.account.is_empty()) else {
+            error!("{} - authentication error - User {:?}", self.handle.label(), options.user);
             self.error(err::AUTHORIZATION);
-            warn!(cid = self.handle.id, user = %options.user, "authentication error");
             return Err(CloseReason::AuthenticationViolation);
         };
         if !(0..=1).contains(&options.protocol) {
@@ -240,12 +250,26 @@ impl Session {
         self.handle.headers.store(options.headers, Ordering::Relaxed);
         self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
         let mut state = self.handle.state.write();
+        state.credentials = Some(Credentials {
+            options: (*options).clone(),
+            address: self.handle.address,
+            nonce: String::new(),
+        });
         state.options =
             ConnectOptions { pass: String::new(), auth_token: String::new(), jwt: String::new(), ..*options };
         state.connected = true;
         drop(state);
         self.acknowledge();
         Ok(())
+    }
+
+    /// Until a PING is answered, the time from accepting to CONNECT stands for the round trip.
+    fn note_first_round_trip(&self) {
+        if self.handle.rtt_nanos.load(Ordering::Relaxed) == 0 {
+            let waited = crate::hub::now().since(self.handle.started);
+            let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+            self.handle.rtt_nanos.store(nanos.max(1), Ordering::Relaxed);
+        }
     }
 
     /// Binds the connection to an account, once.
@@ -281,6 +305,11 @@ impl Session {
             && !permissions.may_publish(publish.subject)
         {
             self.refuse_subject("Permissions Violation for Publish to", publish.subject, None);
+            error!(
+                "{} - Publish Violation - Subject {:?}",
+                self.handle.label(),
+                String::from_utf8_lossy(publish.subject)
+            );
             return Ok(());
         }
         if self.pedantic && !is_valid_literal(publish.subject) {
@@ -338,6 +367,14 @@ impl Session {
             match permissions.judge_subscription(subject, queue) {
                 SubscribeVerdict::Refused => {
                     self.refuse_subject("Permissions Violation for Subscription to", subject, queue);
+                    let text = String::from_utf8_lossy;
+                    let queue = queue.map(|queue| format!(", Queue: {:?}", text(queue))).unwrap_or_default();
+                    error!(
+                        "{} - Subscription Violation - Subject {:?}{queue}, SID {}",
+                        self.handle.label(),
+                        text(subject),
+                        text(sid)
+                    );
                     return;
                 }
                 SubscribeVerdict::Allowed => {}
@@ -348,6 +385,7 @@ impl Session {
         let mut subscriptions = self.handle.subscriptions.lock();
         if max_subscriptions > 0 && subscriptions.len() >= max_subscriptions {
             drop(subscriptions);
+            error!("{} - {}", self.handle.label(), err::MAX_SUBSCRIPTIONS);
             self.error(err::MAX_SUBSCRIPTIONS);
             return;
         }
@@ -380,6 +418,9 @@ impl Session {
     fn on_ping(&mut self) {
         // A PONG promises that what came before it is on its way.
         self.ingress.settle();
+        if trace::is_on() {
+            trace::out(&self.handle.label(), "PONG");
+        }
         self.send(|out| out.extend_from_slice(encode::PONG));
         if self.connected && self.protocol >= 1 && !self.info_sent {
             self.info_sent = true;
@@ -401,8 +442,8 @@ impl Session {
     pub(super) fn on_ping_timer(&mut self, interval: Duration, max_out: u32) -> Result<(), ()> {
         let last = UnixNanos(self.handle.last_activity.load(Ordering::Relaxed));
         let is_quiet = crate::hub::now().since(last) >= interval;
-        let rtt_unknown = self.handle.rtt_nanos.load(Ordering::Relaxed) == 0;
-        if !is_quiet && !rtt_unknown {
+        let is_first = !std::mem::replace(&mut self.first_ping_sent, true);
+        if !is_quiet && !is_first {
             return Ok(());
         }
         if !self.is_authenticated() {
@@ -417,28 +458,50 @@ impl Session {
         Ok(())
     }
 
+    /// Takes over permissions that were changed; subscriptions that are not allowed any more end.
+    fn apply_permissions(&mut self) {
+        self.permissions.clone_from(&self.handle.state.read().permissions);
+        let Some(permissions) = self.permissions.clone() else { return };
+        let held: Vec<_> = self.handle.subscriptions.lock().values().cloned().collect();
+        for subscription in held {
+            let verdict = permissions.judge_subscription(subscription.subject(), subscription.queue());
+            if verdict == SubscribeVerdict::Refused {
+                self.handle.drop_subscription(&subscription);
+                self.refuse_subject(
+                    "Permissions Violation for Subscription to",
+                    subscription.subject(),
+                    subscription.queue(),
+                );
+            }
+        }
+    }
+
     fn refuse_subject(&mut self, what: &str, subject: &[u8], queue: Option<&[u8]>) {
-        self.refused_subjects += 1;
         let mut text = format!("{what} \"{}\"", String::from_utf8_lossy(subject));
         if let Some(queue) = queue {
             text.push_str(&format!(" using queue \"{}\"", String::from_utf8_lossy(queue)));
         }
-        debug!(cid = self.handle.id, "{text}");
         self.error(&text);
     }
 
     fn acknowledge(&mut self) {
         if self.verbose {
+            if trace::is_on() {
+                trace::out(&self.handle.label(), "OK");
+            }
             self.send(|out| out.extend_from_slice(encode::OK));
         }
     }
 
     pub(super) fn error(&mut self, text: &str) {
+        if trace::is_on() {
+            trace::out(&self.handle.label(), &format!("-ERR {text}"));
+        }
         self.send(|out| encode::error(out, text));
     }
 
     fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let appended = self.handle.outbox.append(0, write);
+        let appended = self.handle.outbox.append(Counted::NOTHING, write);
         self.ingress.touch(&self.handle.outbox, appended);
     }
 

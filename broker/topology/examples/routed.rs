@@ -1,4 +1,4 @@
-//! Serves core NATS with routes: `core NAME CLIENT_PORT ROUTE_PORT CLUSTER [SEED...]`, on loopback.
+//! Serves core NATS with routes: `routed NAME CLIENT_PORT ROUTE_PORT CLUSTER [SEED...]`, on loopback.
 
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -9,7 +9,7 @@ use weir_topology::{RouteOptions, RouteUrl, Topology};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [name, client_port, route_port, cluster, seeds @ ..] = &args[..] else {
-        return Err("usage: core NAME CLIENT_PORT ROUTE_PORT CLUSTER [SEED...]".into());
+        return Err("usage: routed NAME CLIENT_PORT ROUTE_PORT CLUSTER [SEED...]".into());
     };
     let mut random = [0; 32];
     for (at, byte) in name.bytes().enumerate() {
