@@ -178,25 +178,39 @@ impl Server {
         self.source.set_accepting(false);
         let options = &self.request.options;
         let (duration, grace) = (options.lame_duck_duration, options.lame_duck_grace_period);
+        if let Some(cluster) = &self.cluster {
+            cluster.topology.enter_lame_duck();
+        }
         let leaving = async {
-            if let Some(cluster) = &self.cluster {
-                cluster.topology.enter_lame_duck();
-            }
-            if let Some(jetstream) = &self.jetstream {
-                jetstream.node.hand_over().await;
-            }
-            self.hub.enter_lame_duck(duration, grace).await;
+            let hand_over = async {
+                if let Some(jetstream) = &self.jetstream {
+                    jetstream.node.hand_over().await;
+                }
+            };
+            tokio::join!(hand_over, self.hub.enter_lame_duck(duration, grace));
         };
         tokio::pin!(leaving);
         loop {
             tokio::select! {
                 () = &mut leaving => return true,
+                () = self.last_client_left() => return true,
                 caught = signals.next() => {
                     if let Caught::Terminate(name) = caught {
                         info!("Trapped {name:?} signal");
                         return true;
                     }
                 }
+            }
+        }
+    }
+
+    /// Nobody is left to wait for.
+    async fn last_client_left(&self) {
+        const POLL: Duration = Duration::from_millis(50);
+        loop {
+            tokio::time::sleep(POLL).await;
+            if self.hub.connection_count() == 0 {
+                return;
             }
         }
     }
