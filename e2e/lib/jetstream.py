@@ -28,8 +28,8 @@ def shown(message: Message) -> dict:
 class JetStream:
     """One connection that speaks JetStream."""
 
-    def __init__(self, port: int, connect: dict | None = None):
-        self.wire = Wire(port, {"headers": True, "no_responders": True} | (connect or {}))
+    def __init__(self, port: int, connect: dict | None = None, host: str = "127.0.0.1"):
+        self.wire = Wire(port, {"headers": True, "no_responders": True} | (connect or {}), host)
 
     def __enter__(self):
         return self

@@ -41,9 +41,10 @@ class Publisher(threading.Thread):
     A larger window: no ids and no second try; what is not acked has an unknown outcome.
     """
 
-    def __init__(self, number: int, ports: list[int], subject: str, window: int):
+    def __init__(self, number: int, addresses: list[tuple[str, int]], subject: str, window: int, credentials: dict | None = None):
         super().__init__(daemon=True, name=f"publisher-{number}")
-        self.number, self.ports, self.subject, self.window = number, ports, f"{subject}.{number}", window
+        self.number, self.addresses, self.subject, self.window = number, addresses, f"{subject}.{number}", window
+        self._connect = {"headers": True, "no_responders": True} | (credentials or {})
         self.record = Record()
         self._stop_asked = threading.Event()
 
@@ -52,7 +53,8 @@ class Publisher(threading.Thread):
         while not self._stop_asked.is_set():
             turn += 1
             try:
-                with Wire(self.ports[turn % len(self.ports)], {"headers": True, "no_responders": True}) as wire:
+                host, port = self.addresses[turn % len(self.addresses)]
+                with Wire(port, self._connect, host) as wire:
                     wire.sync()
                     self._publish_on(wire)
             except (OSError, AssertionError):
@@ -114,10 +116,10 @@ class Stored:
     payload: bytes
 
 
-def read_all(port: int, stream: str, last_sequence: int) -> list[Stored]:
+def read_all(port: int, stream: str, last_sequence: int, credentials: dict | None = None, host: str = "127.0.0.1") -> list[Stored]:
     """Every message of the stream up to a sequence, by an ephemeral consumer that does not ack."""
     seen: list[Stored] = []
-    with JetStream(port) as js:
+    with JetStream(port, credentials, host) as js:
         created = js.raw(f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": {
             "ack_policy": "none", "mem_storage": True, "inactive_threshold": 60 * 10**9}})
         assert "error" not in created, created

@@ -82,7 +82,7 @@ def judge(stored, publishers, where):
 
 
 def start_publishers(ports, subject="ledger"):
-    publishers = [Publisher(number, ports, subject, window) for number, window in enumerate((1, 1, 16, 32))]
+    publishers = [Publisher(number, [("127.0.0.1", port) for port in ports], subject, window) for number, window in enumerate((1, 1, 16, 32))]
     for publisher in publishers:
         publisher.start()
     return publishers
