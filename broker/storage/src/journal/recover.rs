@@ -118,7 +118,6 @@ fn take_inventory(disk: &dyn Disk, directory: &Path) -> Result<Inventory, Storag
 /// A file in use, scanned once.
 struct Link {
     found: Found,
-    bytes: Vec<u8>,
     scan: Scan,
     /// A later file was begun: all of this one was durable then.
     superseded: bool,
@@ -180,14 +179,16 @@ fn take_generation(
     let found = inventory.files.swap_remove(position);
     let bytes = read_all(&found.file)?;
     let scan = scan(&bytes, &found.header, superseded, &mut |_, _| {});
-    Ok(Some(Link { found, bytes, scan, superseded }))
+    Ok(Some(Link { found, scan, superseded }))
 }
 
 fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) -> Result<(), StorageError> {
     let count = chain.len();
     let mut suspects = BTreeSet::new();
     for (number, link) in chain.into_iter().enumerate() {
-        let Link { found, bytes, superseded, .. } = link;
+        let Link { found, superseded, .. } = link;
+        // Read again, so that only one file is in memory at a time.
+        let bytes = read_all(&found.file)?;
         let generation = found.header.generation;
         let mut replay = Replay { writer, generation, suspects: &mut suspects };
         let result = scan(&bytes, &found.header, superseded, &mut |offset, record| {

@@ -33,7 +33,7 @@ fn run(seed: u64, changes: usize) -> Run {
 #[test]
 fn a_crash_leaves_a_checkpoint_from_which_the_log_rebuilds_everything() {
     let mut states = 0;
-    for seed in 0..7 {
+    for seed in 0..5 {
         let Run { disk, changes } = run(seed, 220);
         let mut explorer = CrashExplorer::new(disk.record());
         let mut rng = SeededRng::new(seed ^ 0xBEEF);
@@ -67,5 +67,5 @@ fn a_crash_leaves_a_checkpoint_from_which_the_log_rebuilds_everything() {
             states += 1;
         }
     }
-    assert!(states > 600, "only {states} states were tried");
+    assert!(states > 400, "only {states} states were tried");
 }
