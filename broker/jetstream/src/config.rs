@@ -3,8 +3,10 @@
 mod consumer;
 mod stream;
 
-pub use consumer::{ConsumerLimitsInForce, check_consumer_update, normalise_consumer};
 pub(crate) use consumer::set_metadata as set_consumer_metadata;
+pub use consumer::{
+    ConsumerLimitsInForce, check_consumer_support, check_consumer_update, normalise_consumer,
+};
 pub(crate) use stream::subjects_overlap;
 pub use stream::{StreamLimitsInForce, check_stream_update, normalise_stream, with_server_metadata};
 

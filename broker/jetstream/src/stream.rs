@@ -10,6 +10,7 @@ mod prepare;
 mod publish;
 mod read;
 mod removal_log;
+mod ttl;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub struct StreamMachine<S> {
     dedupe: Dedupe,
     consumers: BTreeMap<Arc<str>, Consumer>,
     removals: RemovalLog,
+    lifetimes: ttl::Lifetimes,
     /// Of the latest publish; message times never go back.
     last_timestamp: UnixNanos,
     /// Of the latest message, if it had one, for `Nats-Expected-Last-Msg-Id`.
@@ -65,6 +67,7 @@ impl<S: Store> StreamMachine<S> {
             store,
             consumers: BTreeMap::new(),
             removals: RemovalLog::default(),
+            lifetimes: ttl::Lifetimes::default(),
             last_timestamp: UnixNanos::ZERO,
             last_msg_id: None,
         })
@@ -126,13 +129,6 @@ impl<S: Store> StreamMachine<S> {
                 Ok(Outcome::Done)
             }
         }
-    }
-
-    /// When the oldest message will be too old, if `max_age` is set: time to propose `Expire`.
-    pub fn next_expiry(&self) -> Option<UnixNanos> {
-        let max_age = u64::try_from(self.config.max_age).ok().filter(|&age| age > 0)?;
-        let state = self.store.state();
-        (state.messages > 0).then(|| UnixNanos(state.first_timestamp.0.saturating_add(max_age)))
     }
 
     fn update_config(&mut self, config: StreamConfig) -> Result<Outcome, StoreFailure> {

@@ -16,6 +16,15 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     decode::decode(parse(body)?, None)
 }
 
+/// Reads a body as Go's `json.Unmarshal` does: unknown fields are ignored, otherwise like [`decode`].
+pub fn decode_lenient<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let value = parse(body).map_err(|error| match error.split_once(" at offset ") {
+        Some((text, _)) => text.to_owned(),
+        None => error.replace("unexpected EOF", "unexpected end of JSON input"),
+    })?;
+    decode::decode_lenient(value)
+}
+
 /// Reads an already parsed value; `struct_name` replaces the outermost struct's name in errors.
 pub fn decode_value<T: DeserializeOwned>(value: Value, struct_name: &'static str) -> Result<T, String> {
     decode::decode(value, Some(struct_name))
@@ -164,6 +173,11 @@ mod tests {
         let request: StreamPurgeRequest = decode(br#"{"SEQ":3,"filter":null}"#).expect("valid");
         assert_eq!(request, StreamPurgeRequest { seq: 3, ..Default::default() });
         assert_eq!(decode::<StreamPurgeRequest>(b"null"), Ok(StreamPurgeRequest::default()));
+        let request: StreamPurgeRequest =
+            decode_lenient(br#"{"seq":3,"x":{"y":[1]},"keep":null}"#).expect("valid");
+        assert_eq!(request.seq, 3);
+        let error = decode_lenient::<StreamPurgeRequest>(b"{").expect_err("cut");
+        assert_eq!(error, "unexpected end of JSON input");
     }
 
     #[test]

@@ -148,7 +148,6 @@ pub struct StreamNames {
 pub struct StreamList {
     #[serde(flatten)]
     pub page: Paging,
-    #[serde(serialize_with = "crate::json::null_if_empty")]
     pub streams: Vec<StreamInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,

@@ -69,7 +69,6 @@ pub fn normalise_consumer(
         return Err(errors::CONSUMER_METADATA_LENGTH.with(format!("{}KB", METADATA_BYTES_MAX / 1024)));
     }
     check_priority(&config)?;
-    check_unsupported(&config)?;
     if config.durable.is_empty() && config.inactive_threshold == 0 {
         config.inactive_threshold = INACTIVE_THRESHOLD_DEFAULT;
     }
@@ -368,8 +367,9 @@ fn check_priority(config: &ConsumerConfig) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// What is not built is refused by name, never ignored.
-fn check_unsupported(config: &ConsumerConfig) -> Result<(), ApiError> {
+/// What is not built is refused by name, never ignored. Apart from [`normalise_consumer`], so that refusals the
+/// reference has too come first.
+pub fn check_consumer_support(config: &ConsumerConfig) -> Result<(), ApiError> {
     let unsupported = [
         ("ack_policy flow_control", config.ack_policy == AckPolicy::FlowControl),
         ("replay_policy original", config.replay_policy == ReplayPolicy::Original),

@@ -72,6 +72,7 @@ pub fn normalise_stream(
         return Err(errors::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
     }
     check_windows(&mut config, pedantic)?;
+    check_markers(&mut config, pedantic)?;
     check_flags(&config)?;
     check_unsupported(&config)?;
     set_subjects(&mut config)?;
@@ -84,7 +85,8 @@ pub fn normalise_stream(
     if !limits.clustered && config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED.error());
     }
-    set_metadata(&mut config.metadata, 0);
+    // Lifetimes of messages came with API level 1.
+    set_metadata(&mut config.metadata, u32::from(config.allow_msg_ttl));
     Ok(config)
 }
 
@@ -168,6 +170,29 @@ fn check_windows(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErr
     Ok(())
 }
 
+/// Markers need message lifetimes and roll-ups.
+fn check_markers(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    const MARKER_TTL_MIN: i64 = 1_000_000_000;
+    match config.subject_delete_marker_ttl {
+        0 => return Ok(()),
+        ..0 => return Err(invalid("subject delete marker TTL must not be negative")),
+        1..MARKER_TTL_MIN => return Err(invalid("subject delete marker TTL must be at least 1 second")),
+        _ => {}
+    }
+    if pedantic && !config.allow_msg_ttl {
+        return Err(invalid("subject delete marker cannot be set if message TTLs are disabled"));
+    }
+    if pedantic && !config.allow_rollup_hdrs {
+        return Err(invalid("subject delete marker cannot be set if roll-ups are disabled"));
+    }
+    if !pedantic {
+        config.allow_msg_ttl = true;
+        config.allow_rollup_hdrs = true;
+        config.deny_purge = false;
+    }
+    Ok(())
+}
+
 fn check_flags(config: &StreamConfig) -> Result<(), ApiError> {
     if config.deny_purge && config.allow_rollup_hdrs {
         return Err(invalid("roll-ups require the purge permission"));
@@ -194,8 +219,6 @@ fn check_unsupported(config: &StreamConfig) -> Result<(), ApiError> {
         ("republish", config.republish.is_some()),
         ("subject_transform", config.subject_transform.is_some()),
         ("compression", config.compression != StoreCompression::None),
-        ("allow_msg_ttl", config.allow_msg_ttl),
-        ("subject_delete_marker_ttl", config.subject_delete_marker_ttl != 0),
         ("allow_msg_counter", config.allow_msg_counter),
         ("allow_atomic", config.allow_atomic),
         ("allow_msg_schedules", config.allow_msg_schedules),
@@ -283,6 +306,9 @@ pub fn check_stream_update(current: &StreamConfig, mut new: StreamConfig) -> Res
     }
     if current.deny_purge && !new.deny_purge {
         return Err(invalid("stream configuration update can not cancel deny purge"));
+    }
+    if current.allow_msg_ttl && !new.allow_msg_ttl {
+        return Err(invalid("message TTL status can not be disabled"));
     }
     if new.sealed {
         // A sealed stream changes no more, not even by age.

@@ -279,6 +279,7 @@ impl ConsumerDelivery {
             return Ok(());
         }
         let seen = std::mem::replace(&mut self.removals_seen, position);
+        self.adopt_purge(machine);
         if self.state.pending.is_empty() {
             return Ok(());
         }
@@ -295,6 +296,22 @@ impl ConsumerDelivery {
             self.record(ConsumerEvent::Dropped { stream_seq: seq }, out);
         }
         Ok(())
+    }
+
+    /// Otherwise ahead of the replicas, the leader is behind them after a purge, which moves all consumers on.
+    fn adopt_purge<S: Store>(&mut self, machine: &StreamMachine<S>) {
+        let Some(replicated) = machine.consumer(&self.name) else { return };
+        let purged_to = replicated.state.delivered.stream_seq;
+        if purged_to <= self.state.delivered.stream_seq {
+            return;
+        }
+        let gone: Vec<u64> = self.state.pending.range(..=purged_to).map(|(&seq, _)| seq).collect();
+        for seq in gone {
+            self.unqueue(seq);
+            self.forget_deadline(seq);
+        }
+        self.state.purged_below(purged_to + 1);
+        self.cursor = self.cursor.max(purged_to + 1);
     }
 
     /// Pending messages that are not in the store. With many pending only those below its first are looked for:

@@ -106,9 +106,9 @@ impl ConsumerState {
             }
             ConsumerEvent::Dropped { stream_seq } => self.remove_pending(stream_seq),
             ConsumerEvent::Exhausted { stream_seq } => {
-                if self.pending.contains_key(&stream_seq) {
+                // The floor stays: nobody acknowledged the message (as in nats-server).
+                if self.pending.remove(&stream_seq).is_some() {
                     self.exhausted.insert(stream_seq);
-                    self.remove_pending(stream_seq);
                 }
             }
         }
@@ -174,6 +174,19 @@ impl ConsumerState {
         if self.exhausted.first().is_some_and(|&seq| seq < first_seq) {
             self.exhausted = self.exhausted.split_off(&first_seq);
         }
+    }
+
+    /// A purge removed everything below `first_seq`: the consumer goes on from there.
+    pub fn purged_below(&mut self, first_seq: u64) {
+        let gone = first_seq.saturating_sub(1);
+        let kept = self.pending.split_off(&first_seq);
+        let purged = std::mem::replace(&mut self.pending, kept);
+        if let Some(last) = purged.values().map(|pending| pending.consumer_seq).max() {
+            self.ack_floor.consumer_seq = self.ack_floor.consumer_seq.max(last);
+        }
+        self.delivered.stream_seq = self.delivered.stream_seq.max(gone);
+        self.ack_floor.stream_seq = self.ack_floor.stream_seq.max(gone);
+        self.exhausted = self.exhausted.split_off(&first_seq);
     }
 
     /// Where to look for a message not sent before, at or after `from`; with a skip list the next entry of it.

@@ -35,6 +35,7 @@ impl<S: Store> StreamMachine<S> {
             writer.time(consumer.created);
             write_consumer_state(&mut writer, &consumer.state);
         }
+        self.lifetimes.write(&mut writer);
         writer.finish()
     }
 
@@ -63,6 +64,7 @@ impl<S: Store> StreamMachine<S> {
             dedupe,
             consumers: std::collections::BTreeMap::new(),
             removals: RemovalLog::default(),
+            lifetimes: super::ttl::Lifetimes::default(),
             last_timestamp,
             last_msg_id,
         };
@@ -74,6 +76,7 @@ impl<S: Store> StreamMachine<S> {
             let filter = Filter::new(config.filters());
             machine.consumers.insert(name, Consumer { config: Arc::new(config), created, filter, state });
         }
+        machine.lifetimes = super::ttl::Lifetimes::read(&mut reader)?;
         reader.finish()?;
         Ok(machine)
     }

@@ -89,18 +89,26 @@ impl<S: Store> StreamMachine<S> {
 
     pub(super) fn expire(&mut self, now: UnixNanos) -> Result<Outcome, StoreFailure> {
         self.dedupe.expire(now, limit(self.config.duplicate_window).unwrap_or(0));
-        let Some(max_age) = limit(self.config.max_age) else { return Ok(Outcome::Removed { count: 0 }) };
+        let mut count = self.expire_lifetimes(now)?;
         // A message is too old once `timestamp + max_age <= now`.
-        let Some(oldest_kept) = now.0.checked_sub(max_age).map(|cut| UnixNanos(cut + 1)) else {
-            return Ok(Outcome::Removed { count: 0 });
-        };
+        let oldest_kept = limit(self.config.max_age).and_then(|max_age| now.0.checked_sub(max_age));
+        if let Some(oldest_kept) = oldest_kept.map(|cut| UnixNanos(cut + 1)) {
+            count += if self.ages_one_by_one() {
+                self.expire_aged(oldest_kept, now)?
+            } else {
+                self.expire_range(oldest_kept)?
+            };
+        }
+        Ok(Outcome::Removed { count })
+    }
+
+    fn expire_range(&mut self, oldest_kept: UnixNanos) -> Result<u64, StoreFailure> {
         let state = self.store.state();
         if state.messages == 0 || state.first_timestamp >= oldest_kept {
-            return Ok(Outcome::Removed { count: 0 });
+            return Ok(0);
         }
         let below = self.store.seq_at_or_after(oldest_kept).min(state.last_seq + 1);
-        let count = self.remove_range_below(below)?;
-        Ok(Outcome::Removed { count })
+        self.remove_range_below(below)
     }
 
     /// Few messages go one by one, so that consumers keep their counts; many at once.
@@ -166,7 +174,11 @@ impl<S: Store> StreamMachine<S> {
         };
         let first_seq = self.store.state().first_seq;
         for consumer in self.consumers.values_mut() {
-            consumer.state.prune(first_seq);
+            if filter.is_none() {
+                consumer.state.purged_below(first_seq);
+            } else {
+                consumer.state.prune(first_seq);
+            }
         }
         Ok(Outcome::Removed { count })
     }

@@ -3,13 +3,16 @@
 
 use weir_jsapi::request::{ConsumerAction, CreateConsumerRequest};
 use weir_jsapi::subject::ApiRequest;
-use weir_jsapi::{AckPolicy, ApiError, ConsumerConfig, DeliverPolicy, RetentionPolicy, errors};
+use weir_jsapi::{AckPolicy, ApiError, ConsumerConfig, DeliverPolicy, RetentionPolicy, Time, errors};
 use weir_stdx::time::UnixNanos;
 use weir_subject::overlaps;
 
 use super::StreamMachine;
 use crate::command::StreamCommand;
-use crate::config::{ConsumerLimitsInForce, check_consumer_update, normalise_consumer, set_consumer_metadata};
+use crate::config::{
+    ConsumerLimitsInForce, check_consumer_support, check_consumer_update, normalise_consumer,
+    set_consumer_metadata,
+};
 use crate::store::Store;
 
 /// A consumer request that passed.
@@ -79,6 +82,7 @@ impl<S: Store> StreamMachine<S> {
                 return Err(errors::CONSUMER_DOES_NOT_EXIST.error());
             }
             self.check_new_consumer(&config)?;
+            check_consumer_support(&config)?;
             let config = Box::new(config);
             let command = StreamCommand::CreateConsumer { name: name.clone(), config, created: now };
             return Ok(PreparedConsumer { name, command: Some(command) });
@@ -94,9 +98,22 @@ impl<S: Store> StreamMachine<S> {
             return Err(errors::CONSUMER_ALREADY_EXISTS.error());
         }
         check_consumer_update(&existing.config, &config)?;
+        check_consumer_support(&config)?;
         self.check_work_queue(&config, Some(&name))?;
         let command = StreamCommand::UpdateConsumer { name: name.clone(), config: Box::new(config) };
         Ok(PreparedConsumer { name, command: Some(command) })
+    }
+
+    /// CONSUMER.PAUSE: holds a consumer until the given time, or lets it go on. `None`: it is so already.
+    pub fn prepare_pause(&self, name: &str, until: Option<Time>) -> Result<Option<StreamCommand>, ApiError> {
+        let consumer = self.consumers.get(name).ok_or_else(|| errors::CONSUMER_NOT_FOUND.error())?;
+        let mut config = (*consumer.config).clone();
+        config.pause_until = until.filter(|until| !until.is_zero());
+        set_consumer_metadata(&mut config);
+        if config == *consumer.config {
+            return Ok(None);
+        }
+        Ok(Some(StreamCommand::UpdateConsumer { name: name.to_owned(), config: Box::new(config) }))
     }
 
     /// The stream's own rules for one more consumer.

@@ -7,6 +7,7 @@ use weir_jsapi::{ApiError, DiscardPolicy, RetentionPolicy, errors, headers as na
 use weir_stdx::time::UnixNanos;
 
 use super::StreamMachine;
+use super::ttl::{self, MessageTtl};
 use crate::command::{PublishOutcome, PublishRecord};
 use crate::headers;
 use crate::store::{Lookup, Store, StoreFailure, StoredMessage};
@@ -15,9 +16,8 @@ use crate::store::{Lookup, Store, StoreFailure, StoredMessage};
 const HEADERS_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Headers of features that are not built: refused, not ignored, since ignoring them would change what they mean.
-const UNSUPPORTED_HEADERS: [(&str, weir_jsapi::ErrorDefinition); 5] = [
+const UNSUPPORTED_HEADERS: [(&str, weir_jsapi::ErrorDefinition); 4] = [
     (names::STREAM_SOURCE, errors::MESSAGE_SOURCE_HDR_NOT_ALLOWED),
-    (names::MSG_TTL, errors::MESSAGE_TTL_DISABLED),
     (names::MSG_INCREMENT, errors::MESSAGE_INCR_DISABLED),
     (names::BATCH_ID, errors::ATOMIC_PUBLISH_DISABLED),
     (names::SCHEDULE, errors::MESSAGE_SCHEDULES_DISABLED),
@@ -34,6 +34,7 @@ enum Rollup {
 struct Accepted {
     msg_id: Option<Bytes>,
     rollup: Option<Rollup>,
+    ttl: Option<MessageTtl>,
 }
 
 enum Verdict {
@@ -60,6 +61,9 @@ impl<S: Store> StreamMachine<S> {
             let PublishRecord { subject, headers, payload, .. } = record;
             let message = StoredMessage { seq, timestamp, subject, headers, payload };
             self.store.append(&message)?;
+            if let Some(ttl) = accepted.ttl {
+                self.lifetimes.insert(seq, timestamp, ttl);
+            }
             self.after_append(&message, accepted.rollup)?;
         }
         self.last_msg_id = accepted.msg_id.clone();
@@ -125,6 +129,10 @@ impl<S: Store> StreamMachine<S> {
             }
         }
         let mut accepted = Accepted::default();
+        match self.check_ttl(block) {
+            Ok(ttl) => accepted.ttl = ttl,
+            Err(error) => return reject(error),
+        }
         if let Some(id) = headers::get(block, names::MSG_ID).filter(|id| !id.is_empty()) {
             let window = u64::try_from(self.config.duplicate_window).unwrap_or(0);
             if let Some(seq) = self.dedupe.check(id, now, window) {
@@ -141,6 +149,14 @@ impl<S: Store> StreamMachine<S> {
             Err(error) => return reject(error),
         }
         Verdict::Accept(accepted)
+    }
+
+    fn check_ttl(&self, block: &[u8]) -> Result<Option<MessageTtl>, ApiError> {
+        let ttl = ttl::parse(block);
+        if !self.config.allow_msg_ttl && ttl != Ok(None) {
+            return Err(errors::MESSAGE_TTL_DISABLED.error());
+        }
+        ttl
     }
 
     /// The `Nats-Expected-Last-*` headers.

@@ -77,7 +77,7 @@ impl<S: Store> StreamMachine<S> {
         if body.is_empty() {
             return DirectReply::status("408 Empty Request");
         }
-        let Ok(request) = serde_json::from_slice::<MsgGetRequest>(body) else {
+        let Ok(request) = weir_jsapi::json::decode_lenient::<MsgGetRequest>(body) else {
             return DirectReply::status("408 Malformed Request");
         };
         if request == MsgGetRequest::default() {

@@ -237,8 +237,7 @@ fn messages_too_large_or_of_unbuilt_features_are_refused() {
     let refused = publish(&mut machine, "a", &"x".repeat(11));
     assert_eq!(refused, Err("message size exceeds maximum allowed (10054)".to_owned()));
     let mut machine = stream(|_| {});
-    for name in [names::MSG_TTL, names::MSG_INCREMENT, names::BATCH_ID, names::SCHEDULE, names::STREAM_SOURCE]
-    {
+    for name in [names::MSG_INCREMENT, names::BATCH_ID, names::SCHEDULE, names::STREAM_SOURCE] {
         assert!(publish_with(&mut machine, "a", &[(name, "1")], "x").is_err(), "{name}");
     }
 }
@@ -431,3 +430,55 @@ fn acknowledgements_print_as_the_reference_does() {
         r#"{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"},"stream":"S","seq":0}"#
     );
 }
+
+#[test]
+fn messages_end_with_their_own_lifetime() {
+    let mut machine = stream(|config| {
+        config.allow_msg_ttl = true;
+        config.max_age = 5 * SECOND as i64;
+    });
+    let mut publish_ttl = |ttl: &str| publish_with(&mut machine, "a", &[(names::MSG_TTL, ttl)], "x");
+    let invalid = Err("invalid per-message TTL (10165)".to_owned());
+    for text in ["0", "-1", "500ms", "x", "1.5", "10000000000000000000"] {
+        assert_eq!(publish_ttl(text), invalid, "{text}");
+    }
+    assert_eq!(
+        [publish_ttl("1"), publish_ttl("1.5s"), publish_ttl("NEVER"), publish_ttl("1h")],
+        [Ok(1), Ok(2), Ok(3), Ok(4)]
+    );
+    publish(&mut machine, "a", "x").expect("stored");
+    assert_eq!(machine.next_expiry(), Some(UnixNanos(1000 + SECOND)));
+    machine = Machine::restore(machine.checkpoint_state(), machine.store().clone()).expect("restore");
+    let mut expire = |now| apply(&mut machine, StreamCommand::Expire { now: UnixNanos(now) });
+    assert_eq!(expire(1000 + SECOND), Outcome::Removed { count: 2 });
+    assert_eq!(expire(1000 + 5 * SECOND), Outcome::Removed { count: 2 }, "max_age holds for the others");
+    assert_eq!(sequences(&machine), [3], "except for those that never expire");
+    assert_eq!(machine.next_expiry(), Some(UnixNanos(1000 + 3600 * SECOND)), "no timer for what never ends");
+    let refused = publish_with(&mut stream(|_| {}), "a", &[(names::MSG_TTL, "1")], "x");
+    assert_eq!(refused, Err("per-message TTL is disabled (10166)".to_owned()));
+}
+
+#[test]
+fn markers_stand_where_a_subjects_last_message_expired() {
+    let mut machine = stream(|config| {
+        config.subject_delete_marker_ttl = SECOND as i64;
+        config.max_age = 5 * SECOND as i64;
+    });
+    for subject in ["a", "b", "a"] {
+        publish(&mut machine, subject, "x").expect("stored");
+    }
+    let expire = |now| StreamCommand::Expire { now: UnixNanos(now) };
+    assert_eq!(apply(&mut machine, expire(1000 + 5 * SECOND)), Outcome::Removed { count: 3 });
+    assert_eq!(sequences(&machine), [4, 5]);
+    let marker = machine.get_message(&MsgGetRequest { seq: 5, ..Default::default() }).expect("a marker");
+    assert_eq!(&marker.subject[..], b"a");
+    assert_eq!(
+        &marker.headers[..],
+        b"NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-TTL: 1s\r\nNats-Rollup: sub\r\n\r\n"
+    );
+    assert_eq!(machine.next_expiry(), Some(UnixNanos(1000 + 6 * SECOND)));
+    assert_eq!(apply(&mut machine, expire(1000 + 6 * SECOND)), Outcome::Removed { count: 2 });
+    assert_eq!(sequences(&machine), NO_SEQUENCES, "markers leave no markers");
+}
+
+const SECOND: u64 = 1_000_000_000;

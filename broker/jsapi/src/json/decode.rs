@@ -59,8 +59,13 @@ impl de::Error for Error {
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(value: Value, root: Option<&'static str>) -> Result<T, String> {
-    T::deserialize(Node { value, path: Path { root, parent: None, step: Step::Root } })
-        .map_err(|error| error.0)
+    let path = Path { root, strict: true, parent: None, step: Step::Root };
+    T::deserialize(Node { value, path }).map_err(|error| error.0)
+}
+
+pub(crate) fn decode_lenient<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    let path = Path { root: None, strict: false, parent: None, step: Step::Root };
+    T::deserialize(Node { value, path }).map_err(|error| error.0)
 }
 
 #[derive(Clone, Copy)]
@@ -75,13 +80,15 @@ enum Step<'p> {
 #[derive(Clone, Copy)]
 struct Path<'p> {
     root: Option<&'static str>,
+    /// Unknown fields are errors.
+    strict: bool,
     parent: Option<&'p Self>,
     step: Step<'p>,
 }
 
 impl<'p> Path<'p> {
     fn child(&'p self, step: Step<'p>) -> Self {
-        Path { root: self.root, parent: Some(self), step }
+        Path { root: self.root, strict: self.strict, parent: Some(self), step }
     }
 
     fn write(&self, out: &mut String) {
@@ -340,6 +347,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
             let key = match self.known {
                 None => key,
                 Some(known) => match known.iter().find(|name| name.eq_ignore_ascii_case(&key)) {
+                    None if !self.path.strict => continue,
                     None => return Err(Error(format!("json: unknown field {key:?}"))),
                     // The last of repeated fields counts.
                     Some(name) if value == Value::Null && ENUM_FIELDS.contains(name) => {

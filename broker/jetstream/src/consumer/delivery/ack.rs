@@ -51,7 +51,7 @@ fn nak_delay(text: &[u8]) -> Option<u64> {
         delay: i64,
     }
     if text.first() == Some(&b'{') {
-        let options: Options = serde_json::from_slice(text).ok()?;
+        let options: Options = weir_jsapi::json::decode_lenient(text).ok()?;
         return u64::try_from(options.delay).ok();
     }
     crate::config::parse_go_duration(std::str::from_utf8(text).ok()?)

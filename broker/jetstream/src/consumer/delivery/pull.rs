@@ -75,7 +75,8 @@ impl PullRequests {
 
     pub(super) fn stop(&mut self, line: &str, out: &mut Vec<Effect>) {
         for request in self.waiting.drain(..) {
-            out.push(request.status(line));
+            let headers = headers::status(line, &[]);
+            out.push(Effect::Status { to: request.reply, reply: None, headers });
         }
     }
 
@@ -188,13 +189,7 @@ fn parse(body: &[u8]) -> Result<NextRequest, String> {
     match body.first() {
         None => Ok(one),
         Some(b'{') => {
-            let syntax = |error: String| match error.split_once(" at offset ") {
-                Some((text, _)) => text.to_owned(),
-                None => error.replace("unexpected EOF", "unexpected end of JSON input"),
-            };
-            weir_jsapi::json::parse(body).map_err(syntax)?;
-            // Unlike elsewhere unknown fields are ignored, as in the reference.
-            let request: NextRequest = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+            let request: NextRequest = weir_jsapi::json::decode_lenient(body)?;
             if request.idle_heartbeat > 0 && request.idle_heartbeat.saturating_mul(2) > request.expires {
                 return Err("heartbeat value too large".to_owned());
             }
@@ -289,7 +284,8 @@ impl ConsumerDelivery {
             bytes_left: request.max_bytes.max(0),
             delivered: 0,
             no_wait: request.no_wait,
-            expires: after(request.expires).map(|nanos| UnixNanos(now.0.saturating_add(nanos))),
+            // A time in the past is over at once.
+            expires: (request.expires != 0).then(|| UnixNanos(now.0.saturating_add_signed(request.expires))),
             heartbeat: after(request.idle_heartbeat).unwrap_or(0),
             heartbeat_at: after(request.idle_heartbeat).map(|nanos| UnixNanos(now.0.saturating_add(nanos))),
         });

@@ -333,6 +333,7 @@ fn deliveries_stop_at_max_deliver() {
     assert_eq!(scenario.after(60 * SECOND), NONE);
     assert_eq!(scenario.machine.state().messages, 1, "kept, though nobody gets it");
     assert_eq!(scenario.delivery.state.pending.len(), 0);
+    assert_eq!(scenario.delivery.state.ack_floor, Position::default(), "nobody acknowledged it");
     assert_eq!(scenario.ack(1, ""), ["ok <- confirmed"]);
     assert_eq!(scenario.machine.state().messages, 0, "a late ack still counts");
 }
@@ -387,6 +388,10 @@ fn acks_are_not_awaited_for_messages_that_left() {
     scenario.machine.apply(StreamCommand::Purge(crate::command::Purge::default())).expect("apply");
     let info = scenario.delivery.info(scenario.now, &scenario.machine, &|_| true).expect("info");
     assert_eq!((info.num_ack_pending, info.ack_floor.stream_seq), (0, 3));
+    scenario.publish(&["s.4", "s.5"]);
+    scenario.machine.apply(StreamCommand::Purge(crate::command::Purge::default())).expect("apply");
+    assert_eq!(scenario.poll(), NONE);
+    assert_eq!(scenario.delivery.state.delivered, Position { consumer_seq: 3, stream_seq: 5 });
     assert_eq!(scenario.poll(), NONE);
 }
 
