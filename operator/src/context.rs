@@ -1,6 +1,6 @@
 //! What every reconcile needs: client, recorder, settings, counters. One for the whole process.
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -45,7 +45,14 @@ pub struct Context {
     /// What `apply` last wrote, and the resourceVersion it got: see there.
     pub applied: Mutex<HashMap<String, (String, String)>>,
     recorder: Recorder,
-    failures: Mutex<HashMap<String, (String, u32)>>,
+    failures: Mutex<HashMap<String, Failure>>,
+}
+
+/// The last failure of an object.
+struct Failure {
+    what: String,
+    wait: Duration,
+    since: Instant,
 }
 
 impl Context {
@@ -102,17 +109,24 @@ impl Context {
         }
     }
 
-    /// Counts one more failure of an object and says how long to wait before the next try: 1 s, doubled, up to 60 s.
-    /// Another failure than the last begins anew.
+    /// Says how long to wait after a failure: 1 s, doubled each time the wait was over, up to 60 s. Another failure
+    /// than the last begins anew; a try before its time, because something changed, does not count.
     pub fn backoff(&self, key: &str, failure: &str) -> Duration {
         let mut failures = self.failures.lock();
-        let (last, count) = failures.entry(key.to_owned()).or_default();
-        if last != failure {
-            *count = 0;
-            failure.clone_into(last);
+        let now = Instant::now();
+        let begin = || Failure { what: failure.to_owned(), wait: BACKOFF_MIN, since: now };
+        match failures.get_mut(key).filter(|last| last.what == failure) {
+            None => {
+                failures.insert(key.to_owned(), begin());
+                BACKOFF_MIN
+            }
+            Some(last) if now.duration_since(last.since) >= last.wait => {
+                last.wait = (last.wait * 2).min(BACKOFF_MAX);
+                last.since = now;
+                last.wait
+            }
+            Some(last) => last.wait,
         }
-        *count = count.saturating_add(1);
-        (BACKOFF_MIN * 2u32.saturating_pow((*count - 1).min(8))).min(BACKOFF_MAX)
     }
 
     /// The object is fine, or gone.

@@ -93,7 +93,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn work(arguments: RunArguments) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
+    // The client's own account of its connections is for whoever asks for it.
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("async_nats=warn,{}", arguments.log))
         .map_err(|error| anyhow::anyhow!("--log {}: {error}", arguments.log))?;
     let colours = std::io::stderr().is_terminal();
     let log =
