@@ -1,6 +1,6 @@
 //! What the server counts over all connections. Not the counters of one.
 
-use crate::outbox::CloseReason;
+use crate::close_reason::CloseReason;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters since the start.

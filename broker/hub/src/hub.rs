@@ -3,9 +3,10 @@
 use crate::account::{Account, ListenerSlot};
 use crate::auth::{Authenticator, Credentials};
 use crate::client::{self, ClientHandle, ClientState};
+use crate::close_reason::CloseReason;
 use crate::counters::Counters;
 use crate::options::{HubOptions, Limits};
-use crate::outbox::{CloseReason, Counted, Outbox};
+use crate::outbox::{Counted, Outbox};
 use crate::peer::InterestListener;
 use crate::snapshot::ConnectionSnapshot;
 use crate::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};

@@ -4,10 +4,11 @@
 //! touched, so that each is flushed once after a whole read. It is not: parsing, or who may publish.
 
 use crate::account::Account;
+use crate::buffer::{give_buffer, take_buffer};
 use crate::client::ClientHandle;
 use crate::interest::{MatchCache, Matched, QueueGroup};
 use crate::message::{Inbound, Origin};
-use crate::outbox::{Appended, Counted, Outbox, give_buffer, take_buffer};
+use crate::outbox::{Appended, Counted, Outbox};
 use crate::peer::{Peer, PeerMessage};
 use crate::permissions::is_denied;
 use crate::subscription::{Count, Subscription, Target};

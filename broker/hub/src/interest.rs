@@ -20,6 +20,8 @@ const FIRST_SLOTS: usize = 64;
 const MAX_SLOTS: usize = 1024;
 /// A cache grows when this many entries were overwritten by others since it last grew.
 const GROW_AFTER: usize = 256;
+/// A cache is emptied when its results name this many receivers: wide subjects must not pile up in every connection.
+const MAX_WEIGHT: usize = 64 * 1024;
 
 /// What one subject matches.
 #[derive(Default)]
@@ -182,11 +184,13 @@ struct Slot {
 pub(crate) struct MatchCache {
     slots: Vec<Option<Slot>>,
     overwritten: usize,
+    /// Receivers named by results since it was last emptied.
+    weight: usize,
 }
 
 impl MatchCache {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), overwritten: 0 }
+        Self { slots: Vec::new(), overwritten: 0, weight: 0 }
     }
 
     /// What `subject` matches in the account with that number.
@@ -216,6 +220,8 @@ impl MatchCache {
         // The epochs are read first: a change in between makes the entry look old, never new.
         let epochs = interest.epochs(shard);
         let matched = Arc::new(interest.find(subject));
+        self.weight +=
+            matched.plain.len() + matched.queues.iter().map(|group| group.local.len()).sum::<usize>();
         match &mut self.slots[place] {
             Some(slot) => {
                 if slot.subject != subject {
@@ -234,9 +240,13 @@ impl MatchCache {
 
     /// Grows when too many subjects contend for places. Not while a result is in use.
     pub(crate) fn tidy(&mut self) {
+        if self.weight > MAX_WEIGHT {
+            self.weight = 0;
+            self.slots.clear();
+        }
         if self.overwritten > GROW_AFTER {
             self.overwritten = 0;
-            if self.slots.len() < MAX_SLOTS {
+            if (1..MAX_SLOTS).contains(&self.slots.len()) {
                 let size = self.slots.len() * 4;
                 self.slots.clear();
                 self.slots.resize_with(size.min(MAX_SLOTS), || None);

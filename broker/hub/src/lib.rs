@@ -5,7 +5,9 @@
 
 mod account;
 mod auth;
+mod buffer;
 mod client;
+mod close_reason;
 mod counters;
 mod hub;
 mod ingress;
@@ -23,11 +25,12 @@ pub use account::{Account, InternalHandler, InternalSubscription};
 pub use auth::{
     Authenticator, Credentials, OpenDoor, Principal, StaticAuthenticator, StaticUser, is_bcrypt, verify,
 };
+pub use close_reason::CloseReason;
 pub use counters::Counters;
 pub use hub::Hub;
 pub use message::{Inbound, Origin, OutboundMessage};
 pub use options::{HubOptions, Limits, new_server_id};
-pub use outbox::{Appended, CloseReason, Counted, Outbox};
+pub use outbox::{Appended, Counted, Outbox};
 pub use peer::{InterestListener, LocalInterest, Peer, PeerIngress, PeerMessage};
 pub use permissions::{Permissions, Rule, RuleSet};
 pub use snapshot::{ConnectionSnapshot, SubscriptionSnapshot};

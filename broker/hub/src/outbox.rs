@@ -3,9 +3,10 @@
 //! Bytes are small and copied, or large and shared. A flush writes to the socket at once when it can;
 //! when the socket is full, the connection's own task goes on. It is not: what the bytes mean.
 
+use crate::buffer::{BUFFER_BYTES, give_buffer, take_buffer};
+use crate::close_reason::CloseReason;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
@@ -14,109 +15,12 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// Buffers grow to this size in bytes before another one is begun.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// The first capacity of a buffer in bytes.
-const FIRST_BUFFER_BYTES: usize = 512;
 /// The most slices handed to one vectored write.
 const MAX_SLICES: usize = 64;
 /// The most bytes written before other tasks get their turn.
 const MAX_WRITE_BYTES: usize = 1024 * 1024;
-/// Spare buffers kept by each thread.
-const SPARE_BUFFERS: usize = 16;
-/// Smaller buffers are not worth keeping.
-const MIN_SPARE_BYTES: usize = 4 * 1024;
 /// A staged buffer of at least this size becomes a chunk itself; a smaller one is copied behind what waits.
 const ADOPT_BYTES: usize = 4 * 1024;
-
-/// Why an outbox takes nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The peer went away.
-    ClientClosed,
-    /// No CONNECT in time.
-    AuthenticationTimeout,
-    /// Wrong credentials.
-    AuthenticationViolation,
-    /// More pending bytes than allowed.
-    SlowConsumerPendingBytes,
-    /// No write succeeded for too long.
-    SlowConsumerWriteDeadline,
-    /// A write failed.
-    WriteError,
-    /// A read failed.
-    ReadError,
-    /// What was sent is no operation.
-    ParseError,
-    /// What was sent is not allowed here.
-    ProtocolViolation,
-    /// CONNECT names a protocol that does not exist.
-    BadClientProtocolVersion,
-    /// PINGs were not answered.
-    StaleConnection,
-    /// Too many connections.
-    MaxConnectionsExceeded,
-    /// A message too large.
-    MaxPayloadExceeded,
-    /// A line too long.
-    MaxControlLineExceeded,
-    /// `no_responders` without `headers`.
-    NoRespondersRequiresHeaders,
-    /// The server stops.
-    ServerShutdown,
-    /// Cut by an operator.
-    Kicked,
-    /// The credentials are not valid any more.
-    CredentialsRevoked,
-    /// A route to this server itself or one that exists already.
-    DuplicateRoute,
-    /// A route of another cluster.
-    ClusterNameConflict,
-    /// A fault of this server.
-    InternalError,
-}
-
-impl CloseReason {
-    /// The text that nats-server shows.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::ClientClosed => "Client Closed",
-            Self::AuthenticationTimeout => "Authentication Timeout",
-            Self::AuthenticationViolation => "Authentication Failure",
-            Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
-            Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
-            Self::WriteError => "Write Error",
-            Self::ReadError => "Read Error",
-            Self::ParseError => "Parse Error",
-            Self::ProtocolViolation => "Protocol Violation",
-            Self::BadClientProtocolVersion => "Bad Client Protocol Version",
-            Self::StaleConnection => "Stale Connection",
-            Self::MaxConnectionsExceeded => "Maximum Connections Exceeded",
-            Self::MaxPayloadExceeded => "Maximum Message Payload Exceeded",
-            Self::MaxControlLineExceeded => "Maximum Control Line Exceeded",
-            Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
-            Self::ServerShutdown => "Server Shutdown",
-            Self::Kicked => "Kicked",
-            Self::CredentialsRevoked => "Credentials Revoked",
-            Self::DuplicateRoute => "Duplicate Route",
-            Self::ClusterNameConflict => "Cluster Name Conflict",
-            Self::InternalError => "Internal Client",
-        }
-    }
-
-    /// Whether what waits is still worth writing before the socket is closed.
-    fn flushes(self) -> bool {
-        !matches!(
-            self,
-            Self::ClientClosed
-                | Self::SlowConsumerPendingBytes
-                | Self::SlowConsumerWriteDeadline
-                | Self::WriteError
-                | Self::ReadError
-                | Self::InternalError
-        )
-    }
-}
 
 enum Chunk {
     Buffer(Vec<u8>),
@@ -387,6 +291,15 @@ impl Outbox {
         let _ = tokio::time::timeout(limit, self.drained.notified()).await;
     }
 
+    /// Lets go of the socket at once, so that its descriptor does not outlive the connection's task.
+    pub(crate) fn abandon(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        state.closed.get_or_insert(reason);
+        state.stream = None;
+        state.chunks = VecDeque::new();
+        state.pending = 0;
+    }
+
     /// For the connection's task at its end: writes what is worth writing within `limit`, then lets go of the socket.
     pub async fn finish(&self, limit: Duration) {
         let stream = self.state.lock().stream.clone();
@@ -400,11 +313,7 @@ impl Outbox {
                 }
             }
         }
-        let mut state = self.state.lock();
-        state.closed.get_or_insert(CloseReason::ClientClosed);
-        state.stream = None;
-        state.chunks = VecDeque::new();
-        state.pending = 0;
+        self.abandon(CloseReason::ClientClosed);
     }
 }
 
@@ -469,26 +378,5 @@ fn remove_written(chunks: &mut VecDeque<Chunk>, offset: &mut usize, mut written:
         if let Some(Chunk::Buffer(buffer)) = chunks.pop_front() {
             give_buffer(buffer);
         }
-    }
-}
-
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// An empty buffer, from this thread's spare ones if there are any.
-pub(crate) fn take_buffer() -> Vec<u8> {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(FIRST_BUFFER_BYTES))
-}
-
-/// Keeps a buffer for the next `take_buffer` of this thread.
-pub(crate) fn give_buffer(mut buffer: Vec<u8>) {
-    if (MIN_SPARE_BYTES..=2 * BUFFER_BYTES).contains(&buffer.capacity()) {
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < SPARE_BUFFERS {
-                buffer.clear();
-                spare.push(buffer);
-            }
-        });
     }
 }

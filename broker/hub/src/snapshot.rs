@@ -1,6 +1,6 @@
 //! Copies of what connections are and do, for monitoring. Not its JSON.
 
-use crate::outbox::CloseReason;
+use crate::close_reason::CloseReason;
 use crate::subscription::Subscription;
 use std::net::SocketAddr;
 use weir_stdx::time::UnixNanos;

@@ -10,5 +10,7 @@ mod trie;
 
 pub use map::SubjectMap;
 pub use pattern::{is_subset, matches, overlaps};
-pub use tokens::{SEPARATOR, Tokens, first_token, has_wildcards, is_valid_literal, is_valid_subject, tokens};
+pub use tokens::{
+    MAX_TOKENS, SEPARATOR, Tokens, first_token, has_wildcards, is_valid_literal, is_valid_subject, tokens,
+};
 pub use trie::{Entries, Trie};

@@ -3,6 +3,9 @@
 /// The byte between two tokens.
 pub const SEPARATOR: u8 = b'.';
 
+/// Subjects with more tokens cannot be subscribed to: the trie goes down a level for each.
+pub const MAX_TOKENS: usize = 512;
+
 /// The tokens of a subject, empty ones included.
 #[derive(Debug, Clone)]
 pub struct Tokens<'a> {
@@ -41,11 +44,12 @@ pub fn first_token(subject: &[u8]) -> &[u8] {
     memchr::memchr(SEPARATOR, subject).map_or(subject, |at| &subject[..at])
 }
 
-/// Whether `subject` may be subscribed to: no empty token, no white space, `>` only as the last token.
+/// Whether `subject` may be subscribed to: no empty token, no white space, `>` only as the last token,
+/// no more than `MAX_TOKENS` tokens.
 pub fn is_valid_subject(subject: &[u8]) -> bool {
     let mut tail_seen = false;
-    for token in tokens(subject) {
-        if token.is_empty() || tail_seen || token.iter().any(|byte| is_space(*byte)) {
+    for (number, token) in tokens(subject).enumerate() {
+        if number == MAX_TOKENS || token.is_empty() || tail_seen || token.iter().any(|byte| is_space(*byte)) {
             return false;
         }
         tail_seen = token == b">";
@@ -83,6 +87,13 @@ mod tests {
         for bad in ["", ".", "a.", ".a", "a..b", "a.>.b", ">.a", "a b", "a\tb", "a\r"] {
             assert!(!is_valid_subject(bad.as_bytes()), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_number_of_tokens_is_bounded() {
+        let longest = vec!["a"; MAX_TOKENS].join(".");
+        assert!(is_valid_subject(longest.as_bytes()));
+        assert!(!is_valid_subject(format!("{longest}.a").as_bytes()));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod address;
 mod dial;
+mod handshake;
 mod interest;
 mod link;
 mod options;

@@ -3,7 +3,6 @@
 
 use crate::address::RouteUrl;
 use crate::dial::Outcome;
-use crate::register::Refusal;
 use crate::remote::{Link, Remote, split_shown};
 use crate::topology::{Topology, now};
 use bytes::{Buf, BytesMut};
@@ -17,9 +16,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 use weir_hub::{Account, Appended, CloseReason, Counted, OutboundMessage, Outbox, PeerIngress};
-use weir_proto::{Info, Parsed, RouteConnect, RouteMessage, RouteOp, RouteParser, encode, err};
+use weir_proto::{Info, Parsed, RouteMessage, RouteOp, RouteParser, encode, err};
 use weir_subject::is_valid_subject;
 
 /// The most bytes read at once.
@@ -53,7 +52,7 @@ pub(crate) enum Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// CONNECT has to come first.
     Connect,
     /// The first INFO has to come.
@@ -121,28 +120,28 @@ impl Drop for Guard {
 }
 
 impl Link {
-    fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.id & 0xFFFF_FFFF
     }
 }
 
-struct Session {
-    topology: Arc<Topology>,
-    link: Arc<Link>,
-    stream: Arc<TcpStream>,
-    role: Role,
-    phase: Phase,
-    parser: RouteParser,
-    ingress: PeerIngress,
-    buffer: BytesMut,
-    remote: Option<Arc<Remote>>,
+pub(crate) struct Session {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) role: Role,
+    pub(crate) phase: Phase,
+    pub(crate) parser: RouteParser,
+    pub(crate) ingress: PeerIngress,
+    pub(crate) buffer: BytesMut,
+    pub(crate) remote: Option<Arc<Remote>>,
     /// The account of a dedicated connection.
-    dedicated: Option<Arc<Account>>,
-    accounts: FxHashMap<Box<[u8]>, Arc<Account>>,
-    handshake_deadline: Instant,
-    next_ping: Instant,
-    pings_out: u32,
-    ping_sent: Option<Instant>,
+    pub(crate) dedicated: Option<Arc<Account>>,
+    pub(crate) accounts: FxHashMap<Box<[u8]>, Arc<Account>>,
+    pub(crate) handshake_deadline: Instant,
+    pub(crate) next_ping: Instant,
+    pub(crate) pings_out: u32,
+    pub(crate) ping_sent: Option<Instant>,
 }
 
 impl Session {
@@ -208,36 +207,6 @@ impl Session {
                 return reason;
             }
         }
-    }
-
-    fn greet(&mut self) {
-        match &self.role {
-            Role::Accepted => {
-                let line = self.topology.info(self.link.local_ip).to_line();
-                self.send(|out| out.extend_from_slice(&line));
-            }
-            Role::Solicited { url, .. } => {
-                let options = &self.topology.options;
-                let own = self.topology.hub.options();
-                let connect = RouteConnect {
-                    echo: true,
-                    user: url.user.clone().or_else(|| options.user.clone()).unwrap_or_default(),
-                    pass: url.password.clone().or_else(|| options.password.clone()).unwrap_or_default(),
-                    headers: true,
-                    name: own.server_id.clone(),
-                    cluster: options.cluster.clone(),
-                    cluster_dynamic: options.cluster_is_dynamic,
-                    ..RouteConnect::default()
-                };
-                self.send(|out| {
-                    out.extend_from_slice(b"CONNECT ");
-                    // Serialising plain data into memory cannot fail.
-                    let _ = serde_json::to_writer(&mut *out, &connect);
-                    out.extend_from_slice(encode::CRLF);
-                });
-            }
-        }
-        self.link.outbox.flush();
     }
 
     async fn read_a_turn(&mut self) -> Result<(), CloseReason> {
@@ -337,87 +306,6 @@ impl Session {
         }
     }
 
-    fn on_connect(&mut self, json: &[u8]) -> Result<(), CloseReason> {
-        let connect = RouteConnect::from_json(json).map_err(|problem| {
-            debug!("CONNECT of a route is not valid: {problem}");
-            CloseReason::ProtocolViolation
-        })?;
-        let options = &self.topology.options;
-        if let Some(user) = &options.user {
-            let password = options.password.as_deref().unwrap_or_default();
-            let is_user = weir_hub::verify(user, &connect.user);
-            let is_password = weir_hub::verify(password, &connect.pass);
-            if !(is_user && is_password) {
-                error!(
-                    "{} - rid:{} - authentication error - User {:?}",
-                    self.link.address,
-                    self.link.number(),
-                    connect.user
-                );
-                self.send(|out| encode::error(out, err::AUTHORIZATION));
-                return Err(CloseReason::AuthenticationViolation);
-            }
-        }
-        self.phase = Phase::Info;
-        Ok(())
-    }
-
-    fn on_first_info(&mut self, json: &[u8]) -> Result<(), CloseReason> {
-        let info = Info::from_json(json).map_err(|problem| {
-            debug!("INFO of a route is not valid: {problem}");
-            CloseReason::ProtocolViolation
-        })?;
-        let registered = match self.topology.register(&self.link, &info) {
-            Ok(registered) => registered,
-            Err(refusal) => return Err(self.refuse(&info, refusal)),
-        };
-        self.phase = Phase::Up;
-        let remote = registered.remote;
-        if self.link.solicited {
-            let mut own = self.topology.info(self.link.local_ip);
-            own.route_pool_idx = i64::try_from(registered.index).unwrap_or_default();
-            let line = own.to_line();
-            self.send(|out| out.extend_from_slice(&line));
-        } else if !info.route_account.is_empty() {
-            self.parser.dedicated = true;
-            self.dedicated = Some(self.topology.hub.ensure_account(&info.route_account));
-        }
-        let dedicated = if self.link.solicited { "" } else { info.route_account.as_str() };
-        self.remote = Some(Arc::clone(&remote));
-        self.topology.send_interest(&self.link, registered.index, dedicated, &remote);
-        self.tell(Ok(Outcome::Connected(info.server_id)));
-        // Its answer proves that we were let in; then the rest of the pool is dialled.
-        self.send_ping();
-        Ok(())
-    }
-
-    fn refuse(&mut self, info: &Info, refusal: Refusal) -> CloseReason {
-        match refusal {
-            Refusal::Itself => {
-                self.tell(Ok(Outcome::Itself));
-                CloseReason::DuplicateRoute
-            }
-            Refusal::Duplicate => {
-                debug!("Detected duplicate remote route {:?}", info.server_id);
-                self.tell(Ok(Outcome::Duplicate(info.server_id.clone())));
-                CloseReason::DuplicateRoute
-            }
-            Refusal::Error(text, reason) => {
-                error!("{} - rid:{} - {text}", self.link.address, self.link.number());
-                self.send(|out| encode::error(out, &text));
-                self.tell(Err(text));
-                reason
-            }
-        }
-    }
-
-    fn on_error(&mut self, text: &[u8]) -> Result<(), CloseReason> {
-        let text = String::from_utf8_lossy(text).into_owned();
-        error!("{} - rid:{} - Route Error {text}", self.link.address, self.link.number());
-        self.tell(Err(text));
-        Err(CloseReason::ParseError)
-    }
-
     fn account(&mut self, name: &[u8]) -> Option<Arc<Account>> {
         if let Some(account) = &self.dedicated {
             return Some(Arc::clone(account));
@@ -478,7 +366,7 @@ impl Session {
         }
     }
 
-    fn send_ping(&mut self) {
+    pub(crate) fn send_ping(&mut self) {
         self.pings_out += 1;
         self.ping_sent = Some(Instant::now());
         self.send(|out| out.extend_from_slice(encode::PING));
@@ -504,16 +392,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells whoever dialled what came of it; only the first telling counts.
-    fn tell(&mut self, outcome: Result<Outcome, String>) {
-        if let Role::Solicited { outcome: sender, .. } = &mut self.role
-            && let Some(sender) = sender.take()
-        {
-            let _ = sender.send(outcome);
-        }
-    }
-
-    fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
         if matches!(self.link.outbox.append(Counted::NOTHING, write), Appended::MustFlush { .. }) {
             self.link.outbox.wake();
         }

@@ -3,8 +3,9 @@
 
 use super::handle::ClientHandle;
 use super::session::{Session, Step};
+use crate::close_reason::CloseReason;
 use crate::hub::Hub;
-use crate::outbox::{CloseReason, Counted};
+use crate::outbox::Counted;
 use bytes::{Buf, BytesMut};
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -70,6 +71,7 @@ impl Drop for Guard {
             CloseReason::ClientClosed
         });
         self.handle.leave();
+        self.handle.outbox.abandon(CloseReason::ClientClosed);
         self.hub.forget_connection(&self.handle);
     }
 }

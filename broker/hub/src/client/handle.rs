@@ -2,7 +2,8 @@
 
 use crate::account::Account;
 use crate::auth::Credentials;
-use crate::outbox::{CloseReason, Outbox};
+use crate::close_reason::CloseReason;
+use crate::outbox::Outbox;
 use crate::permissions::Permissions;
 use crate::snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
 use crate::subscription::Subscription;

@@ -1,5 +1,6 @@
 //! Client connections: what others may know of one (`ClientHandle`), its I/O loop and its session.
 
+mod authenticate;
 mod connection;
 mod handle;
 mod session;

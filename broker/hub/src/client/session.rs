@@ -2,11 +2,12 @@
 
 use super::handle::ClientHandle;
 use crate::account::Account;
-use crate::auth::{Credentials, Principal};
+use crate::auth::Principal;
+use crate::close_reason::CloseReason;
 use crate::hub::Hub;
 use crate::ingress::{Audience, Ingress, Message};
 use crate::message::Origin;
-use crate::outbox::{CloseReason, Counted, Outbox};
+use crate::outbox::{Counted, Outbox};
 use crate::permissions::{Permissions, SubscribeVerdict};
 use crate::subscription::{Subscription, Target};
 use crate::trace;
@@ -29,28 +30,28 @@ pub(super) enum Step {
 
 /// The session of one client.
 pub(super) struct Session {
-    hub: Arc<Hub>,
-    handle: Arc<ClientHandle>,
-    ingress: Ingress,
-    parser: ClientParser,
-    account: Option<Arc<Account>>,
-    permissions: Option<Arc<Permissions>>,
-    echo: bool,
-    verbose: bool,
-    pedantic: bool,
-    headers: bool,
-    no_responders: bool,
-    protocol: i64,
-    connected: bool,
-    info_sent: bool,
-    pending_authentication: Option<JoinHandle<Option<Principal>>>,
-    pending_options: Option<Box<ConnectOptions>>,
-    pings_out: u32,
-    ping_sent: Option<Instant>,
-    first_ping_sent: bool,
+    pub(super) hub: Arc<Hub>,
+    pub(super) handle: Arc<ClientHandle>,
+    pub(super) ingress: Ingress,
+    pub(super) parser: ClientParser,
+    pub(super) account: Option<Arc<Account>>,
+    pub(super) permissions: Option<Arc<Permissions>>,
+    pub(super) echo: bool,
+    pub(super) verbose: bool,
+    pub(super) pedantic: bool,
+    pub(super) headers: bool,
+    pub(super) no_responders: bool,
+    pub(super) protocol: i64,
+    pub(super) connected: bool,
+    pub(super) info_sent: bool,
+    pub(super) pending_authentication: Option<JoinHandle<Option<Principal>>>,
+    pub(super) pending_options: Option<Box<ConnectOptions>>,
+    pub(super) pings_out: u32,
+    pub(super) ping_sent: Option<Instant>,
+    pub(super) first_ping_sent: bool,
     /// What this read has brought, added to the shared counters once a read.
-    in_messages: u64,
-    in_bytes: u64,
+    pub(super) in_messages: u64,
+    pub(super) in_bytes: u64,
 }
 
 impl Session {
@@ -191,107 +192,6 @@ impl Session {
                 Err(CloseReason::ParseError)
             }
         }
-    }
-
-    fn on_connect(&mut self, json: &[u8]) -> Result<(), CloseReason> {
-        let options = ConnectOptions::from_json(json).map_err(|error| {
-            debug!(cid = self.handle.id, %error, "CONNECT is not valid JSON");
-            CloseReason::ProtocolViolation
-        })?;
-        let authenticator = self.hub.authenticator();
-        let credentials =
-            Credentials { options: options.clone(), address: self.handle.address, nonce: String::new() };
-        self.pending_options = Some(Box::new(options));
-        self.note_first_round_trip();
-        if authenticator.is_slow(&credentials) {
-            let decide = move || authenticator.authenticate(&credentials);
-            self.pending_authentication = Some(tokio::task::spawn_blocking(decide));
-            return Ok(());
-        }
-        let verdict = authenticator.authenticate(&credentials);
-        self.on_verdict(verdict)
-    }
-
-    pub(super) fn take_pending_authentication(&mut self) -> Option<JoinHandle<Option<Principal>>> {
-        self.pending_authentication.take()
-    }
-
-    pub(super) fn finish_authentication(
-        &mut self,
-        outcome: Result<Option<Principal>, tokio::task::JoinError>,
-    ) -> Result<(), CloseReason> {
-        self.on_verdict(outcome.ok().flatten())
-    }
-
-    fn on_verdict(&mut self, verdict: Option<Principal>) -> Result<(), CloseReason> {
-        let Some(options) = self.pending_options.take() else { return Ok(()) };
-        // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
-        let Some(principal) = verdict.filter(|_| options.account.is_empty()) else {
-            error!("{} - authentication error - User {:?}", self.handle.label(), options.user);
-            self.error(err::AUTHORIZATION);
-            return Err(CloseReason::AuthenticationViolation);
-        };
-        if !(0..=1).contains(&options.protocol) {
-            self.error(err::INVALID_CLIENT_PROTOCOL);
-            return Err(CloseReason::BadClientProtocolVersion);
-        }
-        if options.no_responders && !options.headers {
-            self.error(err::NO_RESPONDERS_NEEDS_HEADERS);
-            return Err(CloseReason::NoRespondersRequiresHeaders);
-        }
-        self.join(principal);
-        self.echo = options.echo;
-        self.verbose = options.verbose;
-        self.pedantic = options.pedantic;
-        self.headers = options.headers;
-        self.no_responders = options.no_responders;
-        self.protocol = options.protocol;
-        self.connected = true;
-        self.handle.headers.store(options.headers, Ordering::Relaxed);
-        self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
-        let mut state = self.handle.state.write();
-        state.credentials = Some(Credentials {
-            options: (*options).clone(),
-            address: self.handle.address,
-            nonce: String::new(),
-        });
-        state.options =
-            ConnectOptions { pass: String::new(), auth_token: String::new(), jwt: String::new(), ..*options };
-        state.connected = true;
-        drop(state);
-        self.acknowledge();
-        Ok(())
-    }
-
-    /// Until a PING is answered, the time from accepting to CONNECT stands for the round trip.
-    fn note_first_round_trip(&self) {
-        if self.handle.rtt_nanos.load(Ordering::Relaxed) == 0 {
-            let waited = crate::hub::now().since(self.handle.started);
-            let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-            self.handle.rtt_nanos.store(nanos.max(1), Ordering::Relaxed);
-        }
-    }
-
-    /// Binds the connection to an account, once.
-    fn join(&mut self, principal: Principal) {
-        let account = self.hub.ensure_account(&principal.account);
-        let mut state = self.handle.state.write();
-        let is_same = state.account.as_ref().is_some_and(|known| Arc::ptr_eq(known, &account));
-        state.user = principal.user;
-        state.permissions.clone_from(&principal.permissions);
-        self.permissions = principal.permissions;
-        if is_same {
-            return;
-        }
-        if let Some(old) = state.account.replace(Arc::clone(&account)) {
-            old.count_connection(false);
-            let subscriptions = std::mem::take(&mut *self.handle.subscriptions.lock());
-            for subscription in subscriptions.values() {
-                old.unsubscribe(subscription);
-            }
-        }
-        account.count_connection(true);
-        self.account = Some(account);
     }
 
     fn on_publish(&mut self, publish: &Publish<'_>) -> Result<(), CloseReason> {
@@ -458,25 +358,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes over permissions that were changed; subscriptions that are not allowed any more end.
-    fn apply_permissions(&mut self) {
-        self.permissions.clone_from(&self.handle.state.read().permissions);
-        let Some(permissions) = self.permissions.clone() else { return };
-        let held: Vec<_> = self.handle.subscriptions.lock().values().cloned().collect();
-        for subscription in held {
-            let verdict = permissions.judge_subscription(subscription.subject(), subscription.queue());
-            if verdict == SubscribeVerdict::Refused {
-                self.handle.drop_subscription(&subscription);
-                self.refuse_subject(
-                    "Permissions Violation for Subscription to",
-                    subscription.subject(),
-                    subscription.queue(),
-                );
-            }
-        }
-    }
-
-    fn refuse_subject(&mut self, what: &str, subject: &[u8], queue: Option<&[u8]>) {
+    pub(super) fn refuse_subject(&mut self, what: &str, subject: &[u8], queue: Option<&[u8]>) {
         let mut text = format!("{what} \"{}\"", String::from_utf8_lossy(subject));
         if let Some(queue) = queue {
             text.push_str(&format!(" using queue \"{}\"", String::from_utf8_lossy(queue)));
@@ -484,7 +366,7 @@ impl Session {
         self.error(&text);
     }
 
-    fn acknowledge(&mut self) {
+    pub(super) fn acknowledge(&mut self) {
         if self.verbose {
             if trace::is_on() {
                 trace::out(&self.handle.label(), "OK");

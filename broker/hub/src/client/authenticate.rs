@@ -1,0 +1,132 @@
+//! Who a client is: CONNECT, the authenticator's verdict, permissions that change. Not its other operations.
+
+use super::session::Session;
+use crate::auth::{Credentials, Principal};
+use crate::close_reason::CloseReason;
+use crate::permissions::SubscribeVerdict;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::task::JoinHandle;
+use tracing::{debug, error};
+use weir_proto::{ConnectOptions, err};
+
+impl Session {
+    pub(super) fn on_connect(&mut self, json: &[u8]) -> Result<(), CloseReason> {
+        let options = ConnectOptions::from_json(json).map_err(|error| {
+            debug!(cid = self.handle.id, %error, "CONNECT is not valid JSON");
+            CloseReason::ProtocolViolation
+        })?;
+        let authenticator = self.hub.authenticator();
+        let credentials =
+            Credentials { options: options.clone(), address: self.handle.address, nonce: String::new() };
+        self.pending_options = Some(Box::new(options));
+        self.note_first_round_trip();
+        if authenticator.is_slow(&credentials) {
+            let decide = move || authenticator.authenticate(&credentials);
+            self.pending_authentication = Some(tokio::task::spawn_blocking(decide));
+            return Ok(());
+        }
+        let verdict = authenticator.authenticate(&credentials);
+        self.on_verdict(verdict)
+    }
+
+    pub(super) fn take_pending_authentication(&mut self) -> Option<JoinHandle<Option<Principal>>> {
+        self.pending_authentication.take()
+    }
+
+    pub(super) fn finish_authentication(
+        &mut self,
+        outcome: Result<Option<Principal>, tokio::task::JoinError>,
+    ) -> Result<(), CloseReason> {
+        self.on_verdict(outcome.ok().flatten())
+    }
+
+    fn on_verdict(&mut self, verdict: Option<Principal>) -> Result<(), CloseReason> {
+        let Some(options) = self.pending_options.take() else { return Ok(()) };
+        // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
+        let Some(principal) = verdict.filter(|_| options.account.is_empty()) else {
+            error!("{} - authentication error - User {:?}", self.handle.label(), options.user);
+            self.error(err::AUTHORIZATION);
+            return Err(CloseReason::AuthenticationViolation);
+        };
+        if !(0..=1).contains(&options.protocol) {
+            self.error(err::INVALID_CLIENT_PROTOCOL);
+            return Err(CloseReason::BadClientProtocolVersion);
+        }
+        if options.no_responders && !options.headers {
+            self.error(err::NO_RESPONDERS_NEEDS_HEADERS);
+            return Err(CloseReason::NoRespondersRequiresHeaders);
+        }
+        self.join(principal);
+        self.echo = options.echo;
+        self.verbose = options.verbose;
+        self.pedantic = options.pedantic;
+        self.headers = options.headers;
+        self.no_responders = options.no_responders;
+        self.protocol = options.protocol;
+        self.connected = true;
+        self.handle.headers.store(options.headers, Ordering::Relaxed);
+        self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
+        let mut state = self.handle.state.write();
+        state.credentials = Some(Credentials {
+            options: (*options).clone(),
+            address: self.handle.address,
+            nonce: String::new(),
+        });
+        state.options =
+            ConnectOptions { pass: String::new(), auth_token: String::new(), jwt: String::new(), ..*options };
+        state.connected = true;
+        drop(state);
+        self.acknowledge();
+        Ok(())
+    }
+
+    /// Until a PING is answered, the time from accepting to CONNECT stands for the round trip.
+    fn note_first_round_trip(&self) {
+        if self.handle.rtt_nanos.load(Ordering::Relaxed) == 0 {
+            let waited = crate::hub::now().since(self.handle.started);
+            let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+            self.handle.rtt_nanos.store(nanos.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Binds the connection to an account, once.
+    pub(super) fn join(&mut self, principal: Principal) {
+        let account = self.hub.ensure_account(&principal.account);
+        let mut state = self.handle.state.write();
+        let is_same = state.account.as_ref().is_some_and(|known| Arc::ptr_eq(known, &account));
+        state.user = principal.user;
+        state.permissions.clone_from(&principal.permissions);
+        self.permissions = principal.permissions;
+        if is_same {
+            return;
+        }
+        if let Some(old) = state.account.replace(Arc::clone(&account)) {
+            old.count_connection(false);
+            let subscriptions = std::mem::take(&mut *self.handle.subscriptions.lock());
+            for subscription in subscriptions.values() {
+                old.unsubscribe(subscription);
+            }
+        }
+        account.count_connection(true);
+        self.account = Some(account);
+    }
+
+    /// Takes over permissions that were changed; subscriptions that are not allowed any more end.
+    pub(super) fn apply_permissions(&mut self) {
+        self.permissions.clone_from(&self.handle.state.read().permissions);
+        let Some(permissions) = self.permissions.clone() else { return };
+        let held: Vec<_> = self.handle.subscriptions.lock().values().cloned().collect();
+        for subscription in held {
+            let verdict = permissions.judge_subscription(subscription.subject(), subscription.queue());
+            if verdict == SubscribeVerdict::Refused {
+                self.handle.drop_subscription(&subscription);
+                self.refuse_subject(
+                    "Permissions Violation for Subscription to",
+                    subscription.subject(),
+                    subscription.queue(),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Why connections end, in nats-server's words. Not the ending.
+
+/// Why an outbox takes nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer went away.
+    ClientClosed,
+    /// No CONNECT in time.
+    AuthenticationTimeout,
+    /// Wrong credentials.
+    AuthenticationViolation,
+    /// More pending bytes than allowed.
+    SlowConsumerPendingBytes,
+    /// No write succeeded for too long.
+    SlowConsumerWriteDeadline,
+    /// A write failed.
+    WriteError,
+    /// A read failed.
+    ReadError,
+    /// What was sent is no operation.
+    ParseError,
+    /// What was sent is not allowed here.
+    ProtocolViolation,
+    /// CONNECT names a protocol that does not exist.
+    BadClientProtocolVersion,
+    /// PINGs were not answered.
+    StaleConnection,
+    /// Too many connections.
+    MaxConnectionsExceeded,
+    /// A message too large.
+    MaxPayloadExceeded,
+    /// A line too long.
+    MaxControlLineExceeded,
+    /// `no_responders` without `headers`.
+    NoRespondersRequiresHeaders,
+    /// The server stops.
+    ServerShutdown,
+    /// Cut by an operator.
+    Kicked,
+    /// The credentials are not valid any more.
+    CredentialsRevoked,
+    /// A route to this server itself or one that exists already.
+    DuplicateRoute,
+    /// A route of another cluster.
+    ClusterNameConflict,
+    /// A fault of this server.
+    InternalError,
+}
+
+impl CloseReason {
+    /// The text that nats-server shows.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "Client Closed",
+            Self::AuthenticationTimeout => "Authentication Timeout",
+            Self::AuthenticationViolation => "Authentication Failure",
+            Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
+            Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
+            Self::WriteError => "Write Error",
+            Self::ReadError => "Read Error",
+            Self::ParseError => "Parse Error",
+            Self::ProtocolViolation => "Protocol Violation",
+            Self::BadClientProtocolVersion => "Bad Client Protocol Version",
+            Self::StaleConnection => "Stale Connection",
+            Self::MaxConnectionsExceeded => "Maximum Connections Exceeded",
+            Self::MaxPayloadExceeded => "Maximum Message Payload Exceeded",
+            Self::MaxControlLineExceeded => "Maximum Control Line Exceeded",
+            Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
+            Self::ServerShutdown => "Server Shutdown",
+            Self::Kicked => "Kicked",
+            Self::CredentialsRevoked => "Credentials Revoked",
+            Self::DuplicateRoute => "Duplicate Route",
+            Self::ClusterNameConflict => "Cluster Name Conflict",
+            Self::InternalError => "Internal Client",
+        }
+    }
+
+    /// Whether what waits is still worth writing before the socket is closed.
+    pub(crate) fn flushes(self) -> bool {
+        !matches!(
+            self,
+            Self::ClientClosed
+                | Self::SlowConsumerPendingBytes
+                | Self::SlowConsumerWriteDeadline
+                | Self::WriteError
+                | Self::ReadError
+                | Self::InternalError
+        )
+    }
+}
