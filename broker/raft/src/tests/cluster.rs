@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use weir_stdx::rng::SeededRng;
+use weir_storage::disk::sim::{CrashExplorer, SimDisk};
 use weir_storage::{GroupId, Journal, JournalOptions};
 
 use super::counter::{Counter, State};
 use super::links::Links;
+use super::slow_disk::SlowDisk;
 use crate::{Group, GroupOptions, NodeConfig, PeerId, PeerInfo, ProposeError, Proposed, RaftNode, Resolver};
 
 pub(crate) const GROUP: GroupId = GroupId(5);
@@ -31,6 +35,8 @@ struct Store {
     folder: Option<tempfile::TempDir>,
     /// The machine's last checkpoint: what survives its restart.
     checkpoint: State,
+    /// In place of the folder, for the journal: a disk whose power can be cut.
+    disk: Option<SimDisk>,
 }
 
 pub(crate) struct Cluster {
@@ -90,10 +96,19 @@ impl Cluster {
     pub(crate) async fn start(&mut self, peer: u64) {
         let store = self.stores.entry(peer).or_default();
         let folder = store.folder.get_or_insert_with(|| tempfile::tempdir().expect("a folder"));
-        let options = JournalOptions { file_size_bytes: 4 * 1024 * 1024, ..JournalOptions::default() };
-        let journal = folder.path().join("journal");
-        std::fs::create_dir_all(&journal).expect("a folder");
-        let (journal, _) = Journal::open(&journal, options).expect("the journal opens");
+        let options = JournalOptions { file_size_bytes: 512 * 1024, ..JournalOptions::default() };
+        let (journal, recovery) = match &store.disk {
+            Some(disk) => {
+                let disk = Arc::new(SlowDisk(disk.clone()));
+                Journal::open_on(disk, Path::new("/journal"), options).expect("the journal opens")
+            }
+            None => {
+                let journal = folder.path().join("journal");
+                std::fs::create_dir_all(&journal).expect("a folder");
+                Journal::open(&journal, options).expect("the journal opens")
+            }
+        };
+        assert!(recovery.damages.is_empty() && recovery.unreadable.is_empty(), "{recovery:?}");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let endpoint = listener.local_addr().expect("its address").to_string();
         self.endpoints.lock().insert(peer, endpoint.clone());
@@ -129,6 +144,31 @@ impl Cluster {
     pub(crate) async fn stop(&mut self, peer: u64) {
         let running = self.running.remove(&peer).expect("it runs");
         running.node.shutdown().await;
+    }
+
+    /// A cluster whose journals are on disks that lose power.
+    pub(crate) async fn on_disks(size: u64) -> Self {
+        let mut cluster = Self::new();
+        for peer in 1..=size {
+            let disk = Some(SimDisk::recording());
+            cluster.stores.insert(peer, Store { disk, ..Store::default() });
+        }
+        cluster.form(size).await;
+        cluster
+    }
+
+    /// Cuts the power of all nodes; each keeps what its disk may have kept.
+    pub(crate) async fn cut_power(&mut self, rng: &mut SeededRng) {
+        let disks = self.stores.values().filter_map(|store| store.disk.as_ref());
+        let records = disks.map(SimDisk::record).collect::<Vec<_>>();
+        for peer in self.running.keys().copied().collect::<Vec<_>>() {
+            self.stop(peer).await;
+        }
+        for (store, record) in self.stores.values_mut().zip(records) {
+            let mut explorer = CrashExplorer::new(record);
+            while explorer.step() {}
+            store.disk = Some(explorer.crash(rng).fork_recording());
+        }
     }
 
     /// Forgets everything a stopped node had.

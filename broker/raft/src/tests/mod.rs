@@ -7,4 +7,6 @@ mod groups;
 mod links;
 mod memory_log;
 mod partitions;
+mod power;
+mod slow_disk;
 mod suite;
