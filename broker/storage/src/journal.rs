@@ -437,6 +437,12 @@ impl Journal {
         self.shared().laggards()
     }
 
+    /// Whether this group is one of the `laggards`; cheaper than asking for all of them.
+    #[must_use]
+    pub fn laggard(&self, group: GroupId) -> Option<Laggard> {
+        self.shared().laggard(group)
+    }
+
     #[must_use]
     pub fn stats(&self) -> JournalStats {
         let shared = self.shared();

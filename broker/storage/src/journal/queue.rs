@@ -1,7 +1,6 @@
 //! What callers and the writer share: the groups, the queue between them, and the files in use.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -234,22 +233,22 @@ impl Shared {
         Ok(matches.then_some(JournalEntry { index, term: slot.term, payload }))
     }
 
+    /// The oldest file in use, once more than half as many as `max_live_files` are.
+    fn oldest_of_many(&self) -> Option<u32> {
+        let files = self.files.read();
+        let few = files.len() <= (self.options.max_live_files / 2).max(1);
+        files.keys().next().copied().filter(|_| !few)
+    }
+
+    pub(crate) fn laggard(&self, id: GroupId) -> Option<Laggard> {
+        let (generation, group) = (self.oldest_of_many()?, self.find(id)?);
+        let (entries, bytes) = group.log.lock().weight_in(generation);
+        (entries > 0).then_some(Laggard { group: id, entries, bytes })
+    }
+
     pub(crate) fn laggards(&self) -> Vec<Laggard> {
-        let oldest: Option<(u32, PathBuf)> = {
-            let files = self.files.read();
-            let few = files.len() <= (self.options.max_live_files / 2).max(1);
-            files.iter().next().filter(|_| !few).map(|(generation, file)| (*generation, file.path.clone()))
-        };
-        let Some((generation, _)) = oldest else { return Vec::new() };
-        let mut laggards: Vec<Laggard> = self
-            .all_groups()
-            .iter()
-            .map(|group| {
-                let (entries, bytes) = group.log.lock().weight_in(generation);
-                Laggard { group: group.id, entries, bytes }
-            })
-            .filter(|laggard| laggard.entries > 0)
-            .collect();
+        let mut laggards: Vec<Laggard> =
+            self.group_ids().into_iter().filter_map(|group| self.laggard(group)).collect();
         laggards.sort_by_key(|laggard| (std::cmp::Reverse(laggard.bytes), laggard.group));
         laggards
     }

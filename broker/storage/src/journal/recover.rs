@@ -348,6 +348,7 @@ fn start_writing(writer: &mut Writer) -> Result<(), StorageError> {
     writer.sync()
 }
 
+/// Sums up what the groups hold; telling the operator is the caller's business.
 fn describe(shared: &Shared, recovery: &mut Recovery) {
     recovery.groups = shared.group_ids();
     let mut unreadable = BTreeMap::new();
@@ -356,24 +357,5 @@ fn describe(shared: &Shared, recovery: &mut Recovery) {
     }
     for (group, ranges) in unreadable {
         recovery.unreadable.extend(ranges.into_iter().map(|range| (group, range)));
-    }
-    if let Some(torn) = &recovery.torn_tail {
-        tracing::warn!(
-            "a write to {} was cut off at byte {}; nothing after it had been acknowledged",
-            torn.path.display(),
-            torn.offset
-        );
-    }
-    for damage in &recovery.damages {
-        tracing::error!(
-            "{} is damaged at byte {} ({} bytes): {}",
-            damage.path.display(),
-            damage.offset,
-            damage.length,
-            damage.reason
-        );
-    }
-    for (group, range) in &recovery.unreadable {
-        tracing::error!("journal group {}: entries {range:?} are unreadable", group.0);
     }
 }
