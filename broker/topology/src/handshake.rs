@@ -84,10 +84,13 @@ impl Session {
             self.parser.dedicated = true;
             self.dedicated = Some(self.topology.hub.ensure_account(&info.route_account));
         }
+        if !self.link.solicited {
+            // It came through CONNECT; a server that we dialled is confirmed by its first PONG.
+            self.topology.confirm(&remote);
+        }
         let dedicated = if self.link.solicited { "" } else { info.route_account.as_str() };
         self.remote = Some(Arc::clone(&remote));
         self.topology.send_interest(&self.link, registered.index, dedicated, &remote);
-        self.tell(Ok(Outcome::Connected(info.server_id)));
         // Its answer proves that we were let in; then the rest of the pool is dialled.
         self.send_ping();
         Ok(())

@@ -359,6 +359,10 @@ impl Session {
             let rtt = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.link.rtt_nanos.store(rtt.max(1), Ordering::Relaxed);
         }
+        if let Some(remote) = self.remote.clone() {
+            self.topology.confirm(&remote);
+            self.tell(Ok(Outcome::Connected(remote.id.clone())));
+        }
         if let (Role::Solicited { url, configured, .. }, Some(remote)) = (&self.role, &self.remote)
             && remote.free_index().is_some()
         {

@@ -36,6 +36,8 @@ pub(crate) struct Remote {
     number: u64,
     pub(crate) id: String,
     pub(crate) name: String,
+    /// Whether it let us in, or we let it in: until then it is nobody's peer.
+    pub(crate) confirmed: AtomicBool,
     /// Whether somebody completes the pool.
     pub(crate) filling: AtomicBool,
     state: RwLock<State>,
@@ -71,6 +73,7 @@ impl Remote {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             id: id.to_owned(),
             name: name.to_owned(),
+            confirmed: AtomicBool::new(false),
             filling: AtomicBool::new(false),
             state: RwLock::new(State {
                 links: vec![None; pool_size],
@@ -81,6 +84,10 @@ impl Remote {
             }),
             out_touched: parking_lot::Mutex::new(Vec::new()),
         }
+    }
+
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Acquire)
     }
 
     /// Notes what its INFO says; tells whether that is news.

@@ -119,6 +119,7 @@ impl Topology {
                     SeedKnown::Itself => SeedState::Itself,
                     SeedKnown::Server(id) => remotes
                         .get(id)
+                        .filter(|remote| remote.is_confirmed())
                         .map_or(SeedState::Unresolved, |remote| SeedState::Connected(remote.seen())),
                 },
             })
@@ -127,7 +128,13 @@ impl Topology {
 
     /// All other servers that are connected.
     pub fn peers(&self) -> Vec<PeerSeen> {
-        let mut peers: Vec<_> = self.remotes.read().values().map(|remote| remote.seen()).collect();
+        let mut peers: Vec<_> = self
+            .remotes
+            .read()
+            .values()
+            .filter(|remote| remote.is_confirmed())
+            .map(|remote| remote.seen())
+            .collect();
         peers.sort_by(|left, right| left.server_name.cmp(&right.server_name));
         peers
     }
@@ -135,6 +142,13 @@ impl Topology {
     /// A counter that grows with every change of `seeds` or `peers`.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Notes that a server let us in, or we let it in.
+    pub(crate) fn confirm(&self, remote: &Remote) {
+        if !remote.confirmed.swap(true, Ordering::AcqRel) {
+            self.note_change();
+        }
     }
 
     pub(crate) fn note_change(&self) {
