@@ -39,7 +39,7 @@ pub(crate) async fn run(request: RunRequest, program: Program) -> Result<(), Str
             }
             Caught::Reload => {
                 info!("Trapped \"hangup\" signal");
-                server.reload();
+                server.reload().await;
             }
             Caught::Reopen => {
                 info!("Trapped \"user defined signal 1\" signal");
@@ -136,13 +136,13 @@ impl Server {
     }
 
     /// Reads the configuration again and takes over what can change; else keeps what it has.
-    fn reload(&mut self) {
-        if let Err(message) = self.try_reload() {
+    async fn reload(&mut self) {
+        if let Err(message) = self.try_reload().await {
             error!("Failed to reload server configuration: {}", message.trim_end());
         }
     }
 
-    fn try_reload(&mut self) -> Result<(), String> {
+    async fn try_reload(&mut self) -> Result<(), String> {
         let new = self.request.flags.options(&SystemSources).map_err(|error| error.to_string())?;
         let changes = reload::plan(&self.request.options, &new)?;
         log::apply(&LogOptions::of(&new))?;
@@ -154,6 +154,7 @@ impl Server {
         }
         self.hub.set_limits(limits(&new));
         self.hub.set_authenticator(authenticator(&new));
+        self.hub.recheck_credentials().await;
         self.source.update_settings(|settings| {
             let (id, name) = (settings.server_id.clone(), settings.server_name.clone());
             let (port, http_port) = (settings.port, settings.http_port);
