@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 use weir_proto::{ConnectOptions, Info, encode, err};
 use weir_stdx::time::UnixNanos;
 
@@ -256,6 +256,17 @@ impl Hub {
             return;
         }
         let reason = handle.outbox.closed().unwrap_or(CloseReason::ClientClosed);
+        match reason {
+            CloseReason::SlowConsumerPendingBytes => {
+                let max = self.limits.load().max_pending;
+                info!("{} - Slow Consumer Detected: MaxPending of {max} Exceeded", handle.label());
+            }
+            CloseReason::SlowConsumerWriteDeadline => {
+                let deadline = self.limits.load().write_deadline;
+                info!("{} - Slow Consumer Detected: WriteDeadline of {deadline:?} exceeded", handle.label());
+            }
+            _ => {}
+        }
         debug!("{} - Client connection closed: {}", handle.label(), reason.text());
         self.counters.count_closed(reason, handle.outbox.sent());
         let mut snapshot = handle.snapshot(false);
