@@ -50,6 +50,7 @@ pub(crate) fn write_consumer_state(writer: &mut Writer, state: &ConsumerState) {
         writer.varint(*seq);
     }
     writer.varint(state.resume_at);
+    writer.varint(state.purged_to);
 }
 
 pub(crate) fn read_consumer_state(reader: &mut Reader) -> Result<ConsumerState, DecodeError> {
@@ -74,6 +75,7 @@ pub(crate) fn read_consumer_state(reader: &mut Reader) -> Result<ConsumerState, 
         skip_list.push(reader.varint("skip list sequence")?);
     }
     let resume_at = reader.varint("resume sequence")?;
+    let purged_to = reader.varint("purged sequence")?;
     Ok(ConsumerState {
         delivered,
         ack_floor,
@@ -81,6 +83,7 @@ pub(crate) fn read_consumer_state(reader: &mut Reader) -> Result<ConsumerState, 
         exhausted,
         skip_list,
         resume_at,
+        purged_to,
         last_delivered_at,
         last_acked_at,
     })

@@ -280,13 +280,14 @@ impl ConsumerDelivery {
         }
         let seen = std::mem::replace(&mut self.removals_seen, position);
         self.adopt_purge(machine);
-        if self.state.pending.is_empty() {
+        if self.state.pending.is_empty() && self.state.exhausted.is_empty() {
             return Ok(());
         }
         let gone: Vec<u64> = match machine.removals().since(seen) {
             Some(removals) => {
-                let pending = &self.state.pending;
-                removals.map(|removal| removal.seq).filter(|seq| pending.contains_key(seq)).collect()
+                let tracked =
+                    |seq: &u64| self.state.pending.contains_key(seq) || self.state.exhausted.contains(seq);
+                removals.map(|removal| removal.seq).filter(tracked).collect()
             }
             None => self.missing_pending(machine)?,
         };
@@ -301,8 +302,8 @@ impl ConsumerDelivery {
     /// Otherwise ahead of the replicas, the leader is behind them after a purge, which moves all consumers on.
     fn adopt_purge<S: Store>(&mut self, machine: &StreamMachine<S>) {
         let Some(replicated) = machine.consumer(&self.name) else { return };
-        let purged_to = replicated.state.delivered.stream_seq;
-        if purged_to <= self.state.delivered.stream_seq {
+        let purged_to = replicated.state.purged_to;
+        if purged_to <= self.state.purged_to {
             return;
         }
         let gone: Vec<u64> = self.state.pending.range(..=purged_to).map(|(&seq, _)| seq).collect();
@@ -319,9 +320,9 @@ impl ConsumerDelivery {
     fn missing_pending<S: Store>(&self, machine: &StreamMachine<S>) -> Result<Vec<u64>, StoreFailure> {
         const LOOKUPS_MAX: usize = 64;
         let first_seq = machine.store().state().first_seq;
-        let few = self.state.pending.len() <= LOOKUPS_MAX;
+        let few = self.state.pending.len() + self.state.exhausted.len() <= LOOKUPS_MAX;
         let mut missing = Vec::new();
-        for &seq in self.state.pending.keys() {
+        for &seq in self.state.pending.keys().chain(&self.state.exhausted) {
             if seq < first_seq || (few && machine.store().get(seq)? == Lookup::Missing) {
                 missing.push(seq);
             }

@@ -65,6 +65,8 @@ pub struct ConsumerState {
     /// `resume_at`. Empty for the other deliver policies.
     pub skip_list: Vec<u64>,
     pub resume_at: u64,
+    /// The last sequence that a purge took.
+    pub purged_to: u64,
     pub last_delivered_at: Option<UnixNanos>,
     pub last_acked_at: Option<UnixNanos>,
 }
@@ -104,7 +106,7 @@ impl ConsumerState {
                     pending.delivered_at = at;
                 }
             }
-            ConsumerEvent::Dropped { stream_seq } => self.remove_pending(stream_seq),
+            ConsumerEvent::Dropped { stream_seq } => self.forget(stream_seq),
             ConsumerEvent::Exhausted { stream_seq } => {
                 // The floor stays: nobody acknowledged the message (as in nats-server).
                 if self.pending.remove(&stream_seq).is_some() {
@@ -179,14 +181,11 @@ impl ConsumerState {
     /// A purge removed everything below `first_seq`: the consumer goes on from there.
     pub fn purged_below(&mut self, first_seq: u64) {
         let gone = first_seq.saturating_sub(1);
-        let kept = self.pending.split_off(&first_seq);
-        let purged = std::mem::replace(&mut self.pending, kept);
-        if let Some(last) = purged.values().map(|pending| pending.consumer_seq).max() {
-            self.ack_floor.consumer_seq = self.ack_floor.consumer_seq.max(last);
-        }
-        self.delivered.stream_seq = self.delivered.stream_seq.max(gone);
-        self.ack_floor.stream_seq = self.ack_floor.stream_seq.max(gone);
+        self.purged_to = self.purged_to.max(gone);
+        self.pending = self.pending.split_off(&first_seq);
         self.exhausted = self.exhausted.split_off(&first_seq);
+        self.delivered.stream_seq = self.delivered.stream_seq.max(gone);
+        self.raise_floor();
     }
 
     /// Where to look for a message not sent before, at or after `from`; with a skip list the next entry of it.
@@ -198,8 +197,14 @@ impl ConsumerState {
         }
     }
 
+    /// A message left the stream.
+    pub(crate) fn forget(&mut self, stream_seq: u64) {
+        self.exhausted.remove(&stream_seq);
+        self.remove_pending(stream_seq);
+    }
+
     /// Takes a message out of the pending ones and lets the floor rise over it.
-    pub(crate) fn remove_pending(&mut self, stream_seq: u64) {
+    fn remove_pending(&mut self, stream_seq: u64) {
         if self.pending.remove(&stream_seq).is_some() {
             self.raise_floor();
         }

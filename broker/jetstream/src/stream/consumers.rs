@@ -116,8 +116,7 @@ impl<S: Store> StreamMachine<S> {
     /// A message was removed by request: no consumer waits for its ack any longer.
     pub(super) fn drop_from_consumers(&mut self, seq: u64) {
         for consumer in self.consumers.values_mut() {
-            consumer.state.remove_pending(seq);
-            consumer.state.exhausted.remove(&seq);
+            consumer.state.forget(seq);
         }
     }
 

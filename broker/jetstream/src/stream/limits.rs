@@ -168,7 +168,10 @@ impl<S: Store> StreamMachine<S> {
                     (0, 1..) => self.nth_newest(&Filter::default(), purge.keep)?.unwrap_or(0),
                     (0, 0) => state.last_seq + 1,
                 };
-                self.compact_below(below)?
+                let count = self.compact_below(below)?;
+                // Also when it found nothing: consumers move on.
+                self.removals.forget_all();
+                count
             }
             Some(pattern) => self.purge_filtered(&Filter::new([pattern]), purge)?,
         };

@@ -530,3 +530,105 @@ fn a_pause_holds_deliveries_back() {
     assert_eq!(scenario.delivery.next_timer(), Some(UnixNanos(START + 10 * SECOND)));
     assert_eq!(scenario.after(10 * SECOND), ["a <- s.1 #1 x1 c1 left 0"]);
 }
+
+/// One random step of a consumer's life.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Publish(u8),
+    Request { batch: u8, no_wait: bool },
+    Ack { seq: u64, kind: u8 },
+    Wait { seconds: u8 },
+    Delete { seq: u64 },
+    Purge,
+    ChangeLeader,
+}
+
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![
+        4 => (0..4_u8).prop_map(Step::Publish),
+        4 => (1..5_u8, any::<bool>()).prop_map(|(batch, no_wait)| Step::Request { batch, no_wait }),
+        5 => (1..20_u64, 0..6_u8).prop_map(|(seq, kind)| Step::Ack { seq, kind }),
+        3 => (0..40_u8).prop_map(|seconds| Step::Wait { seconds }),
+        1 => (1..20_u64).prop_map(|seq| Step::Delete { seq }),
+        1 => Just(Step::Purge),
+        1 => Just(Step::ChangeLeader),
+    ]
+}
+
+fn run_steps(config: ConsumerConfig, retention: RetentionPolicy, steps: &[Step]) {
+    const SUBJECTS: [&str; 4] = ["s.a", "s.b", "s.c", "s.a"];
+    let policy = config.ack_policy;
+    let max_deliver = u64::try_from(config.max_deliver).unwrap_or(u64::MAX).max(1);
+    let mut scenario = Scenario::on(retention, config, &[]);
+    let mut acknowledged = BTreeSet::new();
+    for step in steps {
+        let lines = match *step {
+            Step::Publish(subject) => scenario.publish(&[SUBJECTS[usize::from(subject)]]),
+            Step::Request { batch, no_wait } => scenario
+                .request("a", &format!(r#"{{"batch":{batch},"no_wait":{no_wait},"expires":20000000000}}"#)),
+            Step::Ack { seq, kind } => {
+                let body =
+                    ["", "+ACK", "-NAK", "+WPI", "+TERM", r#"-NAK {"delay":5000000000}"#][usize::from(kind)];
+                let done = matches!(kind, 0 | 1 | 4) && scenario.delivery.state.pending.contains_key(&seq);
+                if done && policy == AckPolicy::All {
+                    acknowledged.extend(scenario.delivery.state.pending.range(..=seq).map(|(&seq, _)| seq));
+                } else if done {
+                    acknowledged.insert(seq);
+                }
+                scenario.ack(seq, body)
+            }
+            Step::Wait { seconds } => scenario.after(u64::from(seconds) * SECOND),
+            Step::Delete { seq } => {
+                scenario.delete(seq);
+                Vec::new()
+            }
+            Step::Purge => {
+                let purge = StreamCommand::Purge(crate::command::Purge::default());
+                scenario.machine.apply(purge).expect("apply");
+                scenario.poll()
+            }
+            Step::ChangeLeader => {
+                let store = scenario.machine.store().clone();
+                let restored = StreamMachine::restore(scenario.machine.checkpoint_state(), store);
+                scenario.machine = restored.expect("restore");
+                scenario.delivery = Scenario::lead(&scenario.machine, scenario.now);
+                scenario.poll()
+            }
+        };
+        for line in lines.iter().filter(|line| line.contains('#')) {
+            let number = |mark: &str| {
+                let rest = &line[line.find(mark).expect("mark") + mark.len()..];
+                rest.split(' ').next().expect("number").parse::<u64>().expect("number")
+            };
+            assert!(!acknowledged.contains(&number(" #")), "{line}: was acknowledged");
+            assert!(number(" x") <= max_deliver, "{line}: more often than max_deliver");
+        }
+        let state = &scenario.delivery.state;
+        assert!(state.ack_floor.stream_seq <= state.delivered.stream_seq, "{state:?}");
+        assert!(state.pending.keys().all(|&seq| seq <= state.delivered.stream_seq), "{state:?}");
+        let timers = scenario.delivery.deadlines.len() + scenario.delivery.queued.len();
+        assert_eq!(timers, state.pending.len(), "every pending message is due at some time");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn leaders_and_replicas_agree_whatever_happens(
+        steps in proptest::collection::vec(step(), 1..60),
+        filtered in proptest::bool::ANY,
+        all in proptest::bool::ANY,
+        limited in proptest::bool::ANY,
+        interest in proptest::bool::ANY,
+    ) {
+        let config = ConsumerConfig {
+            filter_subject: if filtered { "s.a".to_owned() } else { String::new() },
+            ack_policy: if all { AckPolicy::All } else { AckPolicy::Explicit },
+            max_deliver: if limited { 2 } else { -1 },
+            max_ack_pending: if limited { 3 } else { 0 },
+            ..pull()
+        };
+        let retention = if interest { RetentionPolicy::Interest } else { RetentionPolicy::Limits };
+        run_steps(config, retention, &steps);
+    }
+}
