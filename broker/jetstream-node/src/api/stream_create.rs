@@ -19,6 +19,10 @@ use crate::context::Context;
 pub(crate) const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks for it.
 pub(crate) const LEADER_POLL: Duration = Duration::from_millis(5);
+/// How long too few servers may be a passing state.
+const PLACEMENT_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks for them.
+const PLACEMENT_POLL: Duration = Duration::from_millis(50);
 /// How long a stream's leader may take to answer.
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,7 +42,7 @@ pub(crate) async fn create(
     };
     let peers = match peers {
         Some(peers) => peers,
-        None => place(context, &config, &[])?,
+        None => place_soon(context, &config).await?,
     };
     let command = MetaCommand::CreateStream {
         account: account.to_owned(),
@@ -67,6 +71,21 @@ pub(crate) fn decode(name: &str, request: &Request) -> Result<StreamConfigReques
         return Err(errors::STREAM_MISMATCH.error());
     }
     Ok(asked)
+}
+
+/// Servers for a new stream. A meta leader that was just elected has not heard of all members yet: it looks again for
+/// a while before it says that there are too few.
+async fn place_soon(context: &Arc<Context>, config: &StreamConfig) -> Result<Vec<u64>, ApiError> {
+    let deadline = tokio::time::Instant::now() + PLACEMENT_PATIENCE;
+    loop {
+        match place(context, config, &[]) {
+            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            Err(_) => {}
+            Ok(peers) => return Ok(peers),
+        }
+        crate::meta::leader::record_members(context).await;
+        tokio::time::sleep(PLACEMENT_POLL).await;
+    }
 }
 
 /// Servers for a stream's replicas; `keep` are those that have one.

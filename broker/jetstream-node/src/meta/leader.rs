@@ -68,7 +68,7 @@ fn subscribe(context: &Arc<Context>) -> Vec<InternalSubscription> {
 }
 
 /// Every voter has a record with its name and address.
-async fn record_members(context: &Arc<Context>) {
+pub(crate) async fn record_members(context: &Arc<Context>) {
     let Some(cluster) = &context.cluster else { return };
     for peer in context.meta.status().members {
         let info = if peer == context.peer_id {

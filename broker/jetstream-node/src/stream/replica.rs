@@ -177,7 +177,7 @@ impl StreamReplica {
 
     fn pins_the_journal(&self) -> bool {
         let group = GroupId(self.assignment().group);
-        self.context.journal.laggards().iter().any(|laggard| laggard.group == group)
+        self.context.journal.laggard(group).is_some()
     }
 
     /// Writes a checkpoint and lets the log before it go.
