@@ -192,7 +192,8 @@ impl Subscriber for LineSubscriber {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && LOG.get().is_some_and(|log| log.enabled(metadata))
+        // Questions (`tracing::enabled!`) are neither events nor spans.
+        !metadata.is_span() && LOG.get().is_some_and(|log| log.enabled(metadata))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
