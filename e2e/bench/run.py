@@ -67,10 +67,12 @@ def measure(load: str, brokers: list[Broker], port: int, plan) -> dict:
 def create_stream(port: int, plan) -> str:
     """Makes the stream of the load; the name of its leader."""
     with JetStream(port) as js:
-        answer = js.raw("STREAM.CREATE.BENCH", {"name": "BENCH", "subjects": ["bench"], "storage": plan[5], "num_replicas": plan[4]}, within=20)
-        if "error" in answer:
-            raise RuntimeError(f"the stream of the benchmark is refused: {answer['error']}")
         deadline = time.monotonic() + 20
+        while "error" in (answer := js.raw("STREAM.CREATE.BENCH", {"name": "BENCH", "subjects": ["bench"], "storage": plan[5],
+                                                                  "num_replicas": plan[4]}, within=20)):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the stream of the benchmark is refused: {answer['error']}")
+            time.sleep(0.2)
         while time.monotonic() < deadline:
             cluster = js.raw("STREAM.INFO.BENCH").get("cluster") or {}
             if plan[4] == 1 or (cluster.get("leader") and all(peer["current"] for peer in cluster.get("replicas") or [])):

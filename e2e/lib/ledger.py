@@ -71,8 +71,8 @@ class Publisher(threading.Thread):
             if self.window == 1:
                 self._publish_one(wire, self.record.sent + 1)
             else:
-                self._publish_window(wire)
-                time.sleep(PAUSE_BETWEEN_WINDOWS_SECONDS)
+                refused = self._publish_window(wire)
+                time.sleep(RETRY_AFTER_SECONDS * 4 if refused else PAUSE_BETWEEN_WINDOWS_SECONDS)
 
     def _publish_one(self, wire: Wire, number: int):
         """Until it is acked, even when the stop has been asked for: else its order could not be told."""
@@ -84,16 +84,20 @@ class Publisher(threading.Thread):
                 return
             time.sleep(RETRY_AFTER_SECONDS)
 
-    def _publish_window(self, wire: Wire):
+    def _publish_window(self, wire: Wire) -> int:
+        """How many of it were answered, but not by an ack."""
         inbox = wire.inbox()
-        wire.subscribe(f"{inbox}.*")
+        sid = wire.subscribe(f"{inbox}.*")
         first = self.record.sent + 1
         self.record.sent += self.window
         for number in range(first, first + self.window):
             wire.publish(self.subject, payload_of(self.number, number), f"{inbox}.{number}")
+        refused = 0
         for _ in range(self.window):
             answer = wire.read_message(ACK_WITHIN_SECONDS)
-            self._note(int(answer.subject.rsplit(".", 1)[1]), answer)
+            refused += not self._note(int(answer.subject.rsplit(".", 1)[1]), answer)
+        wire.unsubscribe(sid)
+        return refused
 
     def _note(self, number: int, answer: Message) -> bool:
         if answer.status:
