@@ -75,10 +75,6 @@ pub enum StartError {
     SpoolFolder { path: PathBuf, source: std::io::Error },
     #[error("gRPC listener: {0}")]
     Listener(std::io::Error),
-    #[error("DNS resolver: {0}")]
-    Resolver(String),
     #[error("cluster secret cannot be sent in a header: only visible ASCII is allowed")]
     Secret,
-    #[error("settings: {0}")]
-    Options(String),
 }

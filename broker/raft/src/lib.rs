@@ -10,6 +10,8 @@ mod group;
 mod group_log;
 mod journal_log;
 mod leadership;
+mod log_reader;
+mod log_sizes;
 mod log_store;
 mod machine;
 mod membership;

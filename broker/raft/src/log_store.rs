@@ -1,28 +1,24 @@
 //! openraft's log storage on the node's journal: one group's entries, vote, committed and purged ids.
 
-use std::collections::VecDeque;
-use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::stream::{self, Stream};
+use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::oneshot;
 
 use crate::codec::{
-    DecodeError, entry_from_record, entry_to_record, log_id_from_pb, log_id_to_pb, stored_membership_from_pb,
-    stored_membership_to_pb, vote_from_pb, vote_to_pb,
+    entry_to_record, log_id_from_pb, log_id_to_pb, stored_membership_from_pb, stored_membership_to_pb,
+    vote_from_pb, vote_to_pb,
 };
-use crate::group_log::{Done, GroupLog};
-use crate::options::MAX_APPEND_BYTES;
+use crate::group_log::{Done, GroupLog, LogExtent, LogRecord};
+use crate::log_sizes::SizeSamples;
 use crate::pb::raft as pb;
-use crate::raft_types::{Entry, LogId, StoredMembership, TypeConfig, Vote, inner_index, log_id, outer_index};
+use crate::raft_types::{Entry, LogId, StoredMembership, TypeConfig, Vote, log_id, outer_index};
 use crate::types::GroupId;
 
 /// Keys of a group's small states in the journal.
@@ -37,9 +33,6 @@ const STATE_VERSION: u8 = 1;
 /// The committed id is written along with an append at most this often: it only shortens what a
 /// restarted replica must hear again.
 const COMMITTED_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Most points of the byte count kept; beyond it every other one is dropped.
-const MAX_SIZE_SAMPLES: usize = 4096;
 
 /// One group's part of the journal; clones share it.
 #[derive(Clone)]
@@ -60,50 +53,6 @@ struct CommittedState {
     known: Option<LogId>,
     dirty: bool,
     written_at: Option<Instant>,
-}
-
-/// How many bytes were appended up to some indexes, to know how much a follower lags in bytes.
-#[derive(Default)]
-struct SizeSamples {
-    total: u64,
-    points: VecDeque<(u64, u64)>,
-}
-
-impl SizeSamples {
-    fn add(&mut self, last_index: u64, bytes: u64) {
-        self.total = self.total.saturating_add(bytes);
-        self.points.push_back((last_index, self.total));
-        if self.points.len() > MAX_SIZE_SAMPLES {
-            let mut keep = false;
-            self.points.retain(|_| {
-                keep = !keep;
-                keep
-            });
-        }
-    }
-
-    /// Bytes between two outer indexes, `None` when that was not counted (before a restart).
-    fn between(&self, after: u64, upto: u64) -> Option<u64> {
-        let at = |index: u64| {
-            let point = self.points.partition_point(|(i, _)| *i <= index);
-            let point = point.checked_sub(1)?;
-            self.points.get(point).map(|(_, total)| *total)
-        };
-        Some(at(upto)?.saturating_sub(at(after)?))
-    }
-
-    fn forget_upto(&mut self, index: u64) {
-        while self.points.len() > 1 && self.points.get(1).is_some_and(|(i, _)| *i <= index) {
-            self.points.pop_front();
-        }
-    }
-
-    fn truncate_after(&mut self, index: u64) {
-        while self.points.back().is_some_and(|(i, _)| *i > index) {
-            self.points.pop_back();
-        }
-        self.total = self.points.back().map_or(0, |(_, total)| *total);
-    }
 }
 
 fn encode_state<M: Message>(message: &M) -> Bytes {
@@ -168,7 +117,7 @@ impl LogStore {
     /// The purged id is written before the log is cut: a crash between the two is finished here.
     fn finish_purge(&self) -> io::Result<()> {
         let purged = self.purged()?.map_or(0, |id| outer_index(id.index));
-        let extent = self.inner.log.extent(self.inner.group);
+        let extent = self.extent();
         if extent.purged_to > purged {
             let text = format!(
                 "the journal is cut up to {}, but the id of the last entry cut is {purged}",
@@ -218,7 +167,7 @@ impl LogStore {
         {
             return Ok(Some(purged));
         }
-        let extent = self.inner.log.extent(self.inner.group);
+        let extent = self.extent();
         if extent.present.is_none_or(|(first, last)| index < first || index > last) {
             return Ok(None);
         }
@@ -231,6 +180,19 @@ impl LogStore {
     /// Bytes of log between two outer indexes, if counted.
     pub(crate) fn bytes_between(&self, after: u64, upto: u64) -> Option<u64> {
         self.inner.sizes.lock().between(after, upto)
+    }
+
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        *self.inner.vote.lock()
+    }
+
+    pub(crate) fn extent(&self) -> LogExtent {
+        self.inner.log.extent(self.inner.group)
+    }
+
+    /// Records from outer index `from` up to `to`, one piece of at most `max_bytes`.
+    pub(crate) fn records(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<LogRecord>> {
+        self.inner.log.read(self.inner.group, from, to, max_bytes)
     }
 
     async fn put_and_wait(&self, key: u8, value: Bytes) -> io::Result<()> {
@@ -280,109 +242,6 @@ impl LogStore {
             None => Ok(()),
         }
     }
-
-    /// Reads from inner index `start` up to `end`, one piece of at most `MAX_APPEND_BYTES` (but at least
-    /// one entry, if there is one).
-    fn read_piece(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        if start >= end {
-            return Ok(Vec::new());
-        }
-        let (from, to) = (outer_index(start), outer_index(end));
-        let log = &self.inner.log;
-        let records = log.read(self.inner.group, from, to, MAX_APPEND_BYTES)?;
-        let entries = records.into_iter().map(entry_from_record);
-        Ok(entries.collect::<Result<_, DecodeError>>()?)
-    }
-
-    /// Clips a range of inner indexes to what the log holds.
-    fn clip<R: RangeBounds<u64>>(&self, range: &R) -> (u64, u64) {
-        let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(start) => start.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(end) => end.saturating_add(1),
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => u64::MAX,
-        };
-        match self.inner.log.extent(self.inner.group).present {
-            None => (0, 0),
-            Some((first, last)) => (start.max(inner_index(first)), end.min(last)),
-        }
-    }
-}
-
-impl RaftLogReader<TypeConfig> for LogStore {
-    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
-    where
-        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
-    {
-        let (mut start, end) = self.clip(&range);
-        let mut entries = Vec::new();
-        while start < end {
-            let piece = self.read_piece(start, end)?;
-            if piece.is_empty() {
-                let text = format!("the journal has no entry {}", outer_index(start));
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
-            start = start.saturating_add(piece.len() as u64);
-            entries.extend(piece);
-        }
-        Ok(entries)
-    }
-
-    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(*self.inner.vote.lock())
-    }
-
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        let entries = self.read_piece(start, end)?;
-        if entries.is_empty() && start < end {
-            let text = format!("the journal has no entry {}", outer_index(start));
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(entries)
-    }
-
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
-    where
-        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
-    {
-        let (start, end) = self.clip(&range);
-        let store = self.clone();
-        let pieces = stream::unfold(Some(start), move |next| {
-            let piece = next.and_then(|start| store.next_piece(start, end));
-            std::future::ready(piece)
-        });
-        futures::StreamExt::flatten(pieces)
-    }
-}
-
-type Piece = stream::Iter<std::vec::IntoIter<Result<Entry, io::Error>>>;
-
-impl LogStore {
-    /// One step of `entries_stream`: a piece, and where the next one starts.
-    fn next_piece(&self, start: u64, end: u64) -> Option<(Piece, Option<u64>)> {
-        if start >= end {
-            return None;
-        }
-        let (items, next) = match self.read_piece(start, end) {
-            Ok(piece) if piece.is_empty() => {
-                let text = format!("the journal has no entry {}", outer_index(start));
-                (vec![Err(io::Error::new(io::ErrorKind::InvalidData, text))], None)
-            }
-            Ok(piece) => {
-                let next = start.saturating_add(piece.len() as u64);
-                (piece.into_iter().map(Ok).collect(), Some(next))
-            }
-            Err(error) => (vec![Err(error)], None),
-        };
-        Some((stream::iter(items), next))
-    }
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {
@@ -390,7 +249,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let purged = self.purged()?;
-        let extent = self.inner.log.extent(self.inner.group);
+        let extent = self.extent();
         let purged_index = purged.map_or(0, |id| outer_index(id.index));
         let last = match extent.present {
             Some((_, last)) if last > purged_index => self.id_at(last)?,

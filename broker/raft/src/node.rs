@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 
 use crate::admin::{AdminHandler, AdminService, admin_server::AdminServer};
 use crate::error::{OpenError, StartError};
@@ -17,7 +18,9 @@ use crate::group::{Group, Opening};
 use crate::group_log::GroupLog;
 use crate::machine::Machine;
 use crate::net::auth::{Gate, bearer};
-use crate::net::dial::{CONNECTION_WINDOW_BYTES, Dialer, STREAM_WINDOW_BYTES};
+use crate::net::dial::{
+    CONNECTION_WINDOW_BYTES, Dialer, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+};
 use crate::net::peers::Peers;
 use crate::net::server::LaneService;
 use crate::options::{GroupOptions, MAX_MESSAGE_BYTES, NodeConfig};
@@ -87,18 +90,9 @@ impl RaftNode {
         admin.set(config.admin);
 
         let (signal, stopped) = watch::channel(false);
-        let gate = Gate::new(token);
         let lanes =
             LaneService::new(Arc::clone(&peers), Arc::clone(&registry), spool.clone(), stopped.clone());
-        let lanes = RaftServer::new(lanes)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let router = Server::builder()
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .add_service(InterceptedService::new(lanes, gate.clone()))
-            .add_service(InterceptedService::new(AdminServer::new(admin.clone()), gate));
+        let router = services(lanes, admin.clone(), Gate::new(token));
         let incoming = TcpListenerStream::new(listener);
         let server = tokio::spawn(serve(router, incoming, stopped));
         let reconnector = tokio::spawn(reset_backoffs(Arc::clone(&registry), heard));
@@ -219,11 +213,22 @@ impl RaftNode {
     }
 }
 
-async fn serve(
-    router: tonic::transport::server::Router,
-    incoming: TcpListenerStream,
-    mut stopped: watch::Receiver<bool>,
-) {
+/// All that the gRPC port answers.
+fn services(lanes: LaneService, admin: AdminService, gate: Gate) -> Router {
+    let lanes = RaftServer::new(lanes)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .add_service(InterceptedService::new(lanes, gate.clone()))
+        .add_service(InterceptedService::new(AdminServer::new(admin), gate))
+}
+
+async fn serve(router: Router, incoming: TcpListenerStream, mut stopped: watch::Receiver<bool>) {
     let stopped = async move {
         // Told to stop, or the node is gone.
         let _ = stopped.wait_for(|stop| *stop).await;

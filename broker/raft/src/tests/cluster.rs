@@ -54,7 +54,13 @@ impl Cluster {
             endpoints: Arc::default(),
             stores: BTreeMap::new(),
             running: BTreeMap::new(),
-            options: GroupOptions::fast(),
+            // Quick, but not so quick that a busy machine elects for nothing.
+            options: GroupOptions {
+                heartbeat: Duration::from_millis(100),
+                election_min: Duration::from_millis(1000),
+                election_max: Duration::from_millis(1600),
+                ..GroupOptions::default()
+            },
             secret: Some("a secret".to_owned()),
             links: None,
         }

@@ -115,7 +115,10 @@ async fn a_broken_disk_stops_the_group_with_a_reason() {
     assert!(matches!(error, ProposeError::Unknown { .. } | ProposeError::Stopped(_)));
     let failed = wait_for("the group to stop", || group.status().failed).await;
     assert!(failed.contains("the disk is broken"), "{failed}");
-    assert!(machine.told().last().is_some_and(|now| !now.is_leader()));
+    wait_for("the machine to be told", || {
+        machine.told().last().is_some_and(|now| !now.is_leader()).then_some(())
+    })
+    .await;
     assert!(group.propose("c".into()).await.is_err());
     assert_eq!(machine.payloads(), 1);
 }
@@ -148,11 +151,9 @@ async fn large_and_empty_entries_are_replicated_and_too_large_ones_refused() {
     for bytes in [0, 1, 900_000, 3_000_000, 20_000_000] {
         cluster.propose(vec![7; bytes]).await;
     }
+    let many = (0..200).map(|_| cluster.propose(vec![1; 100_000]));
+    futures::future::join_all(many).await;
     let group = cluster.node(cluster.leader().await).group.clone();
-    let many = (0..200).map(|_| group.propose(vec![1; 100_000].into()));
-    for result in futures::future::join_all(many.collect::<Vec<_>>()).await {
-        result.expect("committed");
-    }
     let limit = crate::MAX_ENTRY_BYTES;
     let refused = group.propose(vec![0; limit].into()).await;
     assert!(matches!(refused, Err(ProposeError::TooLarge { .. })));
