@@ -100,8 +100,9 @@ impl Context {
         let event = Event {
             type_,
             reason: reason.to_owned(),
+            // Events that differ in it are not merged into one: each note is to be read.
+            action: format!("Reconcile-{:016x}", hash_of(&note)),
             note: Some(note),
-            action: "Reconcile".to_owned(),
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, object).await {
@@ -133,6 +134,13 @@ impl Context {
     pub fn forget_failures(&self, key: &str) {
         self.failures.lock().remove(key);
     }
+}
+
+fn hash_of(text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Spreads a wait by up to a tenth either way, so that many objects do not wake together.

@@ -3,8 +3,9 @@
 //! meta leader last.
 use super::view::{PodView, View};
 
-/// How long a new pod that is not ready yet holds up the replacement of other pods that are not ready either.
-const STARTING_S: i64 = 60;
+/// How long a new pod counts as starting: it holds up the replacement of other pods that are not ready either, and
+/// its Cluster is not called degraded.
+pub const STARTING_S: i64 = 60;
 
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Says in a status what is there and what goes on. Pure.
 use k8s_openapi::jiff::Timestamp;
 
-use super::rollout::Roll;
+use super::rollout::{Roll, STARTING_S};
 use super::validate::ValidatedCluster;
 use super::view::{PodView, View};
 use crate::api::v1alpha1::{Cluster, ClusterStatus, condition};
@@ -54,7 +54,9 @@ pub fn verdict(view: &View, roll: &Roll, outcome: &Outcome) -> Verdict {
         return Verdict::waiting("Scaling", format!("{count}, {} is terminating", pod.name));
     }
     if ready < wanted {
-        return Verdict::waiting("Degraded", count);
+        let starting = |pod: &PodView| !pod.terminating && (pod.ready || pod.age_s < STARTING_S);
+        let all_young = view.missing().is_empty() && view.pods.iter().all(starting);
+        return Verdict::waiting(if all_young { "Starting" } else { "Degraded" }, count);
     }
     if view.meta.known {
         if view.meta.leader.is_none() {
@@ -141,6 +143,11 @@ mod tests {
             (false, "Degraded"),
             "a terminating pod is not ready"
         );
+        let mut view = healthy(3, 3);
+        view.pods[1].ready = false;
+        assert_eq!(reason(&view, &Roll::Steady, &none), (false, "Degraded"));
+        view.pods[1].age_s = 5;
+        assert_eq!(reason(&view, &Roll::Steady, &none), (false, "Starting"));
         let mut view = healthy(3, 3);
         view.meta.leader = None;
         assert_eq!(reason(&view, &Roll::Steady, &none), (false, "NoLeader"));
