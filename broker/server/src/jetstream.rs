@@ -13,7 +13,7 @@ use weir_hub::Hub;
 use weir_jetstream_node::{
     ClusterOptions, JetStreamNode, JetStreamSnapshot, NodeOptions, SnapshotOptions, StreamSnapshot,
 };
-use weir_jsapi::{StorageType, stream::ClusterInfo};
+use weir_jsapi::{ConsumerInfo, StorageType, stream::ClusterInfo};
 use weir_monitor::{
     JetStream, JetStreamAccount, JetStreamConfig, JetStreamStats, JetStreamStream, MetaGroup, Presence,
 };
@@ -235,10 +235,19 @@ fn by_account(snapshot: &JetStreamSnapshot) -> (Vec<JetStreamAccount>, Led) {
             state: held.info.state.clone(),
             cluster: held.info.cluster.clone(),
             is_leader: held.is_leader,
-            consumers: held.consumers.clone(),
+            consumers: consumers(held, snapshot.meta.is_some()),
         });
     }
     (accounts.into_values().collect(), led)
+}
+
+/// A single server shows no leader beside its consumers, as the reference.
+fn consumers(held: &StreamSnapshot, clustered: bool) -> Vec<ConsumerInfo> {
+    let mut infos = held.consumers.clone();
+    if !clustered {
+        infos.iter_mut().for_each(|info| info.cluster = None);
+    }
+    infos
 }
 
 #[cfg(test)]
