@@ -27,7 +27,7 @@ pub use info::SUBJECTS_PAGE;
 pub(crate) use info::time;
 pub use prepare::PreparedConsumer;
 pub use read::DirectReply;
-pub use removal_log::{Removal, RemovalLog};
+pub use removal_log::RemovalLog;
 
 /// A consumer as the stream's replicas know it.
 #[derive(Debug, Clone, PartialEq, Eq)]

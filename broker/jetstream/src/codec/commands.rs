@@ -171,9 +171,10 @@ fn encode_event(writer: &mut Writer, event: &ConsumerEvent) {
             writer.varint(stream_seq);
             writer.time(at);
         }
-        ConsumerEvent::Dropped { stream_seq } => {
+        ConsumerEvent::Dropped { stream_seq, at } => {
             writer.u8(EVENT_DROPPED);
             writer.varint(stream_seq);
+            writer.time(at);
         }
         ConsumerEvent::Exhausted { stream_seq } => {
             writer.u8(EVENT_EXHAUSTED);
@@ -209,7 +210,7 @@ fn decode_event(reader: &mut Reader) -> Result<ConsumerEvent, DecodeError> {
         },
         EVENT_ACKED => ConsumerEvent::Acked { stream_seq, at: reader.time("event's time")? },
         EVENT_IN_PROGRESS => ConsumerEvent::InProgress { stream_seq, at: reader.time("event's time")? },
-        EVENT_DROPPED => ConsumerEvent::Dropped { stream_seq },
+        EVENT_DROPPED => ConsumerEvent::Dropped { stream_seq, at: reader.time("event's time")? },
         EVENT_EXHAUSTED => ConsumerEvent::Exhausted { stream_seq },
         found => return Err(DecodeError::Kind { what: "consumer event", found }),
     })
@@ -235,7 +236,7 @@ mod tests {
             ConsumerEvent::Delivered { stream_seq: 300, consumer_seq: 2, delivery_count: 1, at },
             ConsumerEvent::Acked { stream_seq: u64::MAX, at },
             ConsumerEvent::InProgress { stream_seq: 1, at },
-            ConsumerEvent::Dropped { stream_seq: 2 },
+            ConsumerEvent::Dropped { stream_seq: 2, at },
             ConsumerEvent::Exhausted { stream_seq: 3 },
         ];
         let config = ConsumerConfig { name: "c".to_owned(), ..ConsumerConfig::default() };

@@ -158,7 +158,7 @@ impl ConsumerDelivery {
     ) -> Result<Progress, StoreFailure> {
         self.paused_until = self.paused_until.filter(|&until| now < until);
         out.append(&mut self.deferred);
-        self.drop_removed(machine, out)?;
+        self.drop_removed(now, machine, out)?;
         self.queue_due(now, machine, out)?;
         for _ in 0..budget {
             if let Err(stall) = self.deliver_one(now, machine, has_interest, out)? {
@@ -196,7 +196,7 @@ impl ConsumerDelivery {
         has_interest: &dyn Fn(&[u8]) -> bool,
     ) -> Option<ConsumerInfo> {
         let mut deferred = std::mem::take(&mut self.deferred);
-        let _ = self.drop_removed(machine, &mut deferred);
+        let _ = self.drop_removed(now, machine, &mut deferred);
         self.deferred = deferred;
         let mut info = machine.consumer_info(&self.name, now)?;
         info.num_ack_pending = self.state.pending.len() as u64;
@@ -271,6 +271,7 @@ impl ConsumerDelivery {
     /// Stops waiting for acks of messages that left the stream.
     fn drop_removed<S: Store>(
         &mut self,
+        now: UnixNanos,
         machine: &StreamMachine<S>,
         out: &mut Vec<Effect>,
     ) -> Result<(), StoreFailure> {
@@ -279,7 +280,7 @@ impl ConsumerDelivery {
             return Ok(());
         }
         let seen = std::mem::replace(&mut self.removals_seen, position);
-        self.adopt_purge(machine);
+        self.adopt_purge(now, machine, out);
         if self.state.pending.is_empty() && self.state.exhausted.is_empty() {
             return Ok(());
         }
@@ -287,32 +288,36 @@ impl ConsumerDelivery {
             Some(removals) => {
                 let tracked =
                     |seq: &u64| self.state.pending.contains_key(seq) || self.state.exhausted.contains(seq);
-                removals.map(|removal| removal.seq).filter(tracked).collect()
+                removals.filter(tracked).collect()
             }
             None => self.missing_pending(machine)?,
         };
         for seq in gone {
             self.unqueue(seq);
             self.forget_deadline(seq);
-            self.record(ConsumerEvent::Dropped { stream_seq: seq }, out);
+            self.record(ConsumerEvent::Dropped { stream_seq: seq, at: now }, out);
         }
         Ok(())
     }
 
     /// Otherwise ahead of the replicas, the leader is behind them after a purge, which moves all consumers on.
-    fn adopt_purge<S: Store>(&mut self, machine: &StreamMachine<S>) {
+    fn adopt_purge<S: Store>(&mut self, now: UnixNanos, machine: &StreamMachine<S>, out: &mut Vec<Effect>) {
         let Some(replicated) = machine.consumer(&self.name) else { return };
         let purged_to = replicated.state.purged_to;
         if purged_to <= self.state.purged_to {
             return;
         }
         let gone: Vec<u64> = self.state.pending.range(..=purged_to).map(|(&seq, _)| seq).collect();
+        let last = gone.last().copied();
         for seq in gone {
             self.unqueue(seq);
             self.forget_deadline(seq);
         }
         self.state.purged_below(purged_to + 1);
         self.cursor = self.cursor.max(purged_to + 1);
+        if let Some(last) = last {
+            self.record(ConsumerEvent::Dropped { stream_seq: last, at: now }, out);
+        }
     }
 
     /// Pending messages that are not in the store. With many pending only those below its first are looked for:
@@ -345,7 +350,7 @@ impl ConsumerDelivery {
         for seq in due {
             let Some(pending) = self.state.pending.get(&seq).copied() else { continue };
             if seq < first_seq {
-                self.record(ConsumerEvent::Dropped { stream_seq: seq }, out);
+                self.record(ConsumerEvent::Dropped { stream_seq: seq, at: now }, out);
             } else if self.is_exhausted(pending.delivery_count) {
                 self.give_up(seq, pending.delivery_count, out);
             } else if self.queued.insert(seq) {
@@ -395,7 +400,7 @@ impl ConsumerDelivery {
         if !ready || self.paused_until.is_some() {
             return Ok(Err(Stall::NoReceiver));
         }
-        let next = match self.next_message(machine, out)? {
+        let next = match self.next_message(now, machine, out)? {
             Ok(next) => next,
             Err(stall) => return Ok(Err(stall)),
         };
@@ -432,6 +437,7 @@ impl ConsumerDelivery {
     /// The next message to send: redeliveries first, then new ones if `max_ack_pending` allows.
     fn next_message<S: Store>(
         &mut self,
+        now: UnixNanos,
         machine: &StreamMachine<S>,
         out: &mut Vec<Effect>,
     ) -> Result<Result<Next, Stall>, StoreFailure> {
@@ -442,7 +448,7 @@ impl ConsumerDelivery {
                 Lookup::Found(message) => {
                     return Ok(Ok(Next { message, delivery_count: pending.delivery_count + 1 }));
                 }
-                Lookup::Missing => self.record(ConsumerEvent::Dropped { stream_seq: seq }, out),
+                Lookup::Missing => self.record(ConsumerEvent::Dropped { stream_seq: seq, at: now }, out),
                 Lookup::Unreadable => {
                     // Not lost: it may be repaired by the time its wait is over again.
                     self.deadlines.insert((self.deadline(&pending), seq));

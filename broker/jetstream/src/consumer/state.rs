@@ -42,7 +42,7 @@ pub enum ConsumerEvent {
     /// The client is still at work on a message.
     InProgress { stream_seq: u64, at: UnixNanos },
     /// A pending message is gone from the stream.
-    Dropped { stream_seq: u64 },
+    Dropped { stream_seq: u64, at: UnixNanos },
     /// `max_deliver` is used up: the message is not sent again, and an interest or work queue stream keeps it.
     Exhausted { stream_seq: u64 },
 }
@@ -106,7 +106,10 @@ impl ConsumerState {
                     pending.delivered_at = at;
                 }
             }
-            ConsumerEvent::Dropped { stream_seq } => self.forget(stream_seq),
+            ConsumerEvent::Dropped { stream_seq, at } => {
+                self.last_acked_at = Some(at);
+                self.forget(stream_seq);
+            }
             ConsumerEvent::Exhausted { stream_seq } => {
                 // The floor stays: nobody acknowledged the message (as in nats-server).
                 if self.pending.remove(&stream_seq).is_some() {

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use weir_jsapi::{DiscardPolicy, errors};
 use weir_stdx::time::UnixNanos;
 
-use super::{Removal, StreamMachine};
+use super::StreamMachine;
 use crate::command::{Outcome, Purge};
-use crate::store::{Filter, Lookup, Store, StoreFailure};
+use crate::store::{Filter, Store, StoreFailure};
 
 /// A positive limit; zero and negative are unlimited.
 fn limit(value: i64) -> Option<u64> {
@@ -17,14 +17,9 @@ fn limit(value: i64) -> Option<u64> {
 impl<S: Store> StreamMachine<S> {
     /// Removes one message and notes it for the consumers.
     pub(super) fn remove_one(&mut self, seq: u64, erase: bool) -> Result<bool, StoreFailure> {
-        let wants_subject = self.consumers.values().any(|consumer| !consumer.filter.is_all());
-        let subject = match wants_subject.then(|| self.store.get(seq)).transpose()? {
-            Some(Lookup::Found(message)) => Some(message.subject),
-            _ => None,
-        };
         let removed = self.store.remove(seq, erase)?;
         if removed {
-            self.removals.push(Removal { seq, subject });
+            self.removals.push(seq);
         }
         Ok(removed)
     }

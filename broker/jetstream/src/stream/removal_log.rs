@@ -3,22 +3,13 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 /// Removals kept; a consumer further behind counts anew.
 const REMOVALS_MAX: usize = 4096;
-
-/// One message gone. The subject is known when a filtered consumer existed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
-    pub seq: u64,
-    pub subject: Option<Bytes>,
-}
 
 /// A bounded window over all removals, numbered from 0.
 #[derive(Debug, Default)]
 pub struct RemovalLog {
-    entries: VecDeque<Removal>,
+    entries: VecDeque<u64>,
     /// The number of the first entry kept.
     start: u64,
 }
@@ -29,18 +20,18 @@ impl RemovalLog {
         self.start + self.entries.len() as u64
     }
 
-    /// Removals from this number on; `None` when some of them are forgotten.
-    pub fn since(&self, position: u64) -> Option<impl Iterator<Item = &Removal>> {
+    /// The sequences removed from this number on; `None` when some of them are forgotten.
+    pub fn since(&self, position: u64) -> Option<impl Iterator<Item = u64>> {
         let skip = usize::try_from(position.checked_sub(self.start)?).ok()?;
-        Some(self.entries.iter().skip(skip))
+        Some(self.entries.iter().skip(skip).copied())
     }
 
-    pub(super) fn push(&mut self, removal: Removal) {
+    pub(super) fn push(&mut self, seq: u64) {
         if self.entries.len() == REMOVALS_MAX {
             self.entries.pop_front();
             self.start += 1;
         }
-        self.entries.push_back(removal);
+        self.entries.push_back(seq);
     }
 
     /// Many messages went at once: everybody counts anew.
@@ -58,7 +49,7 @@ mod tests {
     fn a_reader_too_far_behind_is_told_so() {
         let mut log = RemovalLog::default();
         for seq in 0..=REMOVALS_MAX as u64 {
-            log.push(Removal { seq, subject: None });
+            log.push(seq);
         }
         assert!(log.since(0).is_none());
         assert_eq!(log.since(1).map(Iterator::count), Some(REMOVALS_MAX));

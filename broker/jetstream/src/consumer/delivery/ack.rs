@@ -115,6 +115,7 @@ impl ConsumerDelivery {
         match self.config.ack_policy {
             AckPolicy::None => return true,
             AckPolicy::Explicit => {
+                self.sample(now, seq, out);
                 self.unqueue(seq);
                 self.forget_deadline(seq);
             }
@@ -131,6 +132,29 @@ impl ConsumerDelivery {
         }
         self.record(ConsumerEvent::Acked { stream_seq: seq, at: now }, out);
         true
+    }
+
+    /// Tells how long an acknowledgement took, for the share of messages that `sample_freq` (per cent) asks for.
+    fn sample(&self, now: UnixNanos, seq: u64, out: &mut Vec<Effect>) {
+        let text = self.config.sample_freq.trim_end_matches('%');
+        let Some(percent) = text.parse::<u64>().ok().filter(|&percent| percent > 0) else { return };
+        let Some(pending) = self.state.pending.get(&seq) else { return };
+        // Spread evenly without a source of randomness.
+        if percent < 100 && seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) >= u64::MAX / 100 * percent {
+            return;
+        }
+        let numbers = [
+            ("consumer_seq", pending.consumer_seq),
+            ("stream_seq", seq),
+            ("ack_time", now.0.saturating_sub(pending.delivered_at.0)),
+            ("deliveries", pending.delivery_count),
+        ];
+        let effect = self.advisory("ACK", "consumer_ack", &numbers);
+        if let Effect::Advisory { mut body, .. } = effect {
+            body.insert("type".to_owned(), "io.nats.jetstream.metric.v1.consumer_ack".into());
+            let subject = format!("$JS.EVENT.METRIC.CONSUMER.ACK.{}.{}", self.stream, self.name);
+            out.push(Effect::Advisory { subject, body });
+        }
     }
 
     fn negative(&mut self, now: UnixNanos, ack: &AckSubject<'_>, delay: &[u8], out: &mut Vec<Effect>) {

@@ -316,6 +316,20 @@ fn terminated_messages_do_not_come_back() {
 }
 
 #[test]
+fn sampled_acks_report_how_long_they_took() {
+    let config = ConsumerConfig { sample_freq: "100%".to_owned(), ..pull() };
+    let mut scenario = Scenario::on(RetentionPolicy::Limits, config, &["s.1"]);
+    scenario.request("a", "9");
+    assert_eq!(scenario.after(SECOND), NONE);
+    assert_eq!(scenario.ack(1, ""), ["advisory $JS.EVENT.METRIC.CONSUMER.ACK.S.c", "ok <- confirmed"]);
+    let config = ConsumerConfig { sample_freq: "50".to_owned(), ..pull() };
+    let mut scenario = Scenario::on(RetentionPolicy::Limits, config, &["s.1"; 200]);
+    scenario.request("a", "200");
+    let sampled = (1..=200).filter(|&seq| scenario.ack(seq, "").len() == 2).count();
+    assert!((80..=120).contains(&sampled), "{sampled} of 200");
+}
+
+#[test]
 fn next_acknowledges_and_asks_for_more() {
     let mut scenario = Scenario::on(RetentionPolicy::Limits, pull(), &["s.1", "s.2", "s.3"]);
     scenario.request("a", "1");
