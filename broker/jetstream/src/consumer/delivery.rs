@@ -141,6 +141,11 @@ impl ConsumerDelivery {
         &self.filter
     }
 
+    /// True for a push consumer somebody listens to; its deliver subject must not change then.
+    pub fn is_bound(&self) -> bool {
+        self.config.is_push() && self.push.is_active()
+    }
+
     /// True when a newly stored message could be sent on at once: worth a poll.
     pub fn is_hungry(&self) -> bool {
         if self.config.is_push() { self.push.is_active() } else { !self.pull.is_empty() }

@@ -31,7 +31,8 @@ impl<S: Store> StreamMachine<S> {
             first_seq: state.first_seq,
             first_ts: if state.messages > 0 { time(state.first_timestamp) } else { Time::ZERO },
             last_seq: state.last_seq,
-            last_ts: time(state.last_timestamp),
+            // A message that no consumer wanted is not in the store, but it was the last.
+            last_ts: time(state.last_timestamp.max(self.last_timestamp)),
             num_subjects: state.num_subjects,
             num_deleted: state.num_deleted,
             consumer_count: self.consumers.values().filter(|consumer| !consumer.config.direct).count() as u64,

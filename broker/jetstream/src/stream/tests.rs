@@ -316,6 +316,7 @@ fn deletes_tell_gone_from_never_stored() {
 fn interest_streams_keep_what_somebody_still_needs() {
     let mut machine = stream(|config| config.retention = RetentionPolicy::Interest);
     assert_eq!(publish(&mut machine, "a", "x"), Ok(1), "acknowledged, kept by nobody");
+    assert_eq!(machine.state().last_ts, weir_jsapi::Time::from_unix_nanos(1000));
     assert_eq!(sequences(&machine), NO_SEQUENCES);
     add_consumer(&mut machine, "one", "", AckPolicy::Explicit);
     add_consumer(&mut machine, "a-only", "a", AckPolicy::Explicit);
