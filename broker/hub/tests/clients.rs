@@ -293,10 +293,14 @@ async fn credentials_are_needed_before_anything_else() {
     client.send("CONNECT {\"verbose\":false,\"user\":\"u\",\"pass\":\"p\"}\r\n").await;
     assert_eq!(client.sync().await, "");
     assert_eq!(server.hub.connections_snapshot(false)[0].account, "A");
+    // Who came in stays: one that came later and stayed silent is cut before.
+    let mut later = server.connect().await;
+    assert_eq!(later.rest().await, "-ERR 'Authentication Timeout'\r\n");
+    assert_eq!(client.sync().await, "");
     eventually("closed connections are remembered", || {
         let closed = server.hub.closed_connections_snapshot();
         let count = |wanted| closed.iter().filter(|connection| connection.reason == Some(wanted)).count();
-        count(CloseReason::AuthenticationViolation) == 3 && count(CloseReason::AuthenticationTimeout) == 1
+        count(CloseReason::AuthenticationViolation) == 3 && count(CloseReason::AuthenticationTimeout) == 2
     })
     .await;
 }

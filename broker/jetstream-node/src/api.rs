@@ -186,6 +186,11 @@ async fn at_stream_leader(
         ApiRequest::ConsumerList(_) => consumer_read::list(&leader, request),
         ApiRequest::ConsumerInfo { name, .. } => consumer_read::info(&leader, name, request),
         ApiRequest::ConsumerDelete { name, .. } => consumer_write::delete(&leader, name, request).await,
+        ApiRequest::StreamPeerRemove(_) | ApiRequest::ConsumerLeaderStepDown { .. }
+            if context.cluster.is_none() =>
+        {
+            Err(errors::CLUSTER_REQUIRED.error())
+        }
         ApiRequest::StreamSnapshot(_)
         | ApiRequest::StreamRestore(_)
         | ApiRequest::StreamPeerRemove(_)

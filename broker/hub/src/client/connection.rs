@@ -169,15 +169,15 @@ impl Connection {
                     self.handle.close(reason);
                     return;
                 }
-                if self.session.is_authenticated() {
-                    self.auth_deadline = None;
-                }
                 // What came behind CONNECT has been waiting for this.
                 if let Err(reason) = self.parse_partial() {
                     self.session.flush();
                     self.handle.close(reason);
                     return;
                 }
+            }
+            if self.session.is_authenticated() {
+                self.auth_deadline = None;
             }
             if let Some(crowded) = self.session.flush() {
                 self.handle.stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

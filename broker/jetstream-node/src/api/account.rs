@@ -15,7 +15,7 @@ pub(crate) async fn info(context: &Arc<Context>, request: &Request) -> Result<An
         domain: context.domain.as_deref().unwrap_or_default().to_owned(),
         api: ApiStats {
             level: weir_jsapi::API_LEVEL,
-            total: context.api.total.load(Ordering::Relaxed) + 1,
+            total: context.api.total.load(Ordering::Relaxed),
             errors: context.api.errors.load(Ordering::Relaxed),
         },
         streams: infos.assigned as u64,

@@ -52,15 +52,14 @@ pub(crate) async fn create(
     };
     let outcome =
         context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))?;
-    let (assignment, did_create) = match outcome {
-        MetaOutcome::Created(assignment) => (assignment, true),
-        MetaOutcome::Existed(assignment) => (assignment, false),
+    let assignment = match outcome {
+        MetaOutcome::Created(assignment) | MetaOutcome::Existed(assignment) => assignment,
         MetaOutcome::Refused(error) => return Err(error),
         _ => return Err(errors::STREAM_CREATE.with("unexpected outcome")),
     };
     let mut info = wait_for_leader(context, &request.account, &assignment).await?;
     with_server_metadata(&mut info.config.metadata);
-    Ok(Some(response::success(kind::STREAM_CREATE, StreamCreated { info, did_create })))
+    Ok(Some(response::success(kind::STREAM_CREATE, StreamCreated { info, did_create: true })))
 }
 
 /// Reads the body and checks that it is for the stream of the subject.

@@ -16,6 +16,7 @@ pub(crate) fn info(leader: &Arc<StreamLeader>, request: &Request) -> Result<Answ
     let Some(replica) = leader.replica() else { return Ok(None) };
     let mut page = replica.replicated.lock().machine().info_page(&query, clock::now());
     leader.complete(&mut page.info);
+    leader.name_leader(&mut page.info);
     with_server_metadata(&mut page.info.config.metadata);
     Ok(Some(response::success(kind::STREAM_INFO, page)))
 }

@@ -77,7 +77,11 @@ async fn infos_of(
     let mut missing = Vec::new();
     let mut answers = futures::stream::iter(names)
         .map(|name| async {
-            let info = stream_info(context, account, &name, INFO_TIMEOUT).await;
+            let local = context.replica(account.name(), &name).and_then(|replica| replica.leader());
+            let info = match local {
+                Some(leader) => Some(leader.info_with_leader()),
+                None => stream_info(context, account, &name, INFO_TIMEOUT).await,
+            };
             (name, info)
         })
         .buffered(INFO_CONCURRENCY);

@@ -366,7 +366,8 @@ impl DeliveryTask {
                 let slot = deliveries.slots.get_mut(consumer.as_str());
                 if slot.is_none() {
                     // What the hub says where nobody listens.
-                    let headers = Bytes::from_static(b"NATS/1.0 503\r\n\r\n");
+                    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.leader.name());
+                    let headers = Bytes::from(format!("NATS/1.0 503\r\nNats-Subject: {subject}\r\n\r\n"));
                     effects.push(Effect::Status { to: reply.clone(), reply: None, headers });
                 }
                 slot.map(|slot| {

@@ -219,6 +219,21 @@ impl StreamLeader {
         info
     }
 
+    /// `info` as STREAM.INFO and STREAM.LIST print it: there even a single server names itself as the leader.
+    pub(crate) fn info_with_leader(&self) -> StreamInfo {
+        let mut info = self.info();
+        self.name_leader(&mut info);
+        info
+    }
+
+    /// See `info_with_leader`.
+    pub(crate) fn name_leader(&self, info: &mut StreamInfo) {
+        info.cluster.get_or_insert_with(|| ClusterInfo {
+            leader: self.context.server_name.clone(),
+            ..ClusterInfo::default()
+        });
+    }
+
     /// Adds to an info what only the leader knows.
     pub(crate) fn complete(&self, info: &mut StreamInfo) {
         info.domain = self.context.domain.as_deref().unwrap_or_default().to_owned();
@@ -236,12 +251,9 @@ impl StreamLeader {
         Some(info)
     }
 
-    /// Who holds the stream; a single server only names itself, by its id, as nats-server does.
-    pub(crate) fn cluster_info(&self) -> Option<ClusterInfo> {
-        let Some(cluster) = self.context.cluster.as_ref() else {
-            let leader = self.context.hub.options().server_id.clone();
-            return Some(ClusterInfo { leader, ..ClusterInfo::default() });
-        };
+    /// Who holds the stream; none on a single server.
+    fn cluster_info(&self) -> Option<ClusterInfo> {
+        let cluster = self.context.cluster.as_ref()?;
         let replica = self.replica()?;
         let assignment = replica.assignment();
         let status = replica.replicated.status();
