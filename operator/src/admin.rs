@@ -33,7 +33,7 @@ pub enum AdminError {
     #[error("the token in the cluster's Secret is no header value")]
     Token,
     /// No answer.
-    #[error("broker {broker}: {source}")]
+    #[error("broker {broker}: {}", words(source))]
     Call {
         /// Who was asked.
         broker: String,
@@ -46,6 +46,14 @@ impl AdminError {
     /// The broker refuses for now: something has to happen first.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Call { source, .. } if source.code() == Code::FailedPrecondition)
+    }
+}
+
+/// What went wrong, in words.
+fn words(status: &Status) -> String {
+    match status.message() {
+        "" => status.code().description().to_owned(),
+        message => message.to_owned(),
     }
 }
 

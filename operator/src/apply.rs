@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::context::Context;
 use crate::controllers::cluster::names::MANAGER;
+use crate::error::KubeError;
 
 /// Annotation with the hash of what was applied last: shows that a field was taken out of it.
 const HASH_ANNOTATION: &str = "weir.dev/applied";
@@ -26,12 +27,12 @@ pub struct ApplyError {
     verb: &'static str,
     kind: String,
     name: String,
-    source: Box<kube::Error>,
+    source: KubeError,
 }
 
 impl ApplyError {
     fn new<K: Resource<DynamicType = ()>>(verb: &'static str, name: &str, source: kube::Error) -> Self {
-        Self { verb, kind: K::kind(&()).into_owned(), name: name.to_owned(), source: Box::new(source) }
+        Self { verb, kind: K::kind(&()).into_owned(), name: name.to_owned(), source: source.into() }
     }
 }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::api::v1alpha1::Cluster;
 use crate::context::Context;
 use crate::controllers::cluster::names::{CLIENT_PORT, Names};
+use crate::error::KubeError;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,7 +30,7 @@ pub enum ConnectError {
         /// What.
         name: String,
         /// Why.
-        source: Box<kube::Error>,
+        source: KubeError,
     },
     /// The broker did not take the connection.
     #[error("cannot connect to the brokers: {0}")]
@@ -119,6 +120,6 @@ fn found<T>(kind: &str, name: &str, read: Result<Option<T>, kube::Error>) -> Res
     match read {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(ConnectError::Missing(name)),
-        Err(source) => Err(ConnectError::Read { name, source: Box::new(source) }),
+        Err(source) => Err(ConnectError::Read { name, source: source.into() }),
     }
 }

@@ -8,6 +8,7 @@ pub mod connections;
 pub mod context;
 pub mod controllers;
 pub mod crds;
+pub mod error;
 pub mod http;
 pub mod metrics;
 pub mod run;

@@ -33,6 +33,8 @@ const CONNECTION_CHECK: Duration = Duration::from_secs(60);
 /// How long a lease holds without being renewed, and how much earlier it is renewed, in seconds.
 const LEASE_S: u64 = 15;
 const LEASE_GRACE_S: u64 = 5;
+/// How long giving the lease back may take.
+const LEASE_RELEASE: Duration = Duration::from_secs(5);
 /// How often the API server is asked whether it knows our kinds yet.
 const KINDS_CHECK: Duration = Duration::from_secs(2);
 
@@ -59,7 +61,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     });
     let context = Arc::new(Context::new(client.clone(), options.settings, metrics.clone()));
     let work = async {
-        let (lost, _lease) = match options.lease {
+        let (lost, lease) = match options.lease {
             Some((namespace, name)) => acquire(client, &namespace, &name, &context.settings.pod_name).await?,
             None => (None, None),
         };
@@ -67,9 +69,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         wait_for_kinds(&context).await;
         tracing::info!("working");
         tokio::select! {
-            () = controllers(context.clone(), stopped.clone()) => Ok(()),
+            () = controllers(context.clone(), stopped.clone()) => {}
             () = lease_lost(lost) => anyhow::bail!("the lease is lost: another operator may work now"),
         }
+        // Its receiver is gone with the line above: the task gives the lease back, so that another need not wait.
+        if let Some(lease) = lease {
+            let _ = tokio::time::timeout(LEASE_RELEASE, lease).await;
+        }
+        Ok(())
     };
     let mut ended = stopped.clone();
     tokio::select! {

@@ -37,6 +37,7 @@ use self::view::View;
 use crate::api::v1alpha1::{Cluster, condition};
 use crate::apply::{ApplyError, apply, write_status};
 use crate::context::{Context, jitter};
+use crate::error::KubeError;
 
 /// How soon to look again while brokers are on their way: what they say is no Kubernetes event.
 const MOVING: Duration = Duration::from_secs(2);
@@ -48,7 +49,7 @@ const BLOCKED: Duration = Duration::from_secs(10);
 pub enum ReconcileError {
     /// The API server could not be read.
     #[error("cannot read the cluster's objects: {0}")]
-    Dereference(#[from] Box<kube::Error>),
+    Dereference(#[from] KubeError),
     /// The status could not be written.
     #[error(transparent)]
     Status(#[from] ApplyError),
@@ -68,7 +69,7 @@ pub async fn reconcile(cluster: Arc<Cluster>, context: Arc<Context>) -> Result<A
         namespace: cluster.namespace().unwrap_or_default(),
         domain: context.settings.cluster_domain.clone(),
     };
-    let observed = dereference::dereference(&context, &names).await.map_err(Box::new)?;
+    let observed = dereference::dereference(&context, &names).await?;
     let default_image = context.settings.broker_image.as_deref();
     let valid = match validate::validate(&cluster, observed.image(), default_image, &names.domain) {
         Ok(valid) => valid,
@@ -180,7 +181,7 @@ impl Pass<'_> {
         needed.iter().all(|done| *done)
     }
 
-    async fn remove_budget(&self) -> Result<(), kube::Error> {
+    async fn remove_budget(&self) -> Result<(), KubeError> {
         let api: Api<PodDisruptionBudget> = self.context.api(&self.valid.names.namespace);
         let name = &self.valid.names.cluster;
         let ours = |budget: PodDisruptionBudget| {

@@ -28,6 +28,7 @@ use crate::api::v1alpha1::{Cluster, ClusterRef, condition};
 use crate::apply::{ApplyError, write_status};
 use crate::conditions::{Conditions, Verdict};
 use crate::context::{Context, jitter};
+use crate::error::KubeError;
 
 /// Held while there may be something in a broker to delete.
 pub const FINALIZER: &str = "weir.dev/jetstream";
@@ -114,7 +115,7 @@ pub enum ReconcileError {
     Apply(#[from] ApplyError),
     /// Kubernetes refused the finalizer.
     #[error("cannot change the finalizer: {0}")]
-    Finalizer(Box<kube::Error>),
+    Finalizer(KubeError),
     /// The broker refused, or nobody answered; the status says which.
     #[error("{0}")]
     NotYet(String),
@@ -382,7 +383,7 @@ async fn set_finalizer<K: BrokerObject>(
     {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if !on && (status.is_not_found() || status.is_conflict()) => Ok(()),
-        Err(error) => Err(ReconcileError::Finalizer(Box::new(error))),
+        Err(error) => Err(ReconcileError::Finalizer(error.into())),
     }
 }
 

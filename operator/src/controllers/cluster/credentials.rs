@@ -5,6 +5,7 @@ use kube::Api;
 use super::build::Credentials;
 use super::names::Names;
 use crate::context::Context;
+use crate::error::KubeError;
 
 /// Letters and digits of a made password: 190 bits.
 const PASSWORD_CHARACTERS: usize = 32;
@@ -21,7 +22,7 @@ pub enum CredentialsError {
         /// Which.
         name: String,
         /// Why.
-        source: Box<kube::Error>,
+        source: KubeError,
     },
     /// Somebody put a password there that would need quoting.
     #[error("Secret {name}: \"{key}\" may hold 1 to 256 letters, digits, '-', '_', '.' and '~' only")]
@@ -53,7 +54,7 @@ pub async fn read_or_make(context: &Context, names: &Names) -> Result<Credential
 async fn read(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, CredentialsError> {
     api.get_opt(name)
         .await
-        .map_err(|source| CredentialsError::Read { name: name.to_owned(), source: Box::new(source) })
+        .map_err(|source| CredentialsError::Read { name: name.to_owned(), source: source.into() })
 }
 
 fn value_or_new(name: &str, secret: Option<&Secret>, key: &'static str) -> Result<String, CredentialsError> {

@@ -13,6 +13,7 @@ use super::storage;
 use super::view::PodView;
 use crate::admin::api::StatusReply;
 use crate::context::Context;
+use crate::error::KubeError;
 
 /// What Kubernetes has of a Cluster.
 pub struct Observed {
@@ -33,7 +34,7 @@ impl Observed {
 }
 
 /// Reads it.
-pub async fn dereference(context: &Context, names: &Names) -> Result<Observed, kube::Error> {
+pub async fn dereference(context: &Context, names: &Names) -> Result<Observed, KubeError> {
     let sets: Api<StatefulSet> = context.api(&names.namespace);
     let pods: Api<Pod> = context.api(&names.namespace);
     let selected = ListParams::default().labels(&names.selector_text());

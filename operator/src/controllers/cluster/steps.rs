@@ -11,6 +11,7 @@ use super::storage;
 use super::view::{PodView, View};
 use crate::admin::{Admin, AdminError};
 use crate::context::Context;
+use crate::error::KubeError;
 
 /// Most streams that a message names.
 const STREAMS_NAMED_MAX: usize = 5;
@@ -131,7 +132,7 @@ pub async fn restart(
     names: &Names,
     brokers: &Brokers<'_>,
     pod: &PodView,
-) -> Result<(), kube::Error> {
+) -> Result<(), KubeError> {
     if let Some(Ok(admin)) = brokers.admin(pod) {
         match admin.transfer_leadership().await {
             Ok(kept) if kept.is_empty() => {}
@@ -145,7 +146,7 @@ pub async fn restart(
 }
 
 /// Deletes this very pod; a later one of the same name stays.
-pub async fn delete_pod(context: &Context, names: &Names, pod: &PodView) -> Result<(), kube::Error> {
+pub async fn delete_pod(context: &Context, names: &Names, pod: &PodView) -> Result<(), KubeError> {
     let api: Api<Pod> = context.api(&names.namespace);
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
@@ -154,6 +155,6 @@ pub async fn delete_pod(context: &Context, names: &Names, pod: &PodView) -> Resu
     context.metrics.writes.with_label_values(&["Pod", "delete"]).inc();
     match api.delete(&pod.name, &params).await {
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        other => other.map(|_| ()),
+        other => Ok(other.map(|_| ())?),
     }
 }

@@ -12,6 +12,7 @@ use super::validate::ValidatedCluster;
 use super::view::View;
 use crate::api::v1alpha1::{Amount, RetentionPolicy};
 use crate::context::Context;
+use crate::error::KubeError;
 
 /// Marks the volume of a broker that was removed from its cluster for good.
 const RETIRED_ANNOTATION: &str = "weir.dev/retired";
@@ -67,7 +68,9 @@ pub async fn grow(context: &Context, cluster: &ValidatedCluster, claims: &[Persi
             context.metrics.writes.with_label_values(&["PersistentVolumeClaim", "patch"]).inc();
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => growth.resizing = Some(format!("{name} grows to {}", wanted.0)),
-                Err(error) => growth.resizing = Some(format!("{name} cannot grow: {error}")),
+                Err(error) => {
+                    growth.resizing = Some(format!("{name} cannot grow: {}", KubeError::from(error)));
+                }
             }
         } else if capacity.is_some() && capacity < wanted.bytes() && requested == wanted.bytes() {
             growth.resizing = Some(format!("{name} is growing to {}", wanted.0));
@@ -77,13 +80,13 @@ pub async fn grow(context: &Context, cluster: &ValidatedCluster, claims: &[Persi
 }
 
 /// Marks the volume of a broker that has left.
-pub async fn retire(context: &Context, names: &Names, ordinal: i32) -> Result<(), kube::Error> {
+pub async fn retire(context: &Context, names: &Names, ordinal: i32) -> Result<(), KubeError> {
     let api: Api<PersistentVolumeClaim> = context.api(&names.namespace);
     let patch = json!({ "metadata": { "annotations": { RETIRED_ANNOTATION: "true" } } });
     context.metrics.writes.with_label_values(&["PersistentVolumeClaim", "patch"]).inc();
     match api.patch(&names.volume_claim(ordinal), &PatchParams::default(), &Patch::Merge(&patch)).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other.map(|_| ()),
+        other => Ok(other.map(|_| ())?),
     }
 }
 
@@ -93,7 +96,7 @@ pub async fn replace(
     names: &Names,
     claims: &[PersistentVolumeClaim],
     ordinals: &[i32],
-) -> Result<(), kube::Error> {
+) -> Result<(), KubeError> {
     for claim in claims {
         let stale = ordinal(names, claim).is_some_and(|number| ordinals.contains(&number));
         if stale && claim.metadata.deletion_timestamp.is_none() {
@@ -109,7 +112,7 @@ pub async fn remove_retired(
     cluster: &ValidatedCluster,
     view: &View,
     claims: &[PersistentVolumeClaim],
-) -> Result<(), kube::Error> {
+) -> Result<(), KubeError> {
     if cluster.spec.storage.when_scaled != RetentionPolicy::Delete {
         return Ok(());
     }
@@ -126,7 +129,7 @@ pub async fn remove_retired(
     Ok(())
 }
 
-async fn delete(context: &Context, claim: &PersistentVolumeClaim) -> Result<(), kube::Error> {
+async fn delete(context: &Context, claim: &PersistentVolumeClaim) -> Result<(), KubeError> {
     let api: Api<PersistentVolumeClaim> = context.api(&claim.namespace().unwrap_or_default());
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: claim.uid(), resource_version: None }),
@@ -136,6 +139,6 @@ async fn delete(context: &Context, claim: &PersistentVolumeClaim) -> Result<(), 
     tracing::info!(claim = claim.name_any(), "deleting the volume of a broker that left");
     match api.delete(&claim.name_any(), &params).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other.map(|_| ()),
+        other => Ok(other.map(|_| ())?),
     }
 }
