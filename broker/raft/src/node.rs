@@ -19,7 +19,7 @@ use crate::group_log::GroupLog;
 use crate::machine::Machine;
 use crate::net::auth::{Gate, bearer};
 use crate::net::dial::{
-    CONNECTION_WINDOW_BYTES, Dialer, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, Dialer, FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
 };
 use crate::net::peers::Peers;
 use crate::net::server::LaneService;
@@ -224,6 +224,7 @@ fn services(lanes: LaneService, admin: AdminService, gate: Gate) -> Router {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .add_service(InterceptedService::new(lanes, gate.clone()))
         .add_service(InterceptedService::new(AdminServer::new(admin), gate))
 }

@@ -18,6 +18,8 @@ pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// HTTP/2 flow control windows: what may be under way to a peer on one stream and in all.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Largest HTTP/2 frame taken: the usual 16 KiB would cut an append into very many.
+pub(crate) const FRAME_BYTES: u32 = 1024 * 1024;
 
 /// Makes connections.
 pub(crate) struct Dialer {
@@ -96,6 +98,7 @@ async fn connect_to(address: SocketAddr) -> Result<Channel, String> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES);
     endpoint.connect().await.map_err(|e| explain(&e))
 }
