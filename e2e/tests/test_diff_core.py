@@ -1,9 +1,12 @@
 """The core protocol: the same bytes sent to Weir and to the real nats-server bring the same bytes back."""
 
+import time
+
 import pytest
 
-from broker import STANDALONE
+from broker import STANDALONE, wait_until
 from script import play
+from wire import Wire
 
 PLAIN = {
     # -- greeting
@@ -199,8 +202,6 @@ def tight(start_pair):
 
 @pytest.mark.parametrize("script", TIGHT.values(), ids=ids(TIGHT))
 def test_limits(tight, script):
-    from broker import wait_until
-
     for broker in tight.servers:
         wait_until(lambda: broker.get_json("/connz")["num_connections"] == 0, "the earlier connections are gone")
     tight.same(lambda broker: play(broker.port, script))
@@ -224,3 +225,23 @@ def users(start_pair):
 @pytest.mark.parametrize("script", USERS.values(), ids=ids(USERS))
 def test_users(users, script):
     users.same(lambda broker: play(broker.port, script))
+
+
+def test_who_has_logged_in_by_token_stays_beyond_the_login_timeout(token):
+    assert_stays(token, {"auth_token": "s3cret"})
+
+
+def test_a_user_who_has_logged_in_stays_beyond_the_login_timeout(users):
+    assert_stays(users, {"user": "ann", "pass": "one"})
+
+
+def assert_stays(pair, credentials):
+    def hold(broker):
+        with Wire(broker.port, credentials) as client:
+            client.subscribe("foo")
+            client.sync()
+            time.sleep(0.8)  # the timeout is 0.5 s
+            client.publish("foo", "still here")
+            return [message.payload for message in client.sync()]
+
+    pair.same(hold)
