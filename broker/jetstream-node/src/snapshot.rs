@@ -102,7 +102,11 @@ impl Context {
             let status = replica.replicated.status();
             let assignment = replica.assignment();
             let mut info = match &leader {
-                Some(leader) => leader.info(),
+                Some(leader) => {
+                    let mut info = leader.info();
+                    leader.name_leader(&mut info);
+                    info
+                }
                 None => replica.replicated.lock().machine().info(crate::clock::now()),
             };
             let reserved = u64::try_from(info.config.max_bytes).unwrap_or(0);

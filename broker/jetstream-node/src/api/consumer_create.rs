@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use weir_jetstream::Outcome;
 use weir_jetstream::config::{ConsumerLimitsInForce, with_server_metadata};
 use weir_jetstream::stream::PreparedConsumer;
+use weir_jetstream::{Outcome, StreamCommand};
 use weir_jsapi::request::CreateConsumerRequest;
 use weir_jsapi::response::kind;
 use weir_jsapi::subject::ApiRequest;
@@ -34,6 +34,11 @@ pub(crate) async fn create(
         state.machine().prepare_consumer(subject, asked, &fallback_name, &limits, clock::now())?
     };
     let PreparedConsumer { name, command } = prepared;
+    if let Some(StreamCommand::UpdateConsumer { config, .. }) = &command
+        && moves_bound_consumer(leader, &name, &config.deliver_subject)
+    {
+        return Err(errors::CONSUMER_NAME_EXIST.error());
+    }
     if let Some(command) = command
         && let Outcome::Refused(error) =
             leader.propose(&command).await.map_err(|error| propose_failed(&error))?
@@ -45,4 +50,12 @@ pub(crate) async fn create(
         with_server_metadata(&mut config.metadata);
     }
     Ok(Some(response::success(kind::CONSUMER_CREATE, info)))
+}
+
+/// A push consumer that somebody listens to keeps its deliver subject.
+fn moves_bound_consumer(leader: &StreamLeader, name: &str, deliver_subject: &str) -> bool {
+    let Some(replica) = leader.replica() else { return false };
+    let current =
+        replica.replicated.lock().machine().consumer(name).map(|consumer| Arc::clone(&consumer.config));
+    current.is_some_and(|current| current.deliver_subject != deliver_subject) && leader.is_bound(name)
 }

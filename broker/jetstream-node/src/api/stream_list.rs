@@ -77,11 +77,7 @@ async fn infos_of(
     let mut missing = Vec::new();
     let mut answers = futures::stream::iter(names)
         .map(|name| async {
-            let local = context.replica(account.name(), &name).and_then(|replica| replica.leader());
-            let info = match local {
-                Some(leader) => Some(leader.info_with_leader()),
-                None => stream_info(context, account, &name, INFO_TIMEOUT).await,
-            };
+            let info = stream_info(context, account, &name, INFO_TIMEOUT).await;
             (name, info)
         })
         .buffered(INFO_CONCURRENCY);
@@ -94,7 +90,7 @@ async fn infos_of(
     (found, missing)
 }
 
-/// A stream's info from its leader, wherever that is.
+/// A stream's info from its leader, wherever that is. On a single server it has no `cluster`.
 pub(crate) async fn stream_info(
     context: &Arc<Context>,
     account: &Arc<Account>,
@@ -111,5 +107,9 @@ pub(crate) async fn stream_info(
     if answer.get("error").is_some() {
         return None;
     }
-    serde_json::from_value(answer).ok()
+    let mut info: StreamInfo = serde_json::from_value(answer).ok()?;
+    if context.cluster.is_none() {
+        info.cluster = None;
+    }
+    Some(info)
 }

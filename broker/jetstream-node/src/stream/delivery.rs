@@ -118,6 +118,10 @@ impl Deliveries {
         }
     }
 
+    pub(crate) fn is_bound(&self, name: &str) -> bool {
+        self.slots.get(name).is_some_and(|slot| slot.delivery.is_bound())
+    }
+
     pub(crate) fn stop(&mut self, reason: StopReason) -> Vec<Effect> {
         let mut effects = Vec::new();
         for slot in self.slots.values_mut() {

@@ -219,14 +219,7 @@ impl StreamLeader {
         info
     }
 
-    /// `info` as STREAM.INFO and STREAM.LIST print it: there even a single server names itself as the leader.
-    pub(crate) fn info_with_leader(&self) -> StreamInfo {
-        let mut info = self.info();
-        self.name_leader(&mut info);
-        info
-    }
-
-    /// See `info_with_leader`.
+    /// In STREAM.INFO and /jsz even a single server names itself as the leader, unlike in all other replies.
     pub(crate) fn name_leader(&self, info: &mut StreamInfo) {
         info.cluster.get_or_insert_with(|| ClusterInfo {
             leader: self.context.server_name.clone(),
@@ -238,6 +231,11 @@ impl StreamLeader {
     pub(crate) fn complete(&self, info: &mut StreamInfo) {
         info.domain = self.context.domain.as_deref().unwrap_or_default().to_owned();
         info.cluster = self.cluster_info();
+    }
+
+    /// Whether somebody listens on the deliver subject of this push consumer.
+    pub(crate) fn is_bound(&self, consumer: &str) -> bool {
+        self.deliveries.lock().is_bound(consumer)
     }
 
     /// CONSUMER.INFO as this leader knows it.
