@@ -92,9 +92,10 @@ impl Inbox {
 
 async fn ask(account: &Arc<Account>, subject: &str, body: &Value) -> Value {
     let reply = inbox(account, "_INBOX.test");
-    let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
+    let body =
+        if body.is_null() { Vec::new() } else { serde_json::to_vec(body).expect("JSON values serialize") };
     account.publish(subject.as_bytes(), Some(b"_INBOX.test"), b"", &body);
-    serde_json::from_str(&reply.wait_for(1).await[0].0).unwrap()
+    serde_json::from_str(&reply.wait_for(1).await[0].0).expect("the API answers in JSON")
 }
 
 async fn publish(account: &Arc<Account>, subject: &str, from: usize, to: usize) {
