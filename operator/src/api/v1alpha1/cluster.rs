@@ -311,10 +311,10 @@ pub struct PodSettings {
     /// Taints that the pods bear.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
-    /// Affinity of the pods; unset, they prefer nodes without another broker of the same Cluster.
+    /// Affinity of the pods; unset, they prefer nodes and zones without another broker of the same Cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// How the pods spread; unset, evenly over zones and nodes as far as possible.
+    /// How the pods spread; unset, evenly over nodes as far as possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
     /// Priority class of the pods.

@@ -142,40 +142,45 @@ fn some_unless_empty(map: BTreeMap<String, String>) -> Option<BTreeMap<String, S
     Some(map).filter(|map| !map.is_empty())
 }
 
-/// Prefer nodes without another broker. Not required: brokers bound to their volumes must start again anywhere.
+/// Prefer nodes, and zones, without another broker. Not required: brokers bound to their volumes must start again
+/// wherever those are.
 fn apart(cluster: &ValidatedCluster) -> Affinity {
+    let from = |weight, key: &str| WeightedPodAffinityTerm {
+        weight,
+        pod_affinity_term: PodAffinityTerm {
+            topology_key: key.into(),
+            label_selector: Some(LabelSelector {
+                match_labels: Some(cluster.names.selector()),
+                ..LabelSelector::default()
+            }),
+            ..PodAffinityTerm::default()
+        },
+    };
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
-                weight: 100,
-                pod_affinity_term: PodAffinityTerm {
-                    topology_key: "kubernetes.io/hostname".into(),
-                    label_selector: Some(LabelSelector {
-                        match_labels: Some(cluster.names.selector()),
-                        ..LabelSelector::default()
-                    }),
-                    ..PodAffinityTerm::default()
-                },
-            }]),
+            preferred_during_scheduling_ignored_during_execution: Some(vec![
+                from(100, "kubernetes.io/hostname"),
+                from(50, "topology.kubernetes.io/zone"),
+            ]),
             ..PodAntiAffinity::default()
         }),
         ..Affinity::default()
     }
 }
 
+/// Evenly over nodes. Zones are left to the affinity: the scheduler passes over a node that lacks the label of any
+/// constraint, and so over all constraints where nodes have no zone.
 fn spread(cluster: &ValidatedCluster) -> Vec<TopologySpreadConstraint> {
-    ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-        .map(|key| TopologySpreadConstraint {
-            max_skew: 1,
-            topology_key: key.into(),
-            when_unsatisfiable: "ScheduleAnyway".into(),
-            label_selector: Some(LabelSelector {
-                match_labels: Some(cluster.names.selector()),
-                ..LabelSelector::default()
-            }),
-            ..TopologySpreadConstraint::default()
-        })
-        .into()
+    vec![TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".into(),
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(cluster.names.selector()),
+            ..LabelSelector::default()
+        }),
+        ..TopologySpreadConstraint::default()
+    }]
 }
 
 fn container(cluster: &ValidatedCluster) -> Container {
