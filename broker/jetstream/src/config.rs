@@ -8,7 +8,9 @@ pub use consumer::{
     ConsumerLimitsInForce, check_consumer_support, check_consumer_update, normalise_consumer,
 };
 pub(crate) use stream::subjects_overlap;
-pub use stream::{StreamLimitsInForce, check_stream_update, normalise_stream, with_server_metadata};
+pub use stream::{
+    StreamLimitsInForce, check_stream_update, normalise_stream, with_server_metadata, without_server_metadata,
+};
 
 /// Nanoseconds as Go prints a `time.Duration`.
 pub(crate) fn go_duration(nanos: u64) -> String {

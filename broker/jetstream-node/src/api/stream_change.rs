@@ -40,8 +40,10 @@ pub(crate) async fn update(
     let deadline = tokio::time::Instant::now() + LEADER_TIMEOUT;
     loop {
         let info = stream_list::stream_info(context, &request.account, name, INFO_TIMEOUT).await;
+        // Another update may have come behind this one: then its configuration is the one to wait for no longer.
+        let superseded = context.assignment(account, name).is_none_or(|stream| *stream.config != config);
         if let Some(mut info) = info
-            && info.config == config
+            && (info.config == config || superseded)
         {
             with_server_metadata(&mut info.config.metadata);
             return Ok(Some(response::success(

@@ -90,7 +90,7 @@ async fn infos_of(
     (found, missing)
 }
 
-/// A stream's info from its leader, wherever that is. On a single server it has no `cluster`.
+/// A stream's info from its leader, wherever that is, with its configuration as it is stored. On a single server it has no `cluster`.
 pub(crate) async fn stream_info(
     context: &Arc<Context>,
     account: &Arc<Account>,
@@ -108,6 +108,7 @@ pub(crate) async fn stream_info(
         return None;
     }
     let mut info: StreamInfo = serde_json::from_value(answer).ok()?;
+    weir_jetstream::config::without_server_metadata(&mut info.config.metadata);
     if context.cluster.is_none() {
         info.cluster = None;
     }

@@ -283,6 +283,12 @@ pub fn with_server_metadata(metadata: &mut BTreeMap<String, String>) {
     metadata.insert(META_LEVEL.to_owned(), API_LEVEL.to_string());
 }
 
+/// Takes out what `with_server_metadata` put in: the metadata as stored.
+pub fn without_server_metadata(metadata: &mut BTreeMap<String, String>) {
+    metadata.remove(META_VERSION);
+    metadata.remove(META_LEVEL);
+}
+
 /// Judges a change from one normalised configuration to another; gives the one to store.
 pub fn check_stream_update(current: &StreamConfig, mut new: StreamConfig) -> Result<StreamConfig, ApiError> {
     if new.name != current.name {
