@@ -123,9 +123,9 @@ impl Pass<'_> {
     async fn run(&mut self, observed: Observed) -> (View, Roll) {
         let (context, names) = (self.context, &self.valid.names);
         let wanted = self.valid.spec.replicas;
-        let growth = storage::grow(context, self.valid, &observed.claims).await;
-        self.outcome.resizing = growth.resizing;
-        self.outcome.problems.extend(growth.problems);
+        self.outcome.resizing = storage::grow(context, self.valid, &observed.claims).await;
+        let owned = storage::own(context, self.valid, &observed.claims).await;
+        self.note(owned);
         let look = |set: Option<&StatefulSet>, answers| {
             view::view(names, wanted, set, &observed.pods, answers, Timestamp::now())
         };

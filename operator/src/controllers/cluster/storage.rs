@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -37,18 +38,14 @@ pub fn retired(names: &Names, claims: &[PersistentVolumeClaim]) -> BTreeSet<i32>
         .collect()
 }
 
-/// What growing the volumes came to.
-#[derive(Default)]
-pub struct Growth {
-    /// What is under way or refused, for the status.
-    pub resizing: Option<String>,
-    /// What failed.
-    pub problems: Vec<String>,
-}
-
-/// Asks for larger volumes where the spec wants more than a claim does.
-pub async fn grow(context: &Context, cluster: &ValidatedCluster, claims: &[PersistentVolumeClaim]) -> Growth {
-    let mut growth = Growth::default();
+/// Asks for larger volumes where the spec wants more than a claim does. Returns what is under way or refused, for the
+/// status.
+pub async fn grow(
+    context: &Context,
+    cluster: &ValidatedCluster,
+    claims: &[PersistentVolumeClaim],
+) -> Option<String> {
+    let mut resizing = None;
     let wanted = &cluster.spec.storage.size;
     let api: Api<PersistentVolumeClaim> = context.api(&cluster.names.namespace);
     for claim in claims {
@@ -67,16 +64,49 @@ pub async fn grow(context: &Context, cluster: &ValidatedCluster, claims: &[Persi
             let patch = json!({ "spec": { "resources": { "requests": { "storage": wanted.0 } } } });
             context.metrics.writes.with_label_values(&["PersistentVolumeClaim", "patch"]).inc();
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Ok(_) => growth.resizing = Some(format!("{name} grows to {}", wanted.0)),
+                Ok(_) => resizing = Some(format!("{name} grows to {}", wanted.0)),
                 Err(error) => {
-                    growth.resizing = Some(format!("{name} cannot grow: {}", KubeError::from(error)));
+                    resizing = Some(format!("{name} cannot grow: {}", KubeError::from(error)));
                 }
             }
         } else if capacity.is_some() && capacity < wanted.bytes() && requested == wanted.bytes() {
-            growth.resizing = Some(format!("{name} is growing to {}", wanted.0));
+            resizing = Some(format!("{name} is growing to {}", wanted.0));
         }
     }
-    growth
+    resizing
+}
+
+/// Makes the Cluster the owner of its volumes where they are to be deleted with it, and of none where they are not.
+/// Bound ones only: changing a claim while the scheduler places its pod makes it start over, with the nodes of the
+/// first try fixed and the pods no longer spread. (The StatefulSet's own retention policy does just that.)
+pub async fn own(
+    context: &Context,
+    cluster: &ValidatedCluster,
+    claims: &[PersistentVolumeClaim],
+) -> Result<(), KubeError> {
+    let api: Api<PersistentVolumeClaim> = context.api(&cluster.names.namespace);
+    let wanted = cluster.spec.storage.when_deleted == RetentionPolicy::Delete;
+    for claim in claims {
+        let bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+        let owned = claim.owner_references().iter().any(|owner| owner.uid == cluster.owner.uid);
+        if !bound || owned == wanted || claim.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        let mut owners: Vec<OwnerReference> = claim.owner_references().to_vec();
+        owners.retain(|owner| owner.uid != cluster.owner.uid);
+        if wanted {
+            owners.push(OwnerReference {
+                controller: None,
+                block_owner_deletion: None,
+                ..cluster.owner.clone()
+            });
+        }
+        let patch =
+            json!({ "metadata": { "ownerReferences": owners, "resourceVersion": claim.resource_version() } });
+        context.metrics.writes.with_label_values(&["PersistentVolumeClaim", "patch"]).inc();
+        api.patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    }
+    Ok(())
 }
 
 /// Marks the volume of a broker that has left.

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{config, metadata, secrets};
-use crate::api::v1alpha1::{Amount, ImagePullPolicy, RetentionPolicy};
+use crate::api::v1alpha1::{Amount, ImagePullPolicy};
 use crate::controllers::cluster::names::{CLIENT_PORT, GRPC_PORT, MONITOR_PORT, ROUTE_PORT};
 use crate::controllers::cluster::validate::ValidatedCluster;
 
@@ -35,10 +35,6 @@ const STARTUP_PERIOD_S: i32 = 2;
 /// The StatefulSet with `replicas` brokers. `live` is the one that is there: its volume claim templates are kept,
 /// since Kubernetes lets nobody change them (volumes grow one by one, see `storage`).
 pub fn stateful_set(cluster: &ValidatedCluster, replicas: i32, live: Option<&StatefulSet>) -> StatefulSet {
-    let when_deleted = match cluster.spec.storage.when_deleted {
-        RetentionPolicy::Retain => "Retain",
-        RetentionPolicy::Delete => "Delete",
-    };
     let live_claims = live.and_then(|live| live.spec.as_ref()?.volume_claim_templates.as_ref());
     let storage = live_claims.and_then(|claims| claims.first().and_then(claim_size));
     StatefulSet {
@@ -51,9 +47,10 @@ pub fn stateful_set(cluster: &ValidatedCluster, replicas: i32, live: Option<&Sta
                 type_: Some("OnDelete".into()),
                 ..StatefulSetUpdateStrategy::default()
             }),
-            // The operator itself removes volumes after a scale-down: only it knows that the broker has left.
+            // Volumes are the operator's own business: after a scale-down only it knows that the broker has left, and
+            // the StatefulSet's way of deleting them disturbs the scheduler (see `storage::own`).
             persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
-                when_deleted: Some(when_deleted.into()),
+                when_deleted: Some("Retain".into()),
                 when_scaled: Some("Retain".into()),
             }),
             selector: LabelSelector {
