@@ -1,11 +1,12 @@
 //! An account: its interest and the messages published in it. Not who may do so.
 
+use crate::account_settings::AccountSettings;
 use crate::ingress::{Audience, Ingress};
 use crate::interest::Interest;
 use crate::message::{Inbound, Origin, OutboundMessage};
 use crate::peer::{InterestListener, LocalInterest, Peer};
 use crate::subscription::{Subscription, Target};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
@@ -36,6 +37,7 @@ pub struct Account {
     watcher_count: AtomicUsize,
     subscriptions: AtomicUsize,
     connections: AtomicUsize,
+    settings: ArcSwap<AccountSettings>,
 }
 
 /// A subscription of this process; dropping it unsubscribes.
@@ -72,12 +74,22 @@ impl Account {
             watcher_count: AtomicUsize::new(0),
             subscriptions: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            settings: ArcSwap::from_pointee(AccountSettings::default()),
         })
     }
 
     /// The account's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What it is configured to be.
+    pub fn settings(&self) -> Arc<AccountSettings> {
+        self.settings.load_full()
+    }
+
+    pub(crate) fn set_settings(&self, settings: Arc<AccountSettings>) {
+        self.settings.store(settings);
     }
 
     pub(crate) fn number(&self) -> u64 {

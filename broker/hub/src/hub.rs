@@ -1,6 +1,7 @@
 //! One server's accounts, connections, limits and identity. Not the operations of a client.
 
 use crate::account::{Account, ListenerSlot};
+use crate::account_settings::{AccountError, AccountSettings};
 use crate::auth::{Authenticator, Credentials};
 use crate::client::{self, ClientHandle, ClientState};
 use crate::close_reason::CloseReason;
@@ -140,6 +141,23 @@ impl Hub {
         let account =
             accounts.entry(name.to_owned()).or_insert_with(|| Account::new(name, Arc::clone(&self.listener)));
         Arc::clone(account)
+    }
+
+    /// Creates the account or replaces what it is configured to be. Settings of other accounts that import
+    /// from it follow. An account that cannot be so keeps what it was.
+    pub fn configure_account(
+        &self,
+        name: &str,
+        settings: AccountSettings,
+    ) -> Result<Arc<Account>, AccountError> {
+        let account = self.ensure_account(name);
+        account.set_settings(Arc::new(settings));
+        Ok(account)
+    }
+
+    /// Takes an account out of the books: nothing is exported or imported any more. Its connections stay.
+    pub fn remove_account(&self, name: &str) -> Option<Arc<Account>> {
+        self.accounts.write().remove(name)
     }
 
     /// Sets who is told of changes of local interest. Current interest: see `Account::with_local_interest`.

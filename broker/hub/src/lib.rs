@@ -4,6 +4,7 @@
 //! (weir-topology registers itself here as `Peer`s and an `InterestListener`), or JetStream.
 
 mod account;
+mod account_settings;
 mod auth;
 mod buffer;
 mod client;
@@ -22,6 +23,11 @@ mod subscription;
 mod trace;
 
 pub use account::{Account, InternalHandler, InternalSubscription};
+pub use account_settings::{
+    AccountError, AccountLimits, AccountSettings, ActivationCheck, ActivationRequest, ExchangeKind, Export,
+    ExportAccess, Import, LatencySettings, MappingDestination, MappingSettings, MessageTraceSettings,
+    ResponseType,
+};
 pub use auth::{
     Authenticator, Credentials, OpenDoor, Principal, StaticAuthenticator, StaticUser, is_bcrypt, verify,
 };
