@@ -1,23 +1,113 @@
 //! The seam for credentials, and the simple kinds: a token, users with passwords. Not what a user may do.
 
+use crate::close_reason::CloseReason;
 use crate::permissions::Permissions;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use weir_proto::ConnectOptions;
+use weir_proto::{ConnectOptions, err};
+use weir_stdx::time::UnixNanos;
+
+/// How a connection came in, as users' `allowed_connection_types` name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ConnectionKind {
+    /// NATS over TCP, with or without TLS.
+    #[default]
+    Standard,
+    /// NATS over WebSocket.
+    WebSocket,
+    /// A leaf node over TCP.
+    Leafnode,
+    /// A leaf node over WebSocket.
+    LeafnodeWs,
+    /// MQTT over TCP.
+    Mqtt,
+    /// MQTT over WebSocket.
+    MqttWs,
+    /// From inside this process.
+    InProcess,
+}
+
+impl ConnectionKind {
+    /// The name in user claims and in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "STANDARD",
+            Self::WebSocket => "WEBSOCKET",
+            Self::Leafnode => "LEAFNODE",
+            Self::LeafnodeWs => "LEAFNODE_WS",
+            Self::Mqtt => "MQTT",
+            Self::MqttWs => "MQTT_WS",
+            Self::InProcess => "IN_PROCESS",
+        }
+    }
+}
+
+/// What a finished TLS handshake tells of the client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `1.2` or `1.3`.
+    pub version: String,
+    /// The cipher suite's IANA name.
+    pub cipher_suite: String,
+    /// The client's chain as DER, its own certificate first; empty without one.
+    pub peer_certificates: Vec<Vec<u8>>,
+    /// The name the client asked for.
+    pub server_name: Option<String>,
+}
+
+/// Credentials that a browser sent as cookies with its upgrade to WebSocket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cookies {
+    /// The value of the cookie named by `jwt_cookie`.
+    pub jwt: Option<String>,
+    /// The value of the cookie named by `user_cookie`.
+    pub user: Option<String>,
+    /// The value of the cookie named by `pass_cookie`.
+    pub password: Option<String>,
+    /// The value of the cookie named by `token_cookie`.
+    pub token: Option<String>,
+}
+
+/// How a connection reaches the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TransportFacts {
+    /// Which door it came through.
+    pub kind: ConnectionKind,
+    /// What TLS tells; `None` without TLS.
+    pub tls: Option<TlsFacts>,
+    /// What a WebSocket's upgrade brought.
+    pub cookies: Cookies,
+}
 
 /// What a client shows to get in.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// What it said in CONNECT.
     pub options: ConnectOptions,
+    /// The connection's id (`cid`).
+    pub connection: u64,
+    /// When the connection began.
+    pub started: UnixNanos,
     /// Where it comes from.
     pub address: SocketAddr,
     /// What it had to sign; empty when nothing.
     pub nonce: String,
+    /// How it reaches the server.
+    pub transport: Arc<TransportFacts>,
+}
+
+/// What a user's own limits are; what is `None` follows the account and the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Subscriptions of the connection.
+    pub max_subscriptions: Option<usize>,
+    /// Bytes of a message.
+    pub max_payload: Option<usize>,
 }
 
 /// Who a client is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Principal {
     /// The name of its account.
     pub account: String,
@@ -25,21 +115,84 @@ pub struct Principal {
     pub user: String,
     /// What it may do; `None` means everything.
     pub permissions: Option<Arc<Permissions>>,
+    /// When the connection has to end with 'User Authentication Expired'.
+    pub expires: Option<UnixNanos>,
+    /// Limits of this user.
+    pub limits: ConnectionLimits,
+    /// The public nkey it signed with; empty without one.
+    pub nkey: String,
+    /// The key that signed the user's JWT; empty without one.
+    pub issuer_key: String,
+    /// The name in the user's JWT; empty without one.
+    pub name_tag: String,
+    /// The tags in the user's JWT.
+    pub tags: Vec<String>,
 }
 
-/// Decides who gets in. Called off the connections' threads when `is_slow` says so.
+impl Principal {
+    /// Somebody without a name who may do everything in the account.
+    pub fn anonymous(account: &str) -> Self {
+        Self { account: account.to_owned(), ..Self::default() }
+    }
+}
+
+/// Why a client does not get in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What monitoring shows as the reason.
+    pub reason: CloseReason,
+    /// What `-ERR` says; empty for nothing.
+    pub answer: String,
+    /// What the log says, at level error; empty for nothing.
+    pub log: String,
+}
+
+impl Refusal {
+    /// Wrong or missing credentials; `detail` follows nats-server's `authentication error` in the log.
+    pub fn violation(detail: &str) -> Self {
+        let separator = if detail.is_empty() { "" } else { " - " };
+        Self {
+            reason: CloseReason::AuthenticationViolation,
+            answer: err::AUTHORIZATION.to_owned(),
+            log: format!("authentication error{separator}{detail}"),
+        }
+    }
+}
+
+/// Who the client is, or why it is refused.
+pub type Verdict = Result<Principal, Refusal>;
+
+/// An authenticator's answer.
+pub enum Decision {
+    /// Known at once.
+    Now(Verdict),
+    /// Takes longer than a connection's thread should be held up, or waits for somebody else.
+    Later(Pin<Box<dyn Future<Output = Verdict> + Send>>),
+}
+
+impl Decision {
+    /// The verdict, however long it takes.
+    pub async fn verdict(self) -> Verdict {
+        match self {
+            Self::Now(verdict) => verdict,
+            Self::Later(verdict) => verdict.await,
+        }
+    }
+}
+
+/// Decides who gets in.
 pub trait Authenticator: Send + Sync {
     /// Whether clients have to send CONNECT with credentials before anything else.
     fn is_required(&self) -> bool;
-    /// Who the client is; `None` refuses it.
-    fn authenticate(&self, credentials: &Credentials) -> Option<Principal>;
-    /// Whether deciding takes longer than a connection's thread should be held up (bcrypt).
-    fn is_slow(&self, _credentials: &Credentials) -> bool {
+    /// Whether INFO has a nonce that clients may have to sign.
+    fn nonce_required(&self) -> bool {
         false
     }
+    /// Who the client is.
+    fn authenticate(&self, credentials: &Credentials) -> Decision;
     /// Who clients are that need no credentials; used when `is_required` is false.
     fn default_principal(&self) -> Principal {
-        Principal { account: crate::GLOBAL_ACCOUNT.to_owned(), user: String::new(), permissions: None }
+        Principal::anonymous(crate::GLOBAL_ACCOUNT)
     }
 }
 
@@ -52,8 +205,8 @@ impl Authenticator for OpenDoor {
         false
     }
 
-    fn authenticate(&self, _credentials: &Credentials) -> Option<Principal> {
-        Some(self.default_principal())
+    fn authenticate(&self, _credentials: &Credentials) -> Decision {
+        Decision::Now(Ok(self.default_principal()))
     }
 }
 
@@ -90,11 +243,23 @@ impl StaticAuthenticator {
 impl StaticUser {
     fn principal(&self) -> Principal {
         Principal {
-            account: self.account.clone(),
             user: self.user.clone(),
             permissions: self.permissions.clone(),
+            ..Principal::anonymous(&self.account)
         }
     }
+}
+
+/// Compares a secret and says who it belongs to; hashes are computed off the connection's thread.
+fn decide(secret: &str, given: &str, principal: Principal, refusal: Refusal) -> Decision {
+    if !is_bcrypt(secret) {
+        return Decision::Now(if verify(secret, given) { Ok(principal) } else { Err(refusal) });
+    }
+    let (secret, given) = (secret.to_owned(), given.to_owned());
+    Decision::Later(Box::pin(async move {
+        let matches = tokio::task::spawn_blocking(move || verify(&secret, &given)).await;
+        if matches.unwrap_or(false) { Ok(principal) } else { Err(refusal) }
+    }))
 }
 
 impl Authenticator for StaticAuthenticator {
@@ -103,44 +268,32 @@ impl Authenticator for StaticAuthenticator {
         is_configured && self.no_auth_user.as_deref().and_then(|user| self.find(user)).is_none()
     }
 
-    fn authenticate(&self, credentials: &Credentials) -> Option<Principal> {
+    fn authenticate(&self, credentials: &Credentials) -> Decision {
         let options = &credentials.options;
         if self.token.is_none() && self.users.is_empty() {
-            return Some(self.default_principal());
+            return Decision::Now(Ok(self.default_principal()));
         }
+        let refusal = || Refusal::violation(&format!("User {:?}", options.user));
         if options.user.is_empty() && options.auth_token.is_empty() && options.pass.is_empty() {
-            let user = self.no_auth_user.as_deref().and_then(|user| self.find(user))?;
-            return Some(user.principal());
+            let user = self.no_auth_user.as_deref().and_then(|user| self.find(user));
+            return Decision::Now(user.map(StaticUser::principal).ok_or_else(refusal));
         }
         if let Some(token) = &self.token {
             // nats-server takes a lone password or user for the token as well; clients send `auth_token`.
-            return verify(token, &options.auth_token).then(|| Principal {
-                account: crate::GLOBAL_ACCOUNT.to_owned(),
-                user: String::new(),
-                permissions: None,
-            });
+            let principal = Principal::anonymous(crate::GLOBAL_ACCOUNT);
+            return decide(token, &options.auth_token, principal, refusal());
         }
-        let user = self.find(&options.user)?;
-        verify(&user.password, &options.pass).then(|| user.principal())
-    }
-
-    fn is_slow(&self, credentials: &Credentials) -> bool {
-        let secret = match &self.token {
-            Some(token) => Some(token.as_str()),
-            None => self.find(&credentials.options.user).map(|user| user.password.as_str()),
-        };
-        secret.is_some_and(is_bcrypt)
+        match self.find(&options.user) {
+            Some(user) => decide(&user.password, &options.pass, user.principal(), refusal()),
+            None => Decision::Now(Err(refusal())),
+        }
     }
 
     fn default_principal(&self) -> Principal {
-        self.no_auth_user.as_deref().and_then(|user| self.find(user)).map_or_else(
-            || Principal {
-                account: crate::GLOBAL_ACCOUNT.to_owned(),
-                user: String::new(),
-                permissions: None,
-            },
-            StaticUser::principal,
-        )
+        self.no_auth_user
+            .as_deref()
+            .and_then(|user| self.find(user))
+            .map_or_else(|| Principal::anonymous(crate::GLOBAL_ACCOUNT), StaticUser::principal)
     }
 }
 
@@ -174,45 +327,54 @@ mod tests {
             auth_token: token.into(),
             ..ConnectOptions::default()
         };
-        Credentials { options, address: ([127, 0, 0, 1], 1).into(), nonce: String::new() }
+        Credentials {
+            options,
+            connection: 1,
+            started: UnixNanos(0),
+            address: ([127, 0, 0, 1], 1).into(),
+            nonce: String::new(),
+            transport: Arc::default(),
+        }
+    }
+
+    async fn ask(door: &StaticAuthenticator, (user, pass, token): (&str, &str, &str)) -> Verdict {
+        door.authenticate(&credentials(user, pass, token)).verdict().await
     }
 
     fn user(name: &str, password: &str) -> StaticUser {
         StaticUser { user: name.into(), password: password.into(), account: "A".into(), permissions: None }
     }
 
-    #[test]
-    fn only_the_right_password_lets_in() {
+    #[tokio::test]
+    async fn only_the_right_password_lets_in() {
         let hash = bcrypt::hash("secret", 4).expect("valid cost").replacen("$2b$", "$2a$", 1);
         let door = StaticAuthenticator {
             users: vec![user("plain", "pw"), user("hashed", &hash)],
             ..Default::default()
         };
         assert!(door.is_required());
-        assert_eq!(
-            door.authenticate(&credentials("plain", "pw", "")).map(|who| who.account),
-            Some("A".into())
-        );
-        assert!(door.authenticate(&credentials("hashed", "secret", "")).is_some());
-        assert!(door.is_slow(&credentials("hashed", "secret", "")));
+        assert_eq!(ask(&door, ("plain", "pw", "")).await.map(|who| who.account), Ok("A".into()));
+        assert!(ask(&door, ("hashed", "secret", "")).await.is_ok());
+        let slow = door.authenticate(&credentials("hashed", "secret", ""));
+        assert!(matches!(slow, Decision::Later(_)));
         for (name, password) in
             [("plain", "p"), ("plain", "pwpw"), ("plain", ""), ("hashed", &hash), ("none", "pw"), ("", "")]
         {
-            assert!(door.authenticate(&credentials(name, password, "")).is_none(), "{name} {password}");
+            assert!(ask(&door, (name, password, "")).await.is_err(), "{name} {password}");
         }
     }
 
-    #[test]
-    fn a_token_must_match_whole() {
+    #[tokio::test]
+    async fn a_token_must_match_whole() {
         let door = StaticAuthenticator { token: Some("tok".into()), ..Default::default() };
-        assert!(door.authenticate(&credentials("", "", "tok")).is_some());
+        assert!(ask(&door, ("", "", "tok")).await.is_ok());
         for token in ["", "t", "toktok", "tik"] {
-            assert!(door.authenticate(&credentials("", "", token)).is_none(), "{token}");
+            assert!(ask(&door, ("", "", token)).await.is_err(), "{token}");
         }
     }
 
-    #[test]
-    fn no_auth_user_stands_in_for_missing_credentials() {
+    #[tokio::test]
+    async fn no_auth_user_stands_in_for_missing_credentials() {
         let door = StaticAuthenticator {
             users: vec![user("guest", "x")],
             no_auth_user: Some("guest".into()),
@@ -220,7 +382,7 @@ mod tests {
         };
         assert!(!door.is_required());
         assert_eq!(door.default_principal().user, "guest");
-        assert!(door.authenticate(&credentials("", "", "")).is_some());
-        assert!(door.authenticate(&credentials("guest", "wrong", "")).is_none());
+        assert!(ask(&door, ("", "", "")).await.is_ok());
+        assert!(ask(&door, ("guest", "wrong", "")).await.is_err());
     }
 }

@@ -9,6 +9,12 @@ pub enum CloseReason {
     AuthenticationTimeout,
     /// Wrong credentials.
     AuthenticationViolation,
+    /// The credentials' time is over.
+    AuthenticationExpired,
+    /// A client that may only come through a proxy came without one.
+    ProxyRequired,
+    /// A proxy signed with a key that is not trusted.
+    ProxyNotTrusted,
     /// More pending bytes than allowed.
     SlowConsumerPendingBytes,
     /// No write succeeded for too long.
@@ -54,6 +60,9 @@ impl CloseReason {
             Self::ClientClosed => "Client Closed",
             Self::AuthenticationTimeout => "Authentication Timeout",
             Self::AuthenticationViolation => "Authentication Failure",
+            Self::AuthenticationExpired => "Authentication Expired",
+            Self::ProxyRequired => "Proxy Required",
+            Self::ProxyNotTrusted => "Proxy Not Trusted",
             Self::SlowConsumerPendingBytes => "Slow Consumer (Pending Bytes)",
             Self::SlowConsumerWriteDeadline => "Slow Consumer (Write Deadline)",
             Self::WriteError => "Write Error",

@@ -12,6 +12,8 @@ use crate::peer::InterestListener;
 use crate::snapshot::ConnectionSnapshot;
 use crate::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -36,6 +38,13 @@ const MAX_LAME_DUCK_PAUSE: Duration = Duration::from_secs(1);
 /// The time now, for stamps that people and clients see.
 pub(crate) fn now() -> UnixNanos {
     UnixNanos::from_system_time(SystemTime::now())
+}
+
+/// 11 random bytes in base64, as nats-server asks clients to sign; `None` when there is no randomness.
+pub(crate) fn new_nonce() -> Option<Box<str>> {
+    let mut random = [0u8; 11];
+    getrandom::fill(&mut random).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(random).into_boxed_str())
 }
 
 /// One server's accounts and connections.
@@ -244,6 +253,7 @@ impl Hub {
             address: SocketAddr::new(address.ip().to_canonical(), address.port()),
             started: now(),
             outbox: Outbox::new(id, Arc::clone(&stream), limits.max_pending),
+            transport: ArcSwapOption::empty(),
             last_activity: AtomicU64::new(now().as_nanos()),
             in_messages: AtomicU64::new(0),
             in_bytes: AtomicU64::new(0),
@@ -298,8 +308,14 @@ impl Hub {
     }
 
     /// The INFO line for one client; with `account`, the one that follows its first PING.
-    pub(crate) fn client_info(&self, handle: &ClientHandle, account: Option<&str>) -> Vec<u8> {
+    pub(crate) fn client_info(
+        &self,
+        handle: &ClientHandle,
+        account: Option<&str>,
+        nonce: Option<&str>,
+    ) -> Vec<u8> {
         let mut info = self.info();
+        nonce.unwrap_or_default().clone_into(&mut info.nonce);
         info.client_id = handle.id;
         info.client_ip = handle.address.ip().to_string();
         info.ldm = self.lame_duck.load(Ordering::Relaxed);
@@ -353,7 +369,7 @@ impl Hub {
         let handles: Vec<_> = self.connections.read().values().cloned().collect();
         for handle in handles {
             if handle.async_info.load(Ordering::Relaxed) {
-                let line = self.client_info(&handle, None);
+                let line = self.client_info(&handle, None, None);
                 handle.outbox.append(Counted::NOTHING, |out| out.extend_from_slice(&line));
                 handle.outbox.flush();
             }
@@ -398,18 +414,19 @@ impl Hub {
                 state.account.as_ref().map(|account| {
                     let credentials = state.credentials.clone().unwrap_or_else(|| Credentials {
                         options: ConnectOptions::default(),
+                        connection: handle.id,
+                        started: handle.started,
                         address: handle.address,
                         nonce: String::new(),
+                        transport: handle.transport.load_full().unwrap_or_default(),
                     });
                     (account.name().to_owned(), credentials)
                 })
             };
             // Who is not in yet will be asked by the new authenticator anyway.
             let Some((account, credentials)) = known else { continue };
-            let asked = Arc::clone(&authenticator);
-            let verdict =
-                tokio::task::spawn_blocking(move || asked.authenticate(&credentials)).await.ok().flatten();
-            match verdict.filter(|principal| principal.account == account) {
+            let verdict = authenticator.authenticate(&credentials).verdict().await;
+            match verdict.ok().filter(|principal| principal.account == account) {
                 Some(principal) => {
                     handle.state.write().permissions = principal.permissions;
                     handle.permissions_changed.store(true, Ordering::Relaxed);

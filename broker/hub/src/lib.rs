@@ -29,7 +29,8 @@ pub use account_settings::{
     ResponseType,
 };
 pub use auth::{
-    Authenticator, Credentials, OpenDoor, Principal, StaticAuthenticator, StaticUser, is_bcrypt, verify,
+    Authenticator, ConnectionKind, ConnectionLimits, Cookies, Credentials, Decision, OpenDoor, Principal,
+    Refusal, StaticAuthenticator, StaticUser, TlsFacts, TransportFacts, Verdict, is_bcrypt, verify,
 };
 pub use close_reason::CloseReason;
 pub use counters::Counters;

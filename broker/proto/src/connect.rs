@@ -43,6 +43,8 @@ pub struct ConnectOptions {
     pub headers: bool,
     /// Whether it wants a 503 when nobody listens.
     pub no_responders: bool,
+    /// The signature of the nonce by the proxy in between.
+    pub proxy_sig: String,
 }
 
 impl Default for ConnectOptions {
@@ -67,6 +69,7 @@ impl Default for ConnectOptions {
             new_account: false,
             headers: false,
             no_responders: false,
+            proxy_sig: String::new(),
         }
     }
 }

@@ -10,6 +10,10 @@ pub mod err {
     pub const AUTHORIZATION: &str = "Authorization Violation";
     /// No CONNECT in time.
     pub const AUTHENTICATION_TIMEOUT: &str = "Authentication Timeout";
+    /// The user's time is over.
+    pub const AUTHENTICATION_EXPIRED: &str = "User Authentication Expired";
+    /// The account's time is over.
+    pub const ACCOUNT_AUTHENTICATION_EXPIRED: &str = "Account Authentication Expired";
     /// No PONG for too many PINGs.
     pub const STALE_CONNECTION: &str = "Stale Connection";
     /// A message larger than max_payload.

@@ -1,12 +1,12 @@
 //! Who a client is: CONNECT, the authenticator's verdict, permissions that change. Not its other operations.
 
 use super::session::Session;
-use crate::auth::{Credentials, Principal};
+use crate::auth::{Credentials, Decision, Principal, Refusal, Verdict};
 use crate::close_reason::CloseReason;
 use crate::permissions::SubscribeVerdict;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::task::JoinHandle;
 use tracing::{debug, error};
 use weir_proto::{ConnectOptions, err};
 
@@ -16,38 +16,46 @@ impl Session {
             debug!(cid = self.handle.id, %error, "CONNECT is not valid JSON");
             CloseReason::ProtocolViolation
         })?;
-        let authenticator = self.hub.authenticator();
-        let credentials =
-            Credentials { options: options.clone(), address: self.handle.address, nonce: String::new() };
+        let credentials = self.credentials(options.clone());
         self.pending_options = Some(Box::new(options));
         self.note_first_round_trip();
-        if authenticator.is_slow(&credentials) {
-            let decide = move || authenticator.authenticate(&credentials);
-            self.pending_authentication = Some(tokio::task::spawn_blocking(decide));
-            return Ok(());
+        match self.hub.authenticator().authenticate(&credentials) {
+            Decision::Now(verdict) => self.on_verdict(verdict),
+            Decision::Later(verdict) => {
+                self.pending_authentication = Some(verdict);
+                Ok(())
+            }
         }
-        let verdict = authenticator.authenticate(&credentials);
-        self.on_verdict(verdict)
     }
 
-    pub(super) fn take_pending_authentication(&mut self) -> Option<JoinHandle<Option<Principal>>> {
+    fn credentials(&self, options: ConnectOptions) -> Credentials {
+        Credentials {
+            options,
+            connection: self.handle.id,
+            started: self.handle.started,
+            address: self.handle.address,
+            nonce: self.nonce.as_deref().unwrap_or_default().to_owned(),
+            transport: self.handle.transport.load_full().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn take_pending_authentication(
+        &mut self,
+    ) -> Option<Pin<Box<dyn Future<Output = Verdict> + Send>>> {
         self.pending_authentication.take()
     }
 
-    pub(super) fn finish_authentication(
-        &mut self,
-        outcome: Result<Option<Principal>, tokio::task::JoinError>,
-    ) -> Result<(), CloseReason> {
-        self.on_verdict(outcome.ok().flatten())
-    }
-
-    fn on_verdict(&mut self, verdict: Option<Principal>) -> Result<(), CloseReason> {
+    pub(super) fn on_verdict(&mut self, verdict: Verdict) -> Result<(), CloseReason> {
         let Some(options) = self.pending_options.take() else { return Ok(()) };
         // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
-        let Some(principal) = verdict.filter(|_| options.account.is_empty()) else {
-            error!("{} - authentication error - User {:?}", self.handle.label(), options.user);
-            self.error(err::AUTHORIZATION);
-            return Err(CloseReason::AuthenticationViolation);
+        let verdict = if options.account.is_empty() {
+            verdict
+        } else {
+            Err(Refusal::violation(&format!("User {:?}", options.user)))
+        };
+        let principal = match verdict {
+            Ok(principal) => principal,
+            Err(refusal) => return Err(self.refuse(&refusal)),
         };
         if !(0..=1).contains(&options.protocol) {
             self.error(err::INVALID_CLIENT_PROTOCOL);
@@ -68,17 +76,23 @@ impl Session {
         self.handle.headers.store(options.headers, Ordering::Relaxed);
         self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
         let mut state = self.handle.state.write();
-        state.credentials = Some(Credentials {
-            options: (*options).clone(),
-            address: self.handle.address,
-            nonce: String::new(),
-        });
+        state.credentials = Some(self.credentials((*options).clone()));
         state.options =
             ConnectOptions { pass: String::new(), auth_token: String::new(), jwt: String::new(), ..*options };
         state.connected = true;
         drop(state);
         self.acknowledge();
         Ok(())
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) -> CloseReason {
+        if !refusal.log.is_empty() {
+            error!("{} - {}", self.handle.label(), refusal.log);
+        }
+        if !refusal.answer.is_empty() {
+            self.error(&refusal.answer);
+        }
+        refusal.reason
     }
 
     /// Until a PING is answered, the time from accepting to CONNECT stands for the round trip.
@@ -98,6 +112,7 @@ impl Session {
         state.user = principal.user;
         state.permissions.clone_from(&principal.permissions);
         self.permissions = principal.permissions;
+        self.expires = principal.expires;
         if is_same {
             return;
         }

@@ -48,7 +48,7 @@ pub(crate) async fn run(hub: Arc<Hub>, stream: Arc<TcpStream>, handle: Arc<Clien
 /// Refuses a client: INFO, then the error.
 pub(crate) async fn refuse(hub: Arc<Hub>, handle: Arc<ClientHandle>, text: &str) {
     let _guard = Guard { hub: Arc::clone(&hub), handle: Arc::clone(&handle) };
-    let line = hub.client_info(&handle, None);
+    let line = hub.client_info(&handle, None, None);
     handle.outbox.append(Counted::NOTHING, |out| {
         out.extend_from_slice(&line);
         encode::error(out, text);
@@ -162,9 +162,9 @@ impl Connection {
                     return;
                 }
             }
-            if let Some(step) = self.session.take_pending_authentication() {
-                let outcome = step.await;
-                if let Err(reason) = self.session.finish_authentication(outcome) {
+            if let Some(decision) = self.session.take_pending_authentication() {
+                let verdict = decision.await;
+                if let Err(reason) = self.session.on_verdict(verdict) {
                     self.session.flush();
                     self.handle.close(reason);
                     return;
@@ -287,6 +287,9 @@ impl Connection {
 
     fn next_deadline(&self, blocked: Option<std::time::Instant>) -> Instant {
         let mut deadline = self.auth_deadline.map_or(self.next_ping, |auth| auth.min(self.next_ping));
+        if let Some(expires) = self.session.expires {
+            deadline = deadline.min(Instant::now() + expires.since(crate::hub::now()));
+        }
         if let Some(since) = blocked {
             deadline = deadline.min(Instant::from_std(since) + self.hub.limits().write_deadline);
         }
@@ -306,6 +309,12 @@ impl Connection {
             self.session.error(err::AUTHENTICATION_TIMEOUT);
             self.session.flush();
             self.handle.close(CloseReason::AuthenticationTimeout);
+            return;
+        }
+        if self.session.expires.is_some_and(|expires| crate::hub::now() >= expires) {
+            self.session.error(err::AUTHENTICATION_EXPIRED);
+            self.session.flush();
+            self.handle.close(CloseReason::AuthenticationExpired);
             return;
         }
         if now >= self.next_ping {

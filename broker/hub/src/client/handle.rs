@@ -1,12 +1,13 @@
 //! What the rest of the hub knows of one client connection. Not its I/O.
 
 use crate::account::Account;
-use crate::auth::Credentials;
+use crate::auth::{Credentials, TransportFacts};
 use crate::close_reason::CloseReason;
 use crate::outbox::Outbox;
 use crate::permissions::Permissions;
 use crate::snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
 use crate::subscription::Subscription;
+use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub(crate) struct ClientHandle {
     pub(crate) address: SocketAddr,
     pub(crate) started: UnixNanos,
     pub(crate) outbox: Arc<Outbox>,
+    /// What is known of how it came in; empty stands for a plain TCP connection.
+    pub(crate) transport: ArcSwapOption<TransportFacts>,
     pub(crate) last_activity: AtomicU64,
     pub(crate) in_messages: AtomicU64,
     pub(crate) in_bytes: AtomicU64,

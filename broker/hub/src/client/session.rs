@@ -2,7 +2,7 @@
 
 use super::handle::ClientHandle;
 use crate::account::Account;
-use crate::auth::Principal;
+use crate::auth::Verdict;
 use crate::close_reason::CloseReason;
 use crate::hub::Hub;
 use crate::ingress::{Audience, Ingress, Message};
@@ -11,10 +11,10 @@ use crate::outbox::{Counted, Outbox};
 use crate::permissions::{Permissions, SubscribeVerdict};
 use crate::subscription::{Subscription, Target};
 use crate::trace;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
 use tracing::{debug, error};
 use weir_proto::{ClientOp, ClientParser, ConnectOptions, ParseError, Parsed, Publish, encode, err};
 use weir_stdx::time::UnixNanos;
@@ -44,7 +44,11 @@ pub(super) struct Session {
     pub(super) protocol: i64,
     pub(super) connected: bool,
     pub(super) info_sent: bool,
-    pub(super) pending_authentication: Option<JoinHandle<Option<Principal>>>,
+    /// What the client has to sign, when there is something to sign.
+    pub(super) nonce: Option<Box<str>>,
+    pub(super) pending_authentication: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>>,
+    /// When the client's credentials end.
+    pub(super) expires: Option<UnixNanos>,
     pub(super) pending_options: Option<Box<ConnectOptions>>,
     pub(super) pings_out: u32,
     pub(super) ping_sent: Option<Instant>,
@@ -74,7 +78,9 @@ impl Session {
             protocol: 0,
             connected: false,
             info_sent: false,
+            nonce: None,
             pending_authentication: None,
+            expires: None,
             pending_options: None,
             pings_out: 0,
             ping_sent: None,
@@ -97,7 +103,10 @@ impl Session {
 
     /// Sends the first INFO.
     pub(super) fn greet(&mut self) {
-        let line = self.hub.client_info(&self.handle, None);
+        if self.hub.authenticator().nonce_required() {
+            self.nonce = crate::hub::new_nonce();
+        }
+        let line = self.hub.client_info(&self.handle, None, self.nonce.as_deref());
         self.send(|out| out.extend_from_slice(&line));
         self.flush();
     }
@@ -325,7 +334,7 @@ impl Session {
         if self.connected && self.protocol >= 1 && !self.info_sent {
             self.info_sent = true;
             let account = self.account.as_ref().map(|account| account.name().to_owned());
-            let line = self.hub.client_info(&self.handle, account.as_deref());
+            let line = self.hub.client_info(&self.handle, account.as_deref(), None);
             self.send(|out| out.extend_from_slice(&line));
         }
     }
