@@ -12,7 +12,7 @@ ACK_SUBJECT = re.compile(r"^(\$JS\.ACK(?:\.[^.]+){2}\.\d+\.\d+\.\d+)\.\d+\.(\d+)
 GENERATED_NAME = re.compile(r"^[A-Za-z0-9]{8}$")
 ID = re.compile(r"^[A-Za-z0-9]{22}$|^[UN][A-Z2-7]{55}$")
 # Durations and ages that depend on when one asks.
-VARYING = {"active", "idle", "uptime", "rtt", "cpu", "mem", "start", "now", "last_activity"}
+VARYING = {"active", "idle", "uptime", "rtt", "cpu", "mem", "start", "now", "last_activity", "pause_remaining"}
 
 
 def mask(value, key: str = ""):

@@ -141,6 +141,17 @@ CASES = {
     "delete of an unknown stream": [("CONSUMER.DELETE.S.C",)],
     "the stream counts its consumers": [STREAM, durable(), durable(name="D"), ("STREAM.INFO.S",)],
     "deleting the stream deletes its consumers": [STREAM, durable(), ("STREAM.DELETE.S",), pause(), STREAM, ("CONSUMER.NAMES.S",)],
+    "a pause holds until a time": [STREAM, durable(), ("CONSUMER.PAUSE.S.C", {"pause_until": "2099-01-01T00:00:00Z"}), INFO],
+    "a pause until a time that has passed is none": [STREAM, durable(), ("CONSUMER.PAUSE.S.C", {"pause_until": "2020-01-01T00:00:00Z"}), INFO],
+    "a pause ends with an empty request": [STREAM, durable(), ("CONSUMER.PAUSE.S.C", {"pause_until": "2099-01-01T00:00:00Z"}), ("CONSUMER.PAUSE.S.C",), INFO],
+    "a pause ends with an empty object": [STREAM, durable(), ("CONSUMER.PAUSE.S.C", {"pause_until": "2099-01-01T00:00:00Z"}), ("CONSUMER.PAUSE.S.C", {}), INFO],
+    "a pause of the same time again": [STREAM, durable(), *[("CONSUMER.PAUSE.S.C", {"pause_until": "2099-01-01T00:00:00Z"})] * 2],
+    "a pause with broken json is refused": [STREAM, durable(), ("CONSUMER.PAUSE.S.C", "{")],
+    "a pause with an unknown field is refused": [STREAM, durable(), ("CONSUMER.PAUSE.S.C", {"until": 1})],
+    "a pause until no time is refused": [STREAM, durable(), ("CONSUMER.PAUSE.S.C", {"pause_until": "soon"})],
+    "a pause of an unknown consumer": [STREAM, ("CONSUMER.PAUSE.S.C",)],
+    "a pause of an unknown stream": [("CONSUMER.PAUSE.S.C",)],
+    "a consumer created paused": [STREAM, durable(pause_until="2099-01-01T00:00:00Z"), INFO],
     "leader step down on one server": [STREAM, durable(), ("CONSUMER.LEADER.STEPDOWN.S.C",)],
 }
 

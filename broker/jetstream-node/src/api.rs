@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 pub(crate) mod consumer_create;
+pub(crate) mod consumer_pause;
 pub(crate) mod consumer_read;
 pub(crate) mod consumer_write;
 pub(crate) mod direct_get;
@@ -186,6 +187,7 @@ async fn at_stream_leader(
         ApiRequest::ConsumerList(_) => consumer_read::list(&leader, request),
         ApiRequest::ConsumerInfo { name, .. } => consumer_read::info(&leader, name, request),
         ApiRequest::ConsumerDelete { name, .. } => consumer_write::delete(&leader, name, request).await,
+        ApiRequest::ConsumerPause { name, .. } => consumer_pause::pause(&leader, name, request).await,
         ApiRequest::StreamPeerRemove(_) | ApiRequest::ConsumerLeaderStepDown { .. }
             if context.cluster.is_none() =>
         {
@@ -194,7 +196,6 @@ async fn at_stream_leader(
         ApiRequest::StreamSnapshot(_)
         | ApiRequest::StreamRestore(_)
         | ApiRequest::StreamPeerRemove(_)
-        | ApiRequest::ConsumerPause { .. }
         | ApiRequest::ConsumerUnpin { .. }
         | ApiRequest::ConsumerReset { .. }
         | ApiRequest::ConsumerLeaderStepDown { .. } => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),

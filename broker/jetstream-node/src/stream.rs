@@ -1,6 +1,5 @@
 //! Streams on this server: their replicas, and what the leader of one does.
 
-pub(crate) mod ack;
 pub(crate) mod delivery;
 pub(crate) mod ingest;
 pub(crate) mod leader;

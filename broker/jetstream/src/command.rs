@@ -1,7 +1,6 @@
 //! What a stream's log holds, and what applying it answers. Encoding is in `codec`.
 
 use bytes::Bytes;
-use weir_jsapi::response::PubAck;
 use weir_jsapi::{ApiError, ConsumerConfig, StreamConfig};
 use weir_stdx::time::UnixNanos;
 
@@ -79,25 +78,6 @@ pub enum PublishOutcome {
         seq: u64,
     },
     Rejected(ApiError),
-}
-
-impl PublishOutcome {
-    /// The acknowledgement's JSON.
-    pub fn to_pub_ack(&self, stream: &str, domain: &str) -> Vec<u8> {
-        let (seq, duplicate, error) = match self {
-            Self::Stored { seq } => (*seq, false, None),
-            Self::Duplicate { seq } => (*seq, true, None),
-            Self::Rejected(error) => (0, false, Some(error.clone())),
-        };
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_$=:+".contains(letter);
-        if error.is_none() && domain.is_empty() && stream.chars().all(plain) {
-            // The usual case, without a serializer.
-            let tail = if duplicate { ",\"duplicate\":true}" } else { "}" };
-            return format!("{{\"stream\":\"{stream}\",\"seq\":{seq}{tail}").into_bytes();
-        }
-        let ack = PubAck { error, stream: stream.to_owned(), seq, domain: domain.to_owned(), duplicate };
-        weir_jsapi::json::encode(&ack)
-    }
 }
 
 /// What applying a command answers.

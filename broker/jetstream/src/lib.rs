@@ -2,6 +2,7 @@
 //! and changed state come out, the same on every replica. No clock, no threads, no disk; messages are behind
 //! [`Store`]. Not here: Raft, sockets, subscriptions (weir-jetstream-node), JSON of the API (weir-jsapi).
 
+mod ack;
 mod codec;
 pub mod command;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod meta;
 pub mod store;
 pub mod stream;
 
+pub use ack::write_pub_ack;
 pub use codec::DecodeError;
 pub use command::{ConsumerDelta, Outcome, PublishOutcome, PublishRecord, Purge, StreamCommand};
 pub use consumer::{

@@ -78,6 +78,7 @@ pub fn failure(kind: &str, error: ApiError) -> Vec<u8> {
         kind::CONSUMER_NAMES => Response::new(kind, error, ConsumerNames::default()).to_json(),
         kind::CONSUMER_LIST => Response::new(kind, error, ConsumerList::default()).to_json(),
         kind::STREAM_PURGE => Response::new(kind, error, Purged::default()).to_json(),
+        kind::CONSUMER_PAUSE => Response::new(kind, error, ConsumerPaused::default()).to_json(),
         _ => Response::new(kind, error, Empty {}).to_json(),
     }
 }
@@ -201,20 +202,6 @@ pub struct ConsumerPaused {
     pub pause_until: Time,
     #[serde(skip_serializing_if = "crate::json::is_zero_i64")]
     pub pause_remaining: i64,
-}
-
-/// A publish acknowledgement (no envelope); with an `error`, `seq` is 0.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PubAck {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<ApiError>,
-    pub stream: String,
-    pub seq: u64,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub domain: String,
-    #[serde(skip_serializing_if = "is_false")]
-    pub duplicate: bool,
 }
 
 /// `$JS.API.INFO`.

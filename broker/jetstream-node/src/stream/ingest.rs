@@ -175,7 +175,7 @@ impl Acks {
             if reply.is_empty() {
                 continue;
             }
-            super::ack::write(&mut buffers, &self.stream, self.domain.as_deref(), &outcome);
+            weir_jetstream::write_pub_ack(&mut buffers, &self.stream, self.domain.as_deref(), &outcome);
             messages.push((reply.clone(), buffers.split().freeze()));
         }
         self.account.publish_batch(messages.iter().map(|(reply, body)| weir_hub::OutboundMessage {
@@ -189,7 +189,7 @@ impl Acks {
         let api_error = weir_jsapi::errors::STREAM_STORE_FAILED.with(error);
         let outcome = PublishOutcome::Rejected(api_error);
         let mut buffer = BytesMut::new();
-        super::ack::write(&mut buffer, &self.stream, self.domain.as_deref(), &outcome);
+        weir_jetstream::write_pub_ack(&mut buffer, &self.stream, self.domain.as_deref(), &outcome);
         for reply in self.replies.iter().filter(|reply| !reply.is_empty()) {
             self.account.publish(reply, None, b"", &buffer);
         }

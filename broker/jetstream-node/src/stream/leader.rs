@@ -288,6 +288,6 @@ impl StreamLeader {
 fn refuse(account: &Arc<Account>, stream: &str, reply: &[u8]) {
     let mut body = bytes::BytesMut::new();
     let outcome = PublishOutcome::Rejected(errors::STREAM_TOO_MANY_REQUESTS.error());
-    super::ack::write(&mut body, stream, None, &outcome);
+    weir_jetstream::write_pub_ack(&mut body, stream, None, &outcome);
     account.publish_batch([OutboundMessage { subject: reply, payload: &body, ..OutboundMessage::default() }]);
 }

@@ -422,17 +422,6 @@ fn message_times_never_go_back() {
 }
 
 #[test]
-fn acknowledgements_print_as_the_reference_does() {
-    let text = |outcome: PublishOutcome| String::from_utf8(outcome.to_pub_ack("S", "")).expect("text");
-    assert_eq!(text(PublishOutcome::Stored { seq: 3 }), r#"{"stream":"S","seq":3}"#);
-    assert_eq!(text(PublishOutcome::Duplicate { seq: 3 }), r#"{"stream":"S","seq":3,"duplicate":true}"#);
-    assert_eq!(
-        text(PublishOutcome::Rejected(weir_jsapi::errors::STREAM_SEALED.error())),
-        r#"{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"},"stream":"S","seq":0}"#
-    );
-}
-
-#[test]
 fn messages_end_with_their_own_lifetime() {
     let mut machine = stream(|config| {
         config.allow_msg_ttl = true;

@@ -2,10 +2,11 @@
 //! itself, nor where it is sent.
 
 use bytes::{BufMut, BytesMut};
-use weir_jetstream::PublishOutcome;
 
-/// Appends one acknowledgement.
-pub(crate) fn write(out: &mut BytesMut, stream: &str, domain: Option<&str>, outcome: &PublishOutcome) {
+use crate::command::PublishOutcome;
+
+/// Appends one acknowledgement; a refused publish has the error and sequence 0.
+pub fn write_pub_ack(out: &mut BytesMut, stream: &str, domain: Option<&str>, outcome: &PublishOutcome) {
     out.put_u8(b'{');
     if let PublishOutcome::Rejected(error) = outcome {
         out.put_slice(b"\"error\":");
@@ -53,8 +54,8 @@ mod tests {
 
     fn written(outcome: &PublishOutcome, domain: Option<&str>) -> String {
         let mut out = BytesMut::new();
-        write(&mut out, "ORDERS", domain, outcome);
-        String::from_utf8(out.to_vec()).unwrap()
+        write_pub_ack(&mut out, "ORDERS", domain, outcome);
+        String::from_utf8(out.to_vec()).expect("text")
     }
 
     #[test]
@@ -67,6 +68,15 @@ mod tests {
         assert_eq!(
             written(&PublishOutcome::Duplicate { seq: 0 }, Some("hub")),
             r#"{"stream":"ORDERS","seq":0,"domain":"hub","duplicate":true}"#
+        );
+    }
+
+    #[test]
+    fn a_refusal_carries_its_error_and_sequence_0() {
+        let outcome = PublishOutcome::Rejected(weir_jsapi::errors::STREAM_SEALED.error());
+        assert_eq!(
+            written(&outcome, None),
+            r#"{"error":{"code":400,"err_code":10109,"description":"invalid operation on sealed stream"},"stream":"ORDERS","seq":0}"#
         );
     }
 }
