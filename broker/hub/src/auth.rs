@@ -5,80 +5,9 @@ use crate::permissions::Permissions;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use weir_net::TransportFacts;
 use weir_proto::{ConnectOptions, err};
 use weir_stdx::time::UnixNanos;
-
-/// How a connection came in, as users' `allowed_connection_types` name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ConnectionKind {
-    /// NATS over TCP, with or without TLS.
-    #[default]
-    Standard,
-    /// NATS over WebSocket.
-    WebSocket,
-    /// A leaf node over TCP.
-    Leafnode,
-    /// A leaf node over WebSocket.
-    LeafnodeWs,
-    /// MQTT over TCP.
-    Mqtt,
-    /// MQTT over WebSocket.
-    MqttWs,
-    /// From inside this process.
-    InProcess,
-}
-
-impl ConnectionKind {
-    /// The name in user claims and in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Standard => "STANDARD",
-            Self::WebSocket => "WEBSOCKET",
-            Self::Leafnode => "LEAFNODE",
-            Self::LeafnodeWs => "LEAFNODE_WS",
-            Self::Mqtt => "MQTT",
-            Self::MqttWs => "MQTT_WS",
-            Self::InProcess => "IN_PROCESS",
-        }
-    }
-}
-
-/// What a finished TLS handshake tells of the client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TlsFacts {
-    /// `1.2` or `1.3`.
-    pub version: String,
-    /// The cipher suite's IANA name.
-    pub cipher_suite: String,
-    /// The client's chain as DER, its own certificate first; empty without one.
-    pub peer_certificates: Vec<Vec<u8>>,
-    /// The name the client asked for.
-    pub server_name: Option<String>,
-}
-
-/// Credentials that a browser sent as cookies with its upgrade to WebSocket.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cookies {
-    /// The value of the cookie named by `jwt_cookie`.
-    pub jwt: Option<String>,
-    /// The value of the cookie named by `user_cookie`.
-    pub user: Option<String>,
-    /// The value of the cookie named by `pass_cookie`.
-    pub password: Option<String>,
-    /// The value of the cookie named by `token_cookie`.
-    pub token: Option<String>,
-}
-
-/// How a connection reaches the server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TransportFacts {
-    /// Which door it came through.
-    pub kind: ConnectionKind,
-    /// What TLS tells; `None` without TLS.
-    pub tls: Option<TlsFacts>,
-    /// What a WebSocket's upgrade brought.
-    pub cookies: Cookies,
-}
 
 /// What a client shows to get in.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
+use weir_net::Transport;
 use weir_proto::{ConnectOptions, Info, encode, err};
 use weir_stdx::time::UnixNanos;
 
@@ -247,12 +248,12 @@ impl Hub {
             debug!("cannot set TCP_NODELAY: {problem}");
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let stream = Arc::new(stream);
+        let transport = Arc::new(Transport::plain(stream));
         let handle = Arc::new(ClientHandle {
             id,
             address: SocketAddr::new(address.ip().to_canonical(), address.port()),
             started: now(),
-            outbox: Outbox::new(id, Arc::clone(&stream), limits.max_pending),
+            outbox: Outbox::new(id, Arc::clone(&transport), limits.max_pending),
             transport: ArcSwapOption::empty(),
             last_activity: AtomicU64::new(now().as_nanos()),
             in_messages: AtomicU64::new(0),
@@ -275,7 +276,7 @@ impl Hub {
             error!("{} - {}", handle.label(), err::MAX_CONNECTIONS);
             tokio::spawn(client::refuse(Arc::clone(self), handle, err::MAX_CONNECTIONS));
         } else {
-            tokio::spawn(client::run(Arc::clone(self), stream, handle));
+            tokio::spawn(client::run(Arc::clone(self), transport, handle));
         }
     }
 

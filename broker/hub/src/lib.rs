@@ -29,8 +29,8 @@ pub use account_settings::{
     ResponseType,
 };
 pub use auth::{
-    Authenticator, ConnectionKind, ConnectionLimits, Cookies, Credentials, Decision, OpenDoor, Principal,
-    Refusal, StaticAuthenticator, StaticUser, TlsFacts, TransportFacts, Verdict, is_bcrypt, verify,
+    Authenticator, ConnectionLimits, Credentials, Decision, OpenDoor, Principal, Refusal,
+    StaticAuthenticator, StaticUser, Verdict, is_bcrypt, verify,
 };
 pub use close_reason::CloseReason;
 pub use counters::Counters;
@@ -42,6 +42,7 @@ pub use peer::{InterestListener, LocalInterest, Peer, PeerIngress, PeerMessage};
 pub use permissions::{Permissions, Rule, RuleSet};
 pub use snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
 pub use subscription::Subscription;
+pub use weir_net::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
 
 /// The name of the account that clients belong to when nothing else is configured.
 pub const GLOBAL_ACCOUNT: &str = "$G";

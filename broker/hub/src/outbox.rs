@@ -12,8 +12,8 @@ use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use weir_net::{Interest, Transport};
 
 /// The most slices handed to one vectored write.
 const MAX_SLICES: usize = 64;
@@ -38,7 +38,7 @@ impl Chunk {
 
 #[derive(Default)]
 struct State {
-    stream: Option<Arc<TcpStream>>,
+    transport: Option<Arc<Transport>>,
     chunks: VecDeque<Chunk>,
     /// How much of the first chunk is written.
     written: usize,
@@ -101,11 +101,11 @@ pub enum Appended {
 }
 
 impl Outbox {
-    /// An outbox of `stream` that holds at most `max_pending` bytes.
-    pub fn new(id: u64, stream: Arc<TcpStream>, max_pending: usize) -> Arc<Self> {
+    /// An outbox of `transport` that holds at most `max_pending` bytes.
+    pub fn new(id: u64, transport: Arc<Transport>, max_pending: usize) -> Arc<Self> {
         Arc::new(Self {
             id,
-            state: Mutex::new(State { stream: Some(stream), ..State::default() }),
+            state: Mutex::new(State { transport: Some(transport), ..State::default() }),
             max_pending: AtomicUsize::new(max_pending),
             wake: Notify::new(),
             drained: Notify::new(),
@@ -190,8 +190,8 @@ impl Outbox {
         let mut state = self.state.lock();
         state.dirty = false;
         let mut budget = MAX_WRITE_BYTES;
-        while !state.writing && state.blocked_since.is_none() && !state.chunks.is_empty() {
-            let Some(stream) = state.stream.clone() else { return };
+        while !state.writing && state.blocked_since.is_none() && state.has_to_write() {
+            let Some(transport) = state.transport.clone() else { return };
             if budget == 0 {
                 self.wake.notify_one();
                 return;
@@ -200,7 +200,7 @@ impl Outbox {
             let mut chunks = std::mem::take(&mut state.chunks);
             let mut offset = std::mem::take(&mut state.written);
             drop(state);
-            let (result, count) = write(&stream, &mut chunks, &mut offset, budget);
+            let (result, count) = write(&transport, &mut chunks, &mut offset, budget);
             budget = budget.saturating_sub(count);
             state = self.state.lock();
             state.writing = false;
@@ -295,20 +295,20 @@ impl Outbox {
     pub(crate) fn abandon(&self, reason: CloseReason) {
         let mut state = self.state.lock();
         state.closed.get_or_insert(reason);
-        state.stream = None;
+        state.transport = None;
         state.chunks = VecDeque::new();
         state.pending = 0;
     }
 
     /// For the connection's task at its end: writes what is worth writing within `limit`, then lets go of the socket.
     pub async fn finish(&self, limit: Duration) {
-        let stream = self.state.lock().stream.clone();
-        if let (Some(stream), true) = (stream, self.closed().is_none_or(CloseReason::flushes)) {
+        let transport = self.state.lock().transport.clone();
+        if let (Some(transport), true) = (transport, self.closed().is_none_or(CloseReason::flushes)) {
             let deadline = tokio::time::Instant::now() + limit;
             self.unblock();
-            while self.pending() > 0 && !self.state.lock().chunks.is_empty() {
-                match tokio::time::timeout_at(deadline, stream.writable()).await {
-                    Ok(Ok(())) => self.unblock(),
+            while self.state.lock().has_to_write() {
+                match tokio::time::timeout_at(deadline, transport.ready(Interest::WRITABLE)).await {
+                    Ok(Ok(_)) => self.unblock(),
                     _ => break,
                 }
             }
@@ -318,6 +318,10 @@ impl Outbox {
 }
 
 impl State {
+    fn has_to_write(&self) -> bool {
+        !self.chunks.is_empty() || self.transport.as_ref().is_some_and(|transport| transport.wants_write())
+    }
+
     fn write_into_tail(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> usize {
         let has_room = matches!(self.chunks.back(), Some(Chunk::Buffer(bytes)) if bytes.len() < BUFFER_BYTES);
         if !has_room {
@@ -332,7 +336,7 @@ impl State {
 
 /// Writes chunks until `budget` bytes are written or the socket is full; removes what is written.
 fn write(
-    stream: &TcpStream,
+    transport: &Transport,
     chunks: &mut VecDeque<Chunk>,
     offset: &mut usize,
     budget: usize,
@@ -348,11 +352,7 @@ fn write(
             wanted += bytes.len();
             count += 1;
         }
-        let result = match &slices[..count] {
-            [only] => stream.try_write(only),
-            many => stream.try_write_vectored(many),
-        };
-        match result {
+        match transport.try_write_vectored(&slices[..count]) {
             Ok(0) if wanted > 0 => return (Err(ErrorKind::WriteZero), total),
             Ok(written) => {
                 total += written;
@@ -363,7 +363,7 @@ fn write(
             Err(error) => return (Err(error.kind()), total),
         }
     }
-    (Ok(()), total)
+    (transport.try_flush().map_err(|error| error.kind()), total)
 }
 
 fn remove_written(chunks: &mut VecDeque<Chunk>, offset: &mut usize, mut written: usize) {

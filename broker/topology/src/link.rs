@@ -12,12 +12,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use weir_hub::{Account, Appended, CloseReason, Counted, OutboundMessage, Outbox, PeerIngress};
+use weir_net::{Interest, Transport};
 use weir_proto::{Info, Parsed, RouteMessage, RouteOp, RouteParser, encode, err};
 use weir_subject::is_valid_subject;
 
@@ -63,7 +63,7 @@ pub(crate) enum Phase {
 /// Serves one connection until it ends.
 pub(crate) async fn run(topology: Arc<Topology>, stream: TcpStream, address: SocketAddr, role: Role) {
     let _ = stream.set_nodelay(true);
-    let stream = Arc::new(stream);
+    let stream = Arc::new(Transport::plain(stream));
     let id = topology.next_link_id();
     let (solicited, configured) = match &role {
         Role::Accepted => (false, false),
@@ -128,7 +128,7 @@ impl Link {
 pub(crate) struct Session {
     pub(crate) topology: Arc<Topology>,
     pub(crate) link: Arc<Link>,
-    pub(crate) stream: Arc<TcpStream>,
+    pub(crate) stream: Arc<Transport>,
     pub(crate) role: Role,
     pub(crate) phase: Phase,
     pub(crate) parser: RouteParser,
@@ -145,7 +145,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(topology: Arc<Topology>, link: Arc<Link>, stream: Arc<TcpStream>, role: Role) -> Self {
+    fn new(topology: Arc<Topology>, link: Arc<Link>, stream: Arc<Transport>, role: Role) -> Self {
         let now = Instant::now();
         let phase = if link.solicited { Phase::Info } else { Phase::Connect };
         Self {

@@ -11,9 +11,8 @@ use std::cell::Cell;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
+use weir_net::{Interest, Transport};
 use weir_proto::encode;
 use weir_proto::err;
 
@@ -36,9 +35,9 @@ thread_local! {
 }
 
 /// Serves one client until it ends.
-pub(crate) async fn run(hub: Arc<Hub>, stream: Arc<TcpStream>, handle: Arc<ClientHandle>) {
+pub(crate) async fn run(hub: Arc<Hub>, transport: Arc<Transport>, handle: Arc<ClientHandle>) {
     let _guard = Guard { hub: Arc::clone(&hub), handle: Arc::clone(&handle) };
-    let mut connection = Connection::new(hub, stream, Arc::clone(&handle));
+    let mut connection = Connection::new(hub, transport, Arc::clone(&handle));
     connection.serve().await;
     drop(connection);
     handle.leave();
@@ -78,7 +77,7 @@ impl Drop for Guard {
 
 struct Connection {
     hub: Arc<Hub>,
-    stream: Arc<TcpStream>,
+    transport: Arc<Transport>,
     handle: Arc<ClientHandle>,
     session: Session,
     /// An operation of which more has to come.
@@ -93,7 +92,7 @@ enum ReadOutcome {
 }
 
 impl Connection {
-    fn new(hub: Arc<Hub>, stream: Arc<TcpStream>, handle: Arc<ClientHandle>) -> Self {
+    fn new(hub: Arc<Hub>, transport: Arc<Transport>, handle: Arc<ClientHandle>) -> Self {
         let limits = hub.limits();
         let now = Instant::now();
         let session = Session::new(Arc::clone(&hub), Arc::clone(&handle));
@@ -102,7 +101,7 @@ impl Connection {
             auth_deadline: (!session.is_authenticated()).then(|| now + limits.auth_timeout),
             next_ping: now + first_ping + jitter(first_ping, handle.id),
             hub,
-            stream,
+            transport,
             handle,
             session,
             partial: BytesMut::new(),
@@ -127,7 +126,7 @@ impl Connection {
             let ready = tokio::select! {
                 biased;
                 () = self.handle.outbox.woken() => None,
-                ready = self.stream.ready(interest) => Some(ready),
+                ready = self.transport.ready(interest) => Some(ready),
                 () = &mut timer => {
                     self.on_timer();
                     None
@@ -241,7 +240,7 @@ impl Connection {
         }
         let count = loop {
             // Fills what is reserved: as much as the message needs, so that the next operation goes the fast way again.
-            match self.stream.try_read_buf(&mut self.partial) {
+            match self.transport.try_read_buf(&mut self.partial) {
                 Ok(0) => return Err(CloseReason::ClientClosed),
                 Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ReadOutcome::Empty),
@@ -275,7 +274,7 @@ impl Connection {
 
     fn try_read(&self, into: &mut [u8]) -> Result<Option<usize>, CloseReason> {
         loop {
-            match self.stream.try_read(into) {
+            match self.transport.try_read(into) {
                 Ok(0) => return Err(CloseReason::ClientClosed),
                 Ok(count) => return Ok(Some(count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),

@@ -1,7 +1,7 @@
 //! What the rest of the hub knows of one client connection. Not its I/O.
 
 use crate::account::Account;
-use crate::auth::{Credentials, TransportFacts};
+use crate::auth::Credentials;
 use crate::close_reason::CloseReason;
 use crate::outbox::Outbox;
 use crate::permissions::Permissions;
@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use weir_net::TransportFacts;
 use weir_proto::ConnectOptions;
 use weir_stdx::time::UnixNanos;
 

@@ -1,0 +1,10 @@
+//! Transports: one socket with what lies on it (nothing, TLS, WebSocket), read and written without blocking.
+//!
+//! It is not: what the bytes mean, who may connect, when to write.
+
+mod facts;
+mod transport;
+
+pub use facts::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
+pub use tokio::io::{Interest, Ready};
+pub use transport::Transport;
