@@ -6,6 +6,7 @@
 mod map;
 mod pattern;
 mod tokens;
+mod transform;
 mod trie;
 
 pub use map::SubjectMap;
@@ -13,4 +14,5 @@ pub use pattern::{is_subset, matches, overlaps};
 pub use tokens::{
     MAX_TOKENS, SEPARATOR, Tokens, first_token, has_wildcards, is_valid_literal, is_valid_subject, tokens,
 };
+pub use transform::{Transform, TransformError, tokenize, untokenize, validate_mapping};
 pub use trie::{Entries, Trie};
