@@ -1,8 +1,34 @@
 //! The typed options of a server, with nats-server's defaults.
 
+mod accounts;
+mod auth;
+mod cluster;
+mod jetstream;
+mod tls;
+mod websocket;
+mod weir;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use crate::{error::ConfError, url::Url};
+pub use accounts::{
+    AccountConfig, AccountLimits, ExchangeKind, ExportConfig, ImportConfig, LatencyConfig, MappingConfig,
+    MappingDestination, MessageTrace, ResponseType,
+};
+pub use auth::{
+    AuthCallout, OperatorOptions, Permissions, Resolver, ResponsePermission, SubjectPermission, TrustedProxy,
+    UserConfig,
+};
+pub use cluster::{
+    ClusterOptions, CompressionMode, CompressionOptions, RoutePermissions, WriteTimeoutPolicy,
+};
+pub use jetstream::{AccountJetStream, JetStreamOptions, SyncPolicy};
+pub use tls::{
+    CertPair, HandshakeFirst, OcspCache, OcspMode, OcspOptions, OcspPeerOptions, TlsOptions, TlsVersion,
+};
+pub use websocket::WebSocketOptions;
+pub use weir::WeirOptions;
+
+use crate::error::ConfError;
 
 /// Everything a server is told by its file and its flags.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,12 +47,26 @@ pub struct Options {
     pub logtime: bool,
     pub logtime_utc: bool,
     pub log_file: Option<PathBuf>,
+    /// Bytes after which the log file is put aside; 0 is no limit.
+    pub log_size_limit: u64,
+    /// Log files kept, the current one included; 0 keeps all.
+    pub log_max_num: u64,
+    /// Log to the machine's syslog.
+    pub syslog: bool,
+    /// Log to this syslog (`udp://host:port`, `tcp://host:port`).
+    pub remote_syslog: Option<String>,
+    /// Show only headers, not payloads, when tracing.
+    pub trace_headers: bool,
     pub pid_file: Option<PathBuf>,
     pub ports_file_dir: Option<PathBuf>,
     /// Where monitoring listens; the client host when empty.
     pub http_host: String,
     /// Monitoring port; -1 takes a free one; `None` (or 0 in the file) is no monitoring.
     pub http_port: Option<i32>,
+    /// Monitoring by HTTPS, on [`Self::http_host`]; -1 takes a free one.
+    pub https_port: Option<i32>,
+    /// Go's profiling port of nats-server: not served.
+    pub prof_port: i32,
     /// Path in front of the monitoring endpoints, with a leading slash; empty for none.
     pub http_base_path: String,
     /// Bytes of one message.
@@ -45,6 +85,18 @@ pub struct Options {
     /// Unanswered pings before a connection is stale.
     pub ping_max: u32,
     pub write_deadline: Duration,
+    pub write_timeout: WriteTimeoutPolicy,
+    /// Publishers are not slowed down for slow subscribers.
+    pub no_fast_producer_stall: bool,
+    /// Clients cannot use headers.
+    pub no_header_support: bool,
+    /// Tokens of a subscription's subject; 0 is no limit.
+    pub max_sub_tokens: u8,
+    pub disable_sublist_cache: bool,
+    /// Failed attempts to connect (to routes and the like) between two reports of it.
+    pub connect_error_reports: u64,
+    /// The same, after a connection was lost.
+    pub reconnect_error_reports: u64,
     pub auth_timeout: Duration,
     pub lame_duck_duration: Duration,
     pub lame_duck_grace_period: Duration,
@@ -55,7 +107,28 @@ pub struct Options {
     pub users: Vec<UserConfig>,
     /// The one token that clients of $G present.
     pub auth_token: Option<String>,
+    /// The single user of the `authorization` block (or of `--user`), which is in [`Self::users`] too.
+    pub single_user: Option<String>,
+    /// The single user and token clients need a trusted proxy.
+    pub proxy_required: bool,
+    pub auth_callout: Option<AuthCallout>,
+    /// Proxies that may present clients.
+    pub proxies: Vec<TrustedProxy>,
+    pub operator: OperatorOptions,
     pub accounts: BTreeMap<String, AccountConfig>,
+    /// Mappings of the global account.
+    pub mappings: Vec<MappingConfig>,
+    pub tls: Option<TlsOptions>,
+    /// Clients without TLS are let in too.
+    pub allow_non_tls: bool,
+    pub ocsp: Option<OcspOptions>,
+    pub ocsp_cache: Option<OcspCache>,
+    /// Connections start with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    pub websocket: Option<WebSocketOptions>,
+    /// JetStream domain used for an account that has none of its own.
+    pub default_js_domain: BTreeMap<String, String>,
+    pub feature_flags: BTreeMap<String, bool>,
     pub cluster: Option<ClusterOptions>,
     pub jetstream: Option<JetStreamOptions>,
     pub weir: WeirOptions,
@@ -82,183 +155,6 @@ pub struct Unserved {
     pub place: String,
 }
 
-/// A user with a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserConfig {
-    /// `$G` for users outside `accounts`.
-    pub account: String,
-    pub user: String,
-    /// Plain, or a bcrypt hash (`$2a$...`).
-    pub password: String,
-    /// `None` permits everything.
-    pub permissions: Option<Permissions>,
-}
-
-/// What a user may publish and subscribe.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Permissions {
-    pub publish: Option<SubjectPermission>,
-    pub subscribe: Option<SubjectPermission>,
-    pub allow_responses: Option<ResponsePermission>,
-}
-
-/// Subjects allowed and denied; `allow` of `None` allows all that is not denied. A subscribe entry
-/// may carry a queue name after a space.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SubjectPermission {
-    pub allow: Option<Vec<String>>,
-    pub deny: Vec<String>,
-}
-
-/// Publishing allowed to the reply subjects of received messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResponsePermission {
-    /// Messages for each reply subject; below 0 is no limit.
-    pub max_msgs: i64,
-    pub expires: Duration,
-}
-
-/// An account of the `accounts` block.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AccountConfig {
-    pub name: String,
-    /// Names of its users; their details are in [`Options::users`].
-    pub users: Vec<String>,
-    pub jetstream: Option<AccountJetStream>,
-}
-
-/// An account's share of JetStream; -1 is no limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountJetStream {
-    /// Bytes.
-    pub max_memory: i64,
-    /// Bytes.
-    pub max_store: i64,
-    pub max_streams: i64,
-    pub max_consumers: i64,
-}
-
-impl Default for AccountJetStream {
-    fn default() -> Self {
-        Self { max_memory: -1, max_store: -1, max_streams: -1, max_consumers: -1 }
-    }
-}
-
-/// The `cluster` block.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClusterOptions {
-    /// Empty: one is made up.
-    pub name: String,
-    pub host: String,
-    /// Route port; -1 takes a free one, 0 listens on none.
-    pub port: i32,
-    pub advertise: Option<String>,
-    pub no_advertise: bool,
-    pub user: Option<String>,
-    pub password: Option<String>,
-    pub auth_timeout: Duration,
-    /// The seed routes.
-    pub routes: Vec<Url>,
-    /// For routes learnt by gossip; 0 gives up after the first failure.
-    pub connect_retries: u32,
-    /// TCP connections a pair of servers; below 1 disables pooling.
-    pub pool_size: i32,
-    pub ping_interval: Option<Duration>,
-    pub ping_max: Option<u32>,
-}
-
-impl Default for ClusterOptions {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            host: "0.0.0.0".to_owned(),
-            port: 0,
-            advertise: None,
-            no_advertise: false,
-            user: None,
-            password: None,
-            auth_timeout: Duration::from_secs(2),
-            routes: Vec::new(),
-            connect_retries: 0,
-            pool_size: 3,
-            ping_interval: None,
-            ping_max: None,
-        }
-    }
-}
-
-/// When stored messages are made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncPolicy {
-    /// Before they are acknowledged.
-    Always,
-    /// At least this often; what was acknowledged since may be lost with the machine.
-    Interval(Duration),
-}
-
-/// The `jetstream` block.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JetStreamOptions {
-    /// As configured; JetStream keeps its files in a folder `jetstream` in it. `None`: a folder in
-    /// the temporary directory.
-    pub store_dir: Option<PathBuf>,
-    /// Bytes; `None`: 75 % of the machine's memory.
-    pub max_memory: Option<u64>,
-    /// Bytes; `None`: 75 % of the free space of the store's disk.
-    pub max_file: Option<u64>,
-    pub sync: SyncPolicy,
-    pub domain: Option<String>,
-    /// Refuse unknown fields in API requests.
-    pub strict: bool,
-    /// Consumers of a stream that sets no limit of its own; 0 is no limit.
-    pub default_max_consumers: u64,
-}
-
-impl Default for JetStreamOptions {
-    fn default() -> Self {
-        Self {
-            store_dir: None,
-            max_memory: None,
-            max_file: None,
-            sync: SyncPolicy::Always,
-            domain: None,
-            strict: true,
-            default_max_consumers: 1000,
-        }
-    }
-}
-
-/// The `weir` block: what nats-server has no words for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WeirOptions {
-    pub grpc_host: String,
-    /// gRPC port (Raft and administration); -1 takes a free one.
-    pub grpc_port: i32,
-    /// True when the file or a flag names the gRPC address.
-    pub grpc_configured: bool,
-    /// `host:port` that other servers use to reach us, when it is not the listen address.
-    pub grpc_advertise: Option<String>,
-    /// Bearer token of every call between servers.
-    pub cluster_secret: Option<String>,
-    pub heartbeat_interval: Duration,
-    /// Elections start between this and twice this without a heartbeat.
-    pub election_timeout: Duration,
-}
-
-impl Default for WeirOptions {
-    fn default() -> Self {
-        Self {
-            grpc_host: "0.0.0.0".to_owned(),
-            grpc_port: 4333,
-            grpc_configured: false,
-            grpc_advertise: None,
-            cluster_secret: None,
-            heartbeat_interval: Duration::from_millis(250),
-            election_timeout: Duration::from_millis(1500),
-        }
-    }
-}
-
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -272,10 +168,17 @@ impl Default for Options {
             logtime: true,
             logtime_utc: false,
             log_file: None,
+            log_size_limit: 0,
+            log_max_num: 0,
+            syslog: false,
+            remote_syslog: None,
+            trace_headers: false,
             pid_file: None,
             ports_file_dir: None,
             http_host: String::new(),
             http_port: None,
+            https_port: None,
+            prof_port: 0,
             http_base_path: String::new(),
             max_payload: 1024 * 1024,
             max_control_line: 4096,
@@ -286,6 +189,13 @@ impl Default for Options {
             ping_interval: Duration::from_secs(120),
             ping_max: 2,
             write_deadline: Duration::from_secs(10),
+            write_timeout: WriteTimeoutPolicy::Default,
+            no_fast_producer_stall: false,
+            no_header_support: false,
+            max_sub_tokens: 0,
+            disable_sublist_cache: false,
+            connect_error_reports: 3600,
+            reconnect_error_reports: 1,
             auth_timeout: Duration::from_secs(2),
             lame_duck_duration: Duration::from_secs(120),
             lame_duck_grace_period: Duration::from_secs(10),
@@ -294,7 +204,21 @@ impl Default for Options {
             system_account: None,
             users: Vec::new(),
             auth_token: None,
+            single_user: None,
+            proxy_required: false,
+            auth_callout: None,
+            proxies: Vec::new(),
+            operator: OperatorOptions::default(),
             accounts: BTreeMap::new(),
+            mappings: Vec::new(),
+            tls: None,
+            allow_non_tls: false,
+            ocsp: None,
+            ocsp_cache: None,
+            proxy_protocol: false,
+            websocket: None,
+            default_js_domain: BTreeMap::new(),
+            feature_flags: BTreeMap::new(),
             cluster: None,
             jetstream: None,
             weir: WeirOptions::default(),

@@ -58,6 +58,7 @@ mod tests {
                 publish: Some(publish),
                 ..weir_conf::Permissions::default()
             }),
+            ..UserConfig::default()
         };
         Options { users: vec![user], ..Options::default() }
     }

@@ -103,7 +103,7 @@ fn authorization(flags: &Flags, options: &mut Options) {
             account: "$G".to_owned(),
             user: user.to_owned(),
             password: flags.text("pass").unwrap_or_default().to_owned(),
-            permissions: None,
+            ..UserConfig::default()
         });
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn authorization(reader: &mut Reader, options: &mut Options, node: &N
             user,
             password: auth.password.unwrap_or_default(),
             permissions: auth.default_permissions,
+            ..UserConfig::default()
         });
         return;
     }
@@ -166,7 +167,13 @@ fn user(reader: &mut Reader, node: &Node, account: &str) -> Option<UserConfig> {
         return None;
     };
     let password = password.unwrap_or_default();
-    Some(UserConfig { account: account.to_owned(), user, password, permissions: granted })
+    Some(UserConfig {
+        account: account.to_owned(),
+        user,
+        password,
+        permissions: granted,
+        ..UserConfig::default()
+    })
 }
 
 /// A `permissions` map.
@@ -257,7 +264,7 @@ fn is_valid_subject(subject: &str) -> bool {
 
 /// `true`, or `{ max, expires }`; by default one message within two minutes.
 fn allow_responses(reader: &mut Reader, node: &Node) -> Option<ResponsePermission> {
-    let mut granted = ResponsePermission { max_msgs: 1, expires: Duration::from_secs(120) };
+    let mut granted = ResponsePermission { max_msgs: 1, expires: Some(Duration::from_secs(120)) };
     if let Value::Boolean(allowed) = node.value {
         return allowed.then_some(granted);
     }
@@ -274,7 +281,7 @@ fn allow_responses(reader: &mut Reader, node: &Node) -> Option<ResponsePermissio
             }
             "expires" | "expiration" | "ttl" => {
                 let expires = reader.duration("expires", node);
-                granted.expires = expires.filter(|d| !d.is_zero()).unwrap_or(granted.expires);
+                granted.expires = expires.filter(|d| !d.is_zero()).or(granted.expires);
             }
             _ => reader.error(node, format!("Unknown field {key:?} parsing permissions")),
         }

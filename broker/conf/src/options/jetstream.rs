@@ -1,0 +1,77 @@
+//! Options of JetStream: the server's and an account's share.
+
+use std::{path::PathBuf, time::Duration};
+
+/// When stored messages are made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before they are acknowledged.
+    Always,
+    /// At least this often; what was acknowledged since may be lost with the machine.
+    Interval(Duration),
+}
+
+/// The `jetstream` block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JetStreamOptions {
+    /// As configured; JetStream keeps its files in a folder `jetstream` in it. `None`: a folder in
+    /// the temporary directory.
+    pub store_dir: Option<PathBuf>,
+    /// Bytes; `None`: 75 % of the machine's memory.
+    pub max_memory: Option<u64>,
+    /// Bytes; `None`: 75 % of the free space of the store's disk.
+    pub max_file: Option<u64>,
+    pub sync: SyncPolicy,
+    pub domain: Option<String>,
+    /// Refuse unknown fields in API requests.
+    pub strict: bool,
+    /// Consumers of a stream that sets no limit of its own; 0 is no limit.
+    pub default_max_consumers: u64,
+}
+
+impl Default for JetStreamOptions {
+    fn default() -> Self {
+        Self {
+            store_dir: None,
+            max_memory: None,
+            max_file: None,
+            sync: SyncPolicy::Always,
+            domain: None,
+            strict: true,
+            default_max_consumers: 1000,
+        }
+    }
+}
+
+/// An account's share of JetStream; -1 is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountJetStream {
+    /// Bytes.
+    pub max_memory: i64,
+    /// Bytes.
+    pub max_store: i64,
+    pub max_streams: i64,
+    pub max_consumers: i64,
+    pub max_ack_pending: i64,
+    /// Bytes of one stream in memory.
+    pub memory_max_stream_bytes: i64,
+    /// Bytes of one stream on disk.
+    pub store_max_stream_bytes: i64,
+    /// Streams have to say their largest size.
+    pub max_bytes_required: bool,
+}
+
+impl Default for AccountJetStream {
+    fn default() -> Self {
+        Self {
+            max_memory: -1,
+            max_store: -1,
+            max_streams: -1,
+            max_consumers: -1,
+            max_ack_pending: -1,
+            memory_max_stream_bytes: 0,
+            store_max_stream_bytes: 0,
+            max_bytes_required: false,
+        }
+    }
+}
