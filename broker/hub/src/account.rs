@@ -273,15 +273,17 @@ impl Account {
         visit(&mut entries);
     }
 
-    /// Notes another server's interest; undone by `remove_remote_interest`.
+    /// Notes another server's interest, its own or (`is_leaf`) that of its leaf nodes; undone by
+    /// `remove_remote_interest`.
     pub fn add_remote_interest(
         &self,
         peer: &Arc<dyn Peer>,
         subject: &[u8],
         queue: Option<&[u8]>,
         weight: u32,
+        is_leaf: bool,
     ) -> Arc<Subscription> {
-        let target = Target::Peer { peer: Arc::clone(peer), weight: AtomicU32::new(weight) };
+        let target = Target::Peer { peer: Arc::clone(peer), weight: AtomicU32::new(weight), is_leaf };
         let subscription = Arc::new(Subscription::new(subject, queue, b"", target));
         self.interest.insert(Arc::clone(&subscription));
         self.announce_change(subject);

@@ -53,6 +53,15 @@ pub(crate) enum Audience<'a> {
 /// A server and the queue group it was chosen for.
 type Chosen<'m> = (&'m Arc<dyn Peer>, &'m [u8]);
 
+/// What became of a message for a queue group.
+enum Choice<'m> {
+    /// A member here has it.
+    Delivered,
+    /// A member of another server shall get it.
+    Remote(&'m Arc<dyn Peer>),
+    Nobody,
+}
+
 struct Staged {
     outbox: Arc<Outbox>,
     buffer: Vec<u8>,
@@ -69,7 +78,6 @@ pub(crate) struct Ingress {
 struct Delivery {
     staged: Option<Staged>,
     touched: Vec<Arc<Outbox>>,
-    touched_peers: SmallVec<[Arc<dyn Peer>; 4]>,
     crowded: Option<Arc<Outbox>>,
     /// The connection whose messages these are: it is never staged for, so that its own order holds.
     own_outbox: u64,
@@ -85,7 +93,6 @@ impl Ingress {
             delivery: Delivery {
                 staged: None,
                 touched: Vec::new(),
-                touched_peers: SmallVec::new(),
                 crowded: None,
                 own_outbox,
                 random: seed | 1,
@@ -146,7 +153,8 @@ impl Delivery {
         echo: bool,
         audience: Audience<'_>,
     ) -> usize {
-        let share = message.payload.len() >= SHARE_BYTES && matched.plain.len() > 1;
+        let receivers = matched.plain.len() + matched.peers.len();
+        let share = message.payload.len() >= SHARE_BYTES && receivers > 1;
         self.shared = share.then(|| Bytes::copy_from_slice(message.payload));
         let mut deliveries = 0;
         for subscription in &matched.plain {
@@ -156,7 +164,6 @@ impl Delivery {
                 deliveries += 1;
             }
         }
-        self.shared = None;
         match audience {
             Audience::Local { queues } => {
                 for name in queues.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty()) {
@@ -171,6 +178,7 @@ impl Delivery {
                 deliveries += self.deliver_to_groups_and_peers(matched, account, message, origin, echo);
             }
         }
+        self.shared = None;
         deliveries
     }
 
@@ -185,29 +193,53 @@ impl Delivery {
         let mut deliveries = 0;
         let mut chosen: SmallVec<[Chosen<'_>; 2]> = SmallVec::new();
         for group in &matched.queues {
-            if self.deliver_to_local_member(group, account, message, origin, echo) {
-                deliveries += 1;
-            } else if let Some(peer) = self.choose_remote(group) {
-                chosen.push((peer, &group.name));
+            match self.choose_member(group, account, message, origin, echo) {
+                Choice::Delivered => deliveries += 1,
+                Choice::Remote(peer) => chosen.push((peer, &group.name)),
+                Choice::Nobody => {}
             }
         }
         for peer in &matched.peers {
             let queues: SmallVec<[&[u8]; 2]> =
                 chosen.iter().filter(|(other, _)| other.id() == peer.id()).map(|(_, name)| *name).collect();
-            self.send_to_peer(peer, account, message, &queues);
-            deliveries += 1;
+            deliveries += usize::from(self.send_to_peer(peer, account, message, &queues));
         }
         while let Some((peer, _)) = chosen.first().copied() {
             let id = peer.id();
             if !matched.peers.iter().any(|other| other.id() == id) {
                 let queues: SmallVec<[&[u8]; 2]> =
                     chosen.iter().filter(|(other, _)| other.id() == id).map(|(_, name)| *name).collect();
-                self.send_to_peer(peer, account, message, &queues);
-                deliveries += queues.len();
+                if self.send_to_peer(peer, account, message, &queues) {
+                    deliveries += queues.len();
+                }
             }
             chosen.retain(|(other, _)| other.id() != id);
         }
         deliveries
+    }
+
+    /// One member of the group, each as likely, those on other servers of the cluster included, as in nats-server.
+    fn choose_member<'m>(
+        &mut self,
+        group: &'m QueueGroup,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+        echo: bool,
+    ) -> Choice<'m> {
+        let remote: usize = group.remote.iter().map(|member| weight_of(member)).sum();
+        if remote > 0 && !group.local.is_empty() {
+            let at = self.random_below(group.local.len() + remote);
+            if let Some(far) = at.checked_sub(group.local.len()) {
+                return member_at(group, far).map_or(Choice::Nobody, Choice::Remote);
+            }
+        }
+        if self.deliver_to_local_member(group, account, message, origin, echo) {
+            return Choice::Delivered;
+        }
+        let far = if remote > 1 { self.random_below(remote) } else { 0 };
+        // Members behind another server's leaf nodes come last.
+        member_at(group, far).or_else(|| leaf_member(group)).map_or(Choice::Nobody, Choice::Remote)
     }
 
     /// Starts at a random member and goes on until one takes the message.
@@ -231,45 +263,29 @@ impl Delivery {
         })
     }
 
-    /// One of the servers with members of the group, in proportion to how many they have.
-    fn choose_remote<'m>(&mut self, group: &'m QueueGroup) -> Option<&'m Arc<dyn Peer>> {
-        let weight_of = |member: &Subscription| match &member.target {
-            Target::Peer { weight, .. } => weight.load(Ordering::Relaxed) as usize,
-            Target::Client(_) | Target::Internal(_) => 0,
-        };
-        let total: usize = group.remote.iter().map(|member| weight_of(member)).sum();
-        let mut left = if total > 0 { self.random_below(total) } else { 0 };
-        for member in &group.remote {
-            let weight = weight_of(member);
-            if left < weight
-                && let Target::Peer { peer, .. } = &member.target
-            {
-                return Some(peer);
-            }
-            left = left.saturating_sub(weight);
-        }
-        None
-    }
-
+    /// Tells whether it was sent.
     fn send_to_peer(
         &mut self,
         peer: &Arc<dyn Peer>,
         account: &Account,
         message: &Message<'_>,
         queues: &[&[u8]],
-    ) {
-        peer.deliver(&PeerMessage {
+    ) -> bool {
+        if !peer.accepts(message.subject) {
+            return false;
+        }
+        let headers = if peer.takes_headers() { message.headers } else { &[] };
+        let routed = PeerMessage {
             account: account.name(),
             subject: message.shown.unwrap_or(message.subject),
             deliver_to: message.shown.map(|_| message.subject),
             reply: message.reply,
-            headers: message.headers,
+            headers,
             payload: message.payload,
             queues,
-        });
-        if !self.touched_peers.iter().any(|known| known.id() == peer.id()) {
-            self.touched_peers.push(Arc::clone(peer));
-        }
+        };
+        self.write_message(peer.outbox(), headers, message.payload, |out| peer.write_line(&routed, out));
+        true
     }
 
     fn deliver(
@@ -325,11 +341,25 @@ impl Delivery {
             encode::message_line(&mut line, subject, &subscription.sid, message.reply, headers.len(), total);
             trace::message_out(&client.label(), &line, headers, message.payload);
         }
-        let write_head = |out: &mut Vec<u8>| {
+        self.write_message(&client.outbox, headers, message.payload, |out| {
             encode::message_line(out, subject, &subscription.sid, message.reply, headers.len(), total);
+        });
+    }
+
+    /// Appends a line, headers and payload to what waits for one receiver.
+    #[inline]
+    fn write_message(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        headers: &[u8],
+        payload: &[u8],
+        write_line: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let total = headers.len() + payload.len();
+        let write_head = |out: &mut Vec<u8>| {
+            write_line(out);
             out.extend_from_slice(headers);
         };
-        let outbox = &client.outbox;
         if let Some(shared) = self.shared.clone() {
             self.settle_if_for(outbox);
             let appended = outbox.append_shared(Counted::message(total), write_head, &shared, encode::CRLF);
@@ -338,7 +368,7 @@ impl Delivery {
         }
         let write = |out: &mut Vec<u8>| {
             write_head(out);
-            out.extend_from_slice(message.payload);
+            out.extend_from_slice(payload);
             out.extend_from_slice(encode::CRLF);
         };
         if self.may_stage(outbox) {
@@ -411,9 +441,6 @@ impl Delivery {
                 outbox.wake();
             }
         }
-        for peer in self.touched_peers.drain(..) {
-            peer.flush();
-        }
     }
 
     fn random_below(&mut self, bound: usize) -> usize {
@@ -427,4 +454,33 @@ impl Delivery {
 
 fn is_own_echo(subscription: &Subscription, origin: Origin, echo: bool) -> bool {
     !echo && matches!(origin, Origin::Client { id } if subscription.is_client(id))
+}
+
+/// How many members of a group another server has, not counting those of its leaf nodes.
+fn weight_of(member: &Subscription) -> usize {
+    match &member.target {
+        Target::Peer { weight, is_leaf: false, .. } => weight.load(Ordering::Relaxed) as usize,
+        _ => 0,
+    }
+}
+
+/// The server that has the member at this place, counted over all servers.
+fn member_at(group: &QueueGroup, mut place: usize) -> Option<&Arc<dyn Peer>> {
+    for member in &group.remote {
+        let weight = weight_of(member);
+        if place < weight
+            && let Target::Peer { peer, .. } = &member.target
+        {
+            return Some(peer);
+        }
+        place = place.saturating_sub(weight);
+    }
+    None
+}
+
+fn leaf_member(group: &QueueGroup) -> Option<&Arc<dyn Peer>> {
+    group.remote.iter().find_map(|member| match &member.target {
+        Target::Peer { peer, is_leaf: true, .. } => Some(peer),
+        _ => None,
+    })
 }

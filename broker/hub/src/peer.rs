@@ -24,14 +24,22 @@ pub struct PeerMessage<'a> {
     pub queues: &'a [&'a [u8]],
 }
 
-/// Another server, as far as messages to it go.
+/// A way to another server, as far as messages on it go.
 pub trait Peer: Send + Sync {
     /// A number unique among this process' peers.
     fn id(&self) -> u64;
-    /// Appends the message to what is sent to that server; never blocks.
-    fn deliver(&self, message: &PeerMessage<'_>);
-    /// Called once after a batch of `deliver`s.
-    fn flush(&self);
+    /// Where messages for it wait to be written.
+    fn outbox(&self) -> &Arc<Outbox>;
+    /// Whether it takes headers; otherwise it gets the payload without them.
+    fn takes_headers(&self) -> bool {
+        true
+    }
+    /// Whether messages that are delivered by this literal subject may go there.
+    fn accepts(&self, _subject: &[u8]) -> bool {
+        true
+    }
+    /// Appends what goes before the headers: the operation and its arguments, with the line's end.
+    fn write_line(&self, message: &PeerMessage<'_>, out: &mut Vec<u8>);
 }
 
 /// One entry of this server's own interest in an account.

@@ -24,7 +24,12 @@ pub struct Subscription {
 pub(crate) enum Target {
     Client(Arc<ClientHandle>),
     Internal(InternalHandler),
-    Peer { peer: Arc<dyn Peer>, weight: AtomicU32 },
+    Peer {
+        peer: Arc<dyn Peer>,
+        weight: AtomicU32,
+        /// Whether it is interest of that server's leaf nodes.
+        is_leaf: bool,
+    },
 }
 
 impl Subscription {

@@ -60,46 +60,55 @@ pub fn message_line(
     out.extend_from_slice(CRLF);
 }
 
-/// Appends the line of a message to another server: RMSG, or HMSG when `header_size` is not 0.
-/// `account` is `None` on a link dedicated to one account.
-pub fn route_message_line(
-    out: &mut Vec<u8>,
-    account: Option<&[u8]>,
-    subject: &[u8],
-    reply: Option<&[u8]>,
-    queues: &[&[u8]],
-    header_size: usize,
-    total_size: usize,
-) {
-    out.extend_from_slice(if header_size > 0 { b"HMSG " } else { b"RMSG " });
-    if let Some(account) = account {
+/// The arguments of a message to another server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RouteLine<'a> {
+    /// Absent on a link dedicated to one account.
+    pub account: Option<&'a [u8]>,
+    /// The literal subject that decides who gets it.
+    pub subject: &'a [u8],
+    /// The reply subject, if any.
+    pub reply: Option<&'a [u8]>,
+    /// The subject that receivers are shown instead, which travels behind the reply: `reply@shown`.
+    pub shown: Option<&'a [u8]>,
+    /// The queue groups of which one member each shall get it.
+    pub queues: &'a [&'a [u8]],
+    /// The size of the header block in bytes.
+    pub header_size: usize,
+    /// The size of header block and payload in bytes.
+    pub total_size: usize,
+}
+
+/// Appends the line of a message to another server: RMSG, or HMSG when there are headers.
+pub fn route_message_line(out: &mut Vec<u8>, line: &RouteLine<'_>) {
+    out.reserve(line.subject.len() + line.reply.map_or(0, <[u8]>::len) + 96);
+    out.extend_from_slice(if line.header_size > 0 { b"HMSG " } else { b"RMSG " });
+    if let Some(account) = line.account {
         out.extend_from_slice(account);
         out.push(b' ');
     }
-    out.extend_from_slice(subject);
+    out.extend_from_slice(line.subject);
     out.push(b' ');
-    match (reply, queues.is_empty()) {
-        (Some(reply), true) => {
-            out.extend_from_slice(reply);
-            out.push(b' ');
-        }
-        (Some(reply), false) => {
-            out.extend_from_slice(b"+ ");
-            out.extend_from_slice(reply);
-            out.push(b' ');
-        }
-        (None, false) => out.extend_from_slice(b"| "),
-        (None, true) => {}
+    if !line.queues.is_empty() {
+        out.extend_from_slice(if line.reply.is_some() { b"+ " } else { b"| " });
     }
-    for queue in queues {
+    if let Some(reply) = line.reply {
+        out.extend_from_slice(reply);
+        if let Some(shown) = line.shown {
+            out.push(b'@');
+            out.extend_from_slice(shown);
+        }
+        out.push(b' ');
+    }
+    for queue in line.queues {
         out.extend_from_slice(queue);
         out.push(b' ');
     }
-    if header_size > 0 {
-        number(out, header_size);
+    if line.header_size > 0 {
+        number(out, line.header_size);
         out.push(b' ');
     }
-    number(out, total_size);
+    number(out, line.total_size);
     out.extend_from_slice(CRLF);
 }
 
@@ -142,17 +151,21 @@ mod tests {
     fn message_lines_follow_the_protocol() {
         assert_eq!(text(|out| message_line(out, b"foo", b"1", None, 0, 10)), "MSG foo 1 10\r\n");
         assert_eq!(text(|out| message_line(out, b"foo", b"1", Some(b"r"), 12, 14)), "HMSG foo 1 r 12 14\r\n");
+        let line = |line: RouteLine<'_>| text(|out| route_message_line(out, &line));
+        let plain =
+            RouteLine { account: Some(b"$G"), subject: b"foo", total_size: 7, ..RouteLine::default() };
+        assert_eq!(line(plain), "RMSG $G foo 7\r\n");
         assert_eq!(
-            text(|out| route_message_line(out, Some(b"$G"), b"foo", Some(b"r"), &[b"q", b"p"], 0, 0)),
-            "RMSG $G foo + r q p 0\r\n"
+            line(RouteLine { reply: Some(b"r"), queues: &[b"q", b"p"], ..plain }),
+            "RMSG $G foo + r q p 7\r\n"
         );
         assert_eq!(
-            text(|out| route_message_line(out, None, b"foo", None, &[b"q"], 12, 14)),
+            line(RouteLine { account: None, queues: &[b"q"], header_size: 12, total_size: 14, ..plain }),
             "HMSG foo | q 12 14\r\n"
         );
         assert_eq!(
-            text(|out| route_message_line(out, Some(b"$G"), b"foo", None, &[], 0, 7)),
-            "RMSG $G foo 7\r\n"
+            line(RouteLine { reply: Some(b"r"), shown: Some(b"s"), ..plain }),
+            "RMSG $G foo r@s 7\r\n"
         );
     }
 

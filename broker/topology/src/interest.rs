@@ -1,7 +1,7 @@
 //! Interest on its way between servers: ours to them as it changes and when they connect, theirs to the hub.
 //! Not the messages.
 
-use crate::remote::{InterestKey, Link, Remote, pool_index};
+use crate::remote::{InterestKey, Link, LinkPeer, Remote, pool_index};
 use crate::topology::Topology;
 use std::sync::Arc;
 use weir_hub::{Account, Appended, Counted, InterestListener, Peer};
@@ -64,9 +64,9 @@ impl Topology {
 
     /// Notes or forgets interest of another server.
     pub(crate) fn apply_interest(
-        remote: &Arc<Remote>,
-        link: &Link,
+        link: &Arc<Link>,
         account: &Arc<Account>,
+        is_dedicated: bool,
         subject: &[u8],
         queue: Option<&[u8]>,
         weight: u32,
@@ -80,14 +80,20 @@ impl Topology {
         } else if let Some(subscription) = interest.get(&key) {
             account.set_remote_weight(subscription, weight);
         } else {
-            let peer = Arc::clone(remote) as Arc<dyn Peer>;
-            interest.insert(key, account.add_remote_interest(&peer, subject, queue, weight));
+            let mut peers = link.peers.lock();
+            let peer = peers.entry(account.name().to_owned()).or_insert_with(|| {
+                let account = (!is_dedicated).then(|| account.name().as_bytes().into());
+                Arc::new(LinkPeer { link: Arc::clone(link), account }) as Arc<dyn Peer>
+            });
+            interest.insert(key, account.add_remote_interest(peer, subject, queue, weight, false));
         }
     }
 
     /// Forgets all interest that came over a connection.
     pub(crate) fn drop_interest(&self, link: &Link) {
         let interest = std::mem::take(&mut *link.interest.lock());
+        // They hold the link in turn.
+        link.peers.lock().clear();
         for ((account, _, _), subscription) in interest {
             if let Some(account) = std::str::from_utf8(&account).ok().and_then(|name| self.hub.account(name))
             {

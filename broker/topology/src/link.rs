@@ -82,6 +82,7 @@ pub(crate) async fn run(topology: Arc<Topology>, stream: TcpStream, address: Soc
         in_bytes: AtomicU64::new(0),
         rtt_nanos: AtomicU64::new(0),
         interest: parking_lot::Mutex::new(FxHashMap::default()),
+        peers: parking_lot::Mutex::new(FxHashMap::default()),
     });
     info!("{address} - rid:{} - Route connection created", link.number());
     let mut guard = Guard { topology: Arc::clone(&topology), link: Arc::clone(&link), remote: None };
@@ -321,10 +322,9 @@ impl Session {
 
     fn on_interest(&mut self, account: &[u8], subject: &[u8], queue: Option<&[u8]>, weight: u32) {
         let Some(account) = self.account(account) else { return };
-        if let Some(remote) = &self.remote
-            && is_valid_subject(subject)
-        {
-            Topology::apply_interest(remote, &self.link, &account, subject, queue, weight);
+        if is_valid_subject(subject) {
+            let is_dedicated = self.dedicated.is_some();
+            Topology::apply_interest(&self.link, &account, is_dedicated, subject, queue, weight);
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use weir_hub::{Appended, Counted, Outbox, Peer, PeerMessage, Subscription};
+use weir_hub::{Outbox, Peer, PeerMessage, Subscription};
 use weir_proto::encode;
 use weir_stdx::time::UnixNanos;
 
@@ -29,11 +29,12 @@ pub(crate) struct Link {
     pub(crate) in_bytes: AtomicU64,
     pub(crate) rtt_nanos: AtomicU64,
     pub(crate) interest: parking_lot::Mutex<FxHashMap<InterestKey, Arc<Subscription>>>,
+    /// What its interest leads to, by account.
+    pub(crate) peers: parking_lot::Mutex<FxHashMap<String, Arc<dyn Peer>>>,
 }
 
 /// Another server.
 pub(crate) struct Remote {
-    number: u64,
     pub(crate) id: String,
     pub(crate) name: String,
     /// Whether it let us in, or we let it in: until then it is nobody's peer.
@@ -41,7 +42,6 @@ pub(crate) struct Remote {
     /// Whether somebody completes the pool.
     pub(crate) filling: AtomicBool,
     state: RwLock<State>,
-    out_touched: parking_lot::Mutex<Vec<Arc<Outbox>>>,
 }
 
 struct State {
@@ -53,8 +53,6 @@ struct State {
     connect_urls: Vec<String>,
     remote_ip: IpAddr,
 }
-
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// nats-server's choice of a connection for an account.
 pub(crate) fn pool_index(account: &str, pool_size: usize) -> usize {
@@ -70,7 +68,6 @@ pub(crate) fn pool_index(account: &str, pool_size: usize) -> usize {
 impl Remote {
     pub(crate) fn new(id: &str, name: &str, pool_size: usize, remote_ip: IpAddr) -> Self {
         Self {
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             id: id.to_owned(),
             name: name.to_owned(),
             confirmed: AtomicBool::new(false),
@@ -82,7 +79,6 @@ impl Remote {
                 connect_urls: Vec::new(),
                 remote_ip,
             }),
-            out_touched: parking_lot::Mutex::new(Vec::new()),
         }
     }
 
@@ -164,59 +160,43 @@ impl Remote {
         pool.chain(state.dedicated.iter().map(|(account, link)| (Arc::clone(link), account.clone())))
             .collect()
     }
-
-    /// The connection that carries an account, and whether it is dedicated to it.
-    pub(crate) fn link_for(&self, account: &str) -> Option<(Arc<Link>, bool)> {
-        let state = self.state.read();
-        if let Some(link) = state.dedicated.get(account) {
-            return Some((Arc::clone(link), true));
-        }
-        let preferred = state.links.get(pool_index(account, state.links.len())).cloned().flatten();
-        // While the pool is being built, what is there carries everything.
-        preferred.or_else(|| state.links.iter().flatten().next().cloned()).map(|link| (link, false))
-    }
 }
 
-impl Peer for Remote {
+/// The way over one connection to another server, for one account: what its interest leads to.
+pub(crate) struct LinkPeer {
+    pub(crate) link: Arc<Link>,
+    /// Absent when the connection is dedicated to the account.
+    pub(crate) account: Option<Box<[u8]>>,
+}
+
+impl Peer for LinkPeer {
     fn id(&self) -> u64 {
-        self.number
+        self.link.id
     }
 
-    fn deliver(&self, message: &PeerMessage<'_>) {
-        let Some((link, dedicated)) = self.link_for(message.account) else { return };
-        let account = (!dedicated).then_some(message.account.as_bytes());
+    fn outbox(&self) -> &Arc<Outbox> {
+        &self.link.outbox
+    }
+
+    fn write_line(&self, message: &PeerMessage<'_>, out: &mut Vec<u8>) {
         // A delivery that shows another subject carries it behind the reply: `<ack subject>@<shown subject>`.
-        let (subject, joined) = match (message.deliver_to, message.reply) {
-            (Some(to), Some(reply)) => (to, Some([reply, b"@", message.subject].concat())),
+        let (subject, shown) = match (message.deliver_to, message.reply) {
+            (Some(to), Some(_)) => (to, Some(message.subject)),
             (Some(to), None) => (to, None),
             (None, _) => (message.subject, None),
         };
-        let reply = joined.as_deref().or(message.reply);
-        let total = message.headers.len() + message.payload.len();
-        let appended = link.outbox.append(Counted::message(total), |out| {
-            encode::route_message_line(
-                out,
-                account,
+        encode::route_message_line(
+            out,
+            &encode::RouteLine {
+                account: self.account.as_deref(),
                 subject,
-                reply,
-                message.queues,
-                message.headers.len(),
-                total,
-            );
-            out.extend_from_slice(message.headers);
-            out.extend_from_slice(message.payload);
-            out.extend_from_slice(encode::CRLF);
-        });
-        if matches!(appended, Appended::MustFlush { .. }) {
-            self.out_touched.lock().push(Arc::clone(&link.outbox));
-        }
-    }
-
-    fn flush(&self) {
-        let touched = std::mem::take(&mut *self.out_touched.lock());
-        for outbox in touched {
-            outbox.flush();
-        }
+                reply: message.reply,
+                shown,
+                queues: message.queues,
+                header_size: message.headers.len(),
+                total_size: message.headers.len() + message.payload.len(),
+            },
+        );
     }
 }
 
