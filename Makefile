@@ -12,12 +12,12 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build dist image crds manifests up env test bench down
+.PHONY: help deps build dist image crds manifests up env test bench bench-core down
 
 help: ## This list.
 	@echo "Weir: a Kubernetes operator and a NATS-compatible broker."
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps: ## Installs the Debian packages that the other commands need, where they are missing.
 	@e2e/deps
@@ -49,6 +49,9 @@ test: ## All that CI checks: format, clippy, unit, compatibility, crash, Kuberne
 
 bench: dist ## Weir beside nats-server, alternating, in one run.
 	@e2e/run bench
+
+bench-core: dist ## Core NATS beside nats-server, judged by its bars (ROUNDS= ONLY= SCALE=).
+	@e2e/run bench-core
 
 down: ## Stops the local Kubernetes of `make up` and removes what it left.
 	@e2e/kube/down

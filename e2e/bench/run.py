@@ -20,20 +20,20 @@ sys.path.insert(0, str(HERE.parent / "lib"))
 import binaries  # noqa: E402
 from broker import STANDALONE, WITH_JETSTREAM, Broker  # noqa: E402
 from cluster import Cluster  # noqa: E402
+from contender import build_generator, generate  # noqa: E402
 from jetstream import JetStream  # noqa: E402
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SCALE = float(os.environ.get("SCALE", "1"))
 ONLY = set(filter(None, os.environ.get("ONLY", "").split(",")))
-LOAD_WITHIN_SECONDS = 300
 IDLE_SECONDS = 3
 SYNC_ALWAYS = WITH_JETSTREAM.replace('store_dir: "STORE"', 'store_dir: "STORE", sync_interval: always')
 
 # name -> (mode, size, messages, window, replicas or None without a stream, storage)
 LOADS = {
     "core publish 16 B": ("publish", 16, 4_000_000, 0, None, ""),
-    "core 1:1 16 B": ("pair", 16, 2_000_000, 0, None, ""),
-    "core 1:1 1 KiB": ("pair", 1024, 400_000, 0, None, ""),
+    "core 1:1 16 B": ("deliver", 16, 2_000_000, 0, None, ""),
+    "core 1:1 1 KiB": ("deliver", 1024, 400_000, 0, None, ""),
     "R1 file async 128 B": ("jetstream", 128, 300_000, 4096, 1, "file"),
     "R1 file sync 128 B": ("jetstream", 128, 2_000, 1, 1, "file"),
     "R1 memory async 128 B": ("jetstream", 128, 300_000, 4096, 1, "memory"),
@@ -41,24 +41,16 @@ LOADS = {
 }
 
 
-def generator() -> str:
-    """Builds the load generator (a few seconds, once)."""
-    target = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "weir/bench-load"
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", str(HERE / "load/Cargo.toml")],
-                   check=True, env=os.environ | {"CARGO_TARGET_DIR": str(target)})
-    return str(target / "release/weir-load")
-
-
 def measure(load: str, brokers: list[Broker], port: int, plan) -> dict:
     """One load on servers that run: rate and server CPU."""
     mode, size, count, window, _, _ = plan
     count = max(int(count * SCALE), 1000)
     before = sum(broker.cpu_seconds() for broker in brokers)
-    done = subprocess.run([load, mode, f"127.0.0.1:{port}", "bench", str(size), str(count), str(window)],
-                          capture_output=True, text=True, timeout=LOAD_WITHIN_SECONDS)
-    if done.returncode:
-        raise RuntimeError(f"{mode}: {done.stderr}\n{brokers[0].log_tail()}")
-    result = json.loads(done.stdout)
+    values = {"address": f"127.0.0.1:{port}", "subject": "bench", "size": size, "count": count, "window": window or 1}
+    try:
+        result = generate(load, mode, values)
+    except RuntimeError as failure:
+        raise RuntimeError(f"{failure}\n{brokers[0].log_tail()}") from None
     cpu = sum(broker.cpu_seconds() for broker in brokers) - before
     return {"per_second": result["messages"] / result["seconds"], "cpu_us": cpu * 1e6 / result["messages"],
             "rss_mib": sum(broker.resident_bytes() for broker in brokers) / 2**20}
@@ -129,7 +121,7 @@ def median(figures: list[dict], key: str) -> float:
 
 
 def main():
-    load = generator()
+    load = build_generator()
     contenders = {
         "nats-server": (binaries.reference(), WITH_JETSTREAM),
         "nats-server, sync always": (binaries.reference(), SYNC_ALWAYS),

@@ -1,0 +1,93 @@
+//! What is asked for: values by name, each with a default. Not what is done with them.
+
+use crate::Outcome;
+
+/// How a connection is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    /// TLS after INFO, any certificate.
+    Tls,
+    /// WebSocket without TLS.
+    WebSocket,
+}
+
+/// One load.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) address: String,
+    /// Where subscribers connect; `address` unless said otherwise.
+    pub(crate) subscribe_at: String,
+    pub(crate) transport: Transport,
+    pub(crate) subject: String,
+    /// Payload bytes a message.
+    pub(crate) size: usize,
+    /// Messages published, over all publishers.
+    pub(crate) count: u64,
+    pub(crate) publishers: u64,
+    pub(crate) subscribers: u64,
+    pub(crate) stalled: u64,
+    pub(crate) clients: u64,
+    pub(crate) responders: u64,
+    pub(crate) subjects: u64,
+    pub(crate) connections: u64,
+    pub(crate) window: u64,
+}
+
+impl Plan {
+    /// From `name=value` words.
+    pub(crate) fn parse(words: &[String]) -> Outcome<Self> {
+        let mut plan = Self {
+            address: "127.0.0.1:4222".to_owned(),
+            subscribe_at: String::new(),
+            transport: Transport::Tcp,
+            subject: "bench".to_owned(),
+            size: 128,
+            count: 100_000,
+            publishers: 1,
+            subscribers: 1,
+            stalled: 0,
+            clients: 1,
+            responders: 1,
+            subjects: 100_000,
+            connections: 10_000,
+            window: 1024,
+        };
+        for word in words {
+            let (name, value) = word.split_once('=').ok_or_else(|| format!("{word} is not name=value"))?;
+            match name {
+                "address" => value.clone_into(&mut plan.address),
+                "subscribe_at" => value.clone_into(&mut plan.subscribe_at),
+                "subject" => value.clone_into(&mut plan.subject),
+                "transport" => {
+                    plan.transport = match value {
+                        "tcp" => Transport::Tcp,
+                        "tls" => Transport::Tls,
+                        "ws" => Transport::WebSocket,
+                        _ => return Err(format!("no transport {value}").into()),
+                    }
+                }
+                "size" => plan.size = value.parse()?,
+                _ => {
+                    let number = match name {
+                        "count" => &mut plan.count,
+                        "publishers" => &mut plan.publishers,
+                        "subscribers" => &mut plan.subscribers,
+                        "stalled" => &mut plan.stalled,
+                        "clients" => &mut plan.clients,
+                        "responders" => &mut plan.responders,
+                        "subjects" => &mut plan.subjects,
+                        "connections" => &mut plan.connections,
+                        "window" => &mut plan.window,
+                        _ => return Err(format!("no value is called {name}").into()),
+                    };
+                    *number = value.parse()?;
+                }
+            }
+        }
+        if plan.subscribe_at.is_empty() {
+            plan.subscribe_at.clone_from(&plan.address);
+        }
+        Ok(plan)
+    }
+}
