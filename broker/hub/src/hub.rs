@@ -341,7 +341,7 @@ impl Hub {
             go: options.language.clone(),
             host: options.host.clone(),
             port: state.port,
-            headers: true,
+            headers: self.limits.load().headers,
             auth_required: self.authenticator.load().is_required(),
             max_payload: i64::try_from(self.limits.load().max_payload).unwrap_or(i64::MAX),
             jetstream: options.jetstream,

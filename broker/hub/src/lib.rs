@@ -18,6 +18,7 @@ mod options;
 mod outbox;
 mod peer;
 mod permissions;
+mod reserved;
 mod snapshot;
 mod subscription;
 mod trace;

@@ -64,6 +64,10 @@ pub struct Limits {
     pub max_connections: usize,
     /// How many subscriptions one connection may have; 0 for any number.
     pub max_subscriptions: usize,
+    /// How many tokens the subject of a subscription may have; 0 for any number.
+    pub max_sub_tokens: usize,
+    /// Whether messages may have headers.
+    pub headers: bool,
     /// How long a connection may be quiet before it is pinged.
     pub ping_interval: Duration,
     /// How many PINGs may be unanswered.
@@ -82,6 +86,8 @@ impl Default for Limits {
             max_pending: limits::DEFAULT_MAX_PENDING_BYTES,
             max_connections: limits::DEFAULT_MAX_CONNECTIONS,
             max_subscriptions: 0,
+            max_sub_tokens: 0,
+            headers: true,
             ping_interval: Duration::from_secs(120),
             ping_max: 2,
             write_deadline: Duration::from_secs(10),

@@ -48,8 +48,8 @@ pub enum ClientOp<'a> {
         /// After how many messages; `None` means now.
         max: Option<u64>,
     },
-    /// INFO, which a client has no business to send and which is ignored.
-    Info,
+    /// INFO with its JSON, which a client has no business to send.
+    Info(&'a [u8]),
     /// +OK, ignored.
     Ok,
     /// -ERR with its text.
@@ -66,7 +66,7 @@ pub struct ClientParser {
 }
 
 const NAMES: &[&[u8]] =
-    &[b"PUB ", b"PING", b"PONG", b"HPUB ", b"SUB ", b"UNSUB ", b"CONNECT ", b"INFO ", b"+OK", b"-ERR"];
+    &[b"PUB ", b"PING", b"PONG", b"HPUB ", b"SUB ", b"UNSUB ", b"CONNECT ", b"INFO", b"+OK", b"-ERR "];
 
 impl ClientParser {
     /// Parses the operation at the start of `buffer`.
@@ -82,9 +82,11 @@ impl ClientParser {
             b'c' if has_word(buffer, b"CONNECT") => {
                 self.with_line(buffer, 7, |line| Ok(ClientOp::Connect(line.trim_ascii())))
             }
-            b'i' if has_name(buffer, b"INFO") => self.with_line(buffer, 5, |_| Ok(ClientOp::Info)),
+            b'i' if has_word(buffer, b"INFO") => {
+                self.with_line(buffer, 4, |line| Ok(ClientOp::Info(line.trim_ascii())))
+            }
             b'+' | 0x0b if has_word(buffer, b"+OK") => self.parse_bare(buffer, 3, ClientOp::Ok),
-            b'-' | 0x0d if has_word(buffer, b"-ERR") => {
+            b'-' | 0x0d if has_name(buffer, b"-ERR") => {
                 self.with_line(buffer, 4, |line| Ok(ClientOp::Err(line)))
             }
             _ => incomplete_or_unknown(buffer),

@@ -42,6 +42,7 @@ pub(crate) fn limits(options: &Options) -> Limits {
         ping_max: options.ping_max,
         write_deadline: options.write_deadline,
         auth_timeout: options.auth_timeout,
+        ..Limits::default()
     }
 }
 

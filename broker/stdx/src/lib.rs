@@ -4,5 +4,6 @@
 
 pub mod duration;
 pub mod id;
+pub mod quote;
 pub mod rng;
 pub mod time;

@@ -16,6 +16,10 @@ impl Session {
             debug!(cid = self.handle.id, %error, "CONNECT is not valid JSON");
             CloseReason::ProtocolViolation
         })?;
+        if self.connected {
+            // A second CONNECT is another login: nothing of the first is kept.
+            self.handle.drop_subscriptions();
+        }
         let credentials = self.credentials(options.clone());
         self.pending_options = Some(Box::new(options));
         self.note_first_round_trip();
@@ -61,19 +65,20 @@ impl Session {
             self.error(err::INVALID_CLIENT_PROTOCOL);
             return Err(CloseReason::BadClientProtocolVersion);
         }
-        if options.no_responders && !options.headers {
+        if options.no_responders && !(options.headers && self.hub.limits().headers) {
             self.error(err::NO_RESPONDERS_NEEDS_HEADERS);
             return Err(CloseReason::NoRespondersRequiresHeaders);
         }
         self.join(principal);
+        let headers = options.headers && self.hub.limits().headers;
         self.echo = options.echo;
         self.verbose = options.verbose;
         self.pedantic = options.pedantic;
-        self.headers = options.headers;
+        self.headers = headers;
         self.no_responders = options.no_responders;
         self.protocol = options.protocol;
         self.connected = true;
-        self.handle.headers.store(options.headers, Ordering::Relaxed);
+        self.handle.headers.store(headers, Ordering::Relaxed);
         self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
         let mut state = self.handle.state.write();
         state.credentials = Some(self.credentials((*options).clone()));
@@ -136,11 +141,7 @@ impl Session {
             let verdict = permissions.judge_subscription(subscription.subject(), subscription.queue());
             if verdict == SubscribeVerdict::Refused {
                 self.handle.drop_subscription(&subscription);
-                self.refuse_subject(
-                    "Permissions Violation for Subscription to",
-                    subscription.subject(),
-                    subscription.queue(),
-                );
+                self.tell_refused_subscription(subscription.subject(), subscription.queue());
             }
         }
     }

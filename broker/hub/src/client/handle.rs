@@ -90,6 +90,14 @@ impl ClientHandle {
         }
     }
 
+    /// Ends all subscriptions.
+    pub(crate) fn drop_subscriptions(&self) {
+        let held: Vec<_> = self.subscriptions.lock().values().cloned().collect();
+        for subscription in held {
+            self.drop_subscription(&subscription);
+        }
+    }
+
     /// Ends all subscriptions and leaves the account.
     pub(crate) fn leave(&self) {
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock());

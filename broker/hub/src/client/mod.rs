@@ -3,6 +3,7 @@
 mod authenticate;
 mod connection;
 mod handle;
+mod refuse;
 mod session;
 
 pub(crate) use connection::{refuse, run};

@@ -9,6 +9,7 @@ use crate::ingress::{Audience, Ingress, Message};
 use crate::message::Origin;
 use crate::outbox::{Counted, Outbox};
 use crate::permissions::{Permissions, SubscribeVerdict};
+use crate::reserved::{is_reserved_reply, is_reserved_subject};
 use crate::subscription::{Subscription, Target};
 use crate::trace;
 use std::pin::Pin;
@@ -16,9 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tracing::{debug, error};
-use weir_proto::{ClientOp, ClientParser, ConnectOptions, ParseError, Parsed, Publish, encode, err};
+use weir_proto::{ClientOp, ClientParser, ConnectOptions, Info, ParseError, Parsed, Publish, encode, err};
 use weir_stdx::time::UnixNanos;
-use weir_subject::{is_valid_literal, is_valid_subject};
+use weir_subject::{is_valid_literal, is_valid_subject, tokens};
+
+/// The queue group of the servers' own services, which no client may join.
+const SYSTEM_GROUP: &[u8] = b"_sys_";
 
 /// How far `consume` came.
 pub(super) enum Step {
@@ -71,8 +75,8 @@ impl Session {
             permissions: None,
             // What holds until CONNECT says otherwise.
             echo: true,
-            verbose: false,
-            pedantic: false,
+            verbose: true,
+            pedantic: true,
             headers: false,
             no_responders: false,
             protocol: 0,
@@ -195,7 +199,11 @@ impl Session {
                 Ok(())
             }
             ClientOp::Connect(json) => self.on_connect(json),
-            ClientOp::Info | ClientOp::Ok => Ok(()),
+            ClientOp::Ok => Ok(()),
+            // Clients have no INFO to give: it is only read, and closes without a word where it is none.
+            ClientOp::Info(json) => {
+                Info::from_json(json).map(drop).map_err(|_| CloseReason::ProtocolViolation)
+            }
             ClientOp::Err(text) => {
                 error!("{} - Client Error {}", self.handle.label(), String::from_utf8_lossy(text).trim());
                 Err(CloseReason::ParseError)
@@ -213,12 +221,17 @@ impl Session {
         if let Some(permissions) = &self.permissions
             && !permissions.may_publish(publish.subject)
         {
-            self.refuse_subject("Permissions Violation for Publish to", publish.subject, None);
-            error!(
-                "{} - Publish Violation - Subject {:?}",
-                self.handle.label(),
-                String::from_utf8_lossy(publish.subject)
-            );
+            self.refuse_publish(publish.subject);
+            return Ok(());
+        }
+        if is_reserved_subject(publish.subject, || self.is_in_system_account()) {
+            self.refuse_publish(publish.subject);
+            return Ok(());
+        }
+        if let Some(reply) = publish.reply
+            && is_reserved_reply(reply)
+        {
+            self.refuse_reply(reply);
             return Ok(());
         }
         if self.pedantic && !is_valid_literal(publish.subject) {
@@ -248,11 +261,12 @@ impl Session {
     fn send_no_responders(&mut self, subject: &[u8], reply: &[u8]) {
         let Some(account) = &self.account else { return };
         let matched = account.interest().find(reply);
+        // A literal subscription goes first, and members of queue groups are not asked.
         let own = matched
             .plain
             .iter()
-            .chain(matched.queues.iter().flat_map(|group| &group.local))
-            .find(|subscription| subscription.is_client(self.handle.id));
+            .filter(|subscription| subscription.is_client(self.handle.id))
+            .min_by_key(|subscription| subscription.subject() != reply);
         let Some(subscription) = own else { return };
         let mut headers = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
         headers.extend_from_slice(subject);
@@ -267,30 +281,27 @@ impl Session {
 
     fn on_subscribe(&mut self, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
         let Some(account) = self.account.clone() else { return };
-        if !is_valid_subject(subject) {
-            self.error(err::INVALID_SUBJECT);
+        let mut denied = None;
+        if queue == Some(SYSTEM_GROUP) {
+            self.refuse_subscription(subject, queue, sid);
             return;
         }
-        let mut denied = None;
         if let Some(permissions) = &self.permissions {
             match permissions.judge_subscription(subject, queue) {
                 SubscribeVerdict::Refused => {
-                    self.refuse_subject("Permissions Violation for Subscription to", subject, queue);
-                    let text = String::from_utf8_lossy;
-                    let queue = queue.map(|queue| format!(", Queue: {:?}", text(queue))).unwrap_or_default();
-                    error!(
-                        "{} - Subscription Violation - Subject {:?}{queue}, SID {}",
-                        self.handle.label(),
-                        text(subject),
-                        text(sid)
-                    );
+                    self.refuse_subscription(subject, queue, sid);
                     return;
                 }
                 SubscribeVerdict::Allowed => {}
                 SubscribeVerdict::AllowedExcept(rules) => denied = Some(rules.into()),
             }
         }
-        let max_subscriptions = self.hub.limits().max_subscriptions;
+        let limits = self.hub.limits();
+        if limits.max_sub_tokens > 0 && tokens(subject).count() > limits.max_sub_tokens {
+            self.refuse_tokens(subject, sid);
+            return;
+        }
+        let max_subscriptions = limits.max_subscriptions;
         let mut subscriptions = self.handle.subscriptions.lock();
         if max_subscriptions > 0 && subscriptions.len() >= max_subscriptions {
             drop(subscriptions);
@@ -298,8 +309,14 @@ impl Session {
             self.error(err::MAX_SUBSCRIPTIONS);
             return;
         }
-        // A second SUB with an id in use changes nothing.
-        if !subscriptions.contains_key(sid) {
+        // A second SUB with an id in use changes nothing, whatever its subject is.
+        let is_new = !subscriptions.contains_key(sid);
+        if is_new && !is_valid_subject(subject) {
+            drop(subscriptions);
+            self.error(err::INVALID_SUBJECT);
+            return;
+        }
+        if is_new {
             let target = Target::Client(Arc::clone(&self.handle));
             let mut subscription = Subscription::new(subject, queue, sid, target);
             subscription.denied = denied;
@@ -367,12 +384,8 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn refuse_subject(&mut self, what: &str, subject: &[u8], queue: Option<&[u8]>) {
-        let mut text = format!("{what} \"{}\"", String::from_utf8_lossy(subject));
-        if let Some(queue) = queue {
-            text.push_str(&format!(" using queue \"{}\"", String::from_utf8_lossy(queue)));
-        }
-        self.error(&text);
+    fn is_in_system_account(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.name() == crate::SYSTEM_ACCOUNT)
     }
 
     pub(super) fn acknowledge(&mut self) {
