@@ -331,7 +331,12 @@ impl Hub {
     /// What this server says about itself to clients, without what concerns one of them only.
     pub fn info(&self) -> Info {
         let options = &self.options;
+        let limits = self.limits.load();
         let state = self.info.lock();
+        let (host, port) = match &limits.advertised {
+            Some((host, port)) => (host, port.unwrap_or(state.port)),
+            None => (&options.host, state.port),
+        };
         Info {
             server_id: options.server_id.clone(),
             server_name: options.server_name.clone(),
@@ -339,11 +344,11 @@ impl Hub {
             proto: 1,
             git_commit: options.git_commit.clone(),
             go: options.language.clone(),
-            host: options.host.clone(),
-            port: state.port,
-            headers: self.limits.load().headers,
+            host: host.clone(),
+            port,
+            headers: limits.headers,
             auth_required: self.authenticator.load().is_required(),
-            max_payload: i64::try_from(self.limits.load().max_payload).unwrap_or(i64::MAX),
+            max_payload: i64::try_from(limits.max_payload).unwrap_or(i64::MAX),
             jetstream: options.jetstream,
             cluster: options.cluster.clone().unwrap_or_default(),
             domain: options.domain.clone().unwrap_or_default(),

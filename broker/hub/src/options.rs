@@ -51,7 +51,7 @@ impl Default for HubOptions {
     }
 }
 
-/// Limits, which a reload may change.
+/// What a reload may change: limits, and where clients are told to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The largest message in bytes.
@@ -68,6 +68,8 @@ pub struct Limits {
     pub max_sub_tokens: usize,
     /// Whether messages may have headers.
     pub headers: bool,
+    /// The host, and the port where it is another one, that INFO shows in place of the server's own.
+    pub advertised: Option<(String, Option<u16>)>,
     /// How long a connection may be quiet before it is pinged.
     pub ping_interval: Duration,
     /// How many PINGs may be unanswered.
@@ -88,6 +90,7 @@ impl Default for Limits {
             max_subscriptions: 0,
             max_sub_tokens: 0,
             headers: true,
+            advertised: None,
             ping_interval: Duration::from_secs(120),
             ping_max: 2,
             write_deadline: Duration::from_secs(10),

@@ -38,12 +38,23 @@ pub(crate) fn limits(options: &Options) -> Limits {
         max_pending: size(options.max_pending),
         max_connections: usize::try_from(options.max_connections).unwrap_or(0),
         max_subscriptions: size(options.max_subscriptions),
+        max_sub_tokens: usize::from(options.max_sub_tokens),
+        headers: !options.no_header_support,
+        advertised: options.client_advertise.as_deref().map(advertised),
         ping_interval: options.ping_interval,
         ping_max: options.ping_max,
         write_deadline: options.write_deadline,
         auth_timeout: options.auth_timeout,
-        ..Limits::default()
     }
+}
+
+/// `host:port` or a host alone; brackets around an IPv6 address are no part of it. Ports 0 and -1 are the server's own.
+fn advertised(text: &str) -> (String, Option<u16>) {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+        _ => (text, None),
+    };
+    (host.trim().trim_matches(['[', ']']).to_owned(), port.filter(|port| *port != 0))
 }
 
 /// What `/varz` shows of the options; the ports are known later.
