@@ -2,9 +2,13 @@
 //!
 //! It is not: what the bytes mean, who may connect, when to write.
 
+mod codec;
 mod facts;
+mod layers;
+pub mod tls;
 mod transport;
 
+pub use codec::{Codec, Farewell, gather};
 pub use facts::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
 pub use tokio::io::{Interest, Ready};
 pub use transport::Transport;

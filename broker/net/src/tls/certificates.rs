@@ -1,0 +1,111 @@
+//! Certificates from files: chains, keys, authorities, fingerprints, the choice by server name.
+//! Not their verification.
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, RootCertStore, crypto::CryptoProvider};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::Arc;
+use weir_conf::TlsOptions;
+
+/// The certificates of `options`, in their order; the errors are those of nats-server where it has one.
+pub(crate) fn load(
+    options: &TlsOptions,
+    provider: &CryptoProvider,
+) -> Result<Vec<Arc<CertifiedKey>>, String> {
+    match (&options.cert_file, &options.key_file) {
+        (Some(_), None) => return Err("missing 'key_file' in TLS configuration".to_owned()),
+        (None, Some(_)) => return Err("missing 'cert_file' in TLS configuration".to_owned()),
+        (Some(certificates), Some(key)) => {
+            let pair = load_pair(certificates, key, provider)
+                .map_err(|reason| format!("error parsing X509 certificate/key pair: {reason}"))?;
+            return Ok(vec![pair]);
+        }
+        (None, None) => {}
+    }
+    let count = options.certificates.len();
+    let load_one = |(at, pair): (usize, &weir_conf::CertPair)| {
+        load_pair(&pair.cert_file, &pair.key_file, provider)
+            .map_err(|reason| format!("error parsing X509 certificate/key pair {}/{count}: {reason}", at + 1))
+    };
+    options.certificates.iter().enumerate().map(load_one).collect()
+}
+
+fn load_pair(chain: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, String> {
+    let chain_pem = read(chain)?;
+    let key_pem = read(key)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain_pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("x509: {error}"))?;
+    if chain.is_empty() {
+        return Err("tls: failed to find any PEM data in certificate input".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&key_pem)
+        .map_err(|_| "tls: failed to find any PEM data in key input".to_owned())?;
+    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|error| match error {
+        Error::InconsistentKeys(_) => "tls: private key does not match public key".to_owned(),
+        other => format!("tls: {other}"),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("open {}: {reason}", path.display())
+    })
+}
+
+/// The authorities of a `ca_file`; without one those of the system.
+pub(crate) fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    let Some(path) = ca_file else {
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return Ok(store);
+    };
+    let pem = read(path)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+    if store.add_parsable_certificates(found).0 == 0 {
+        return Err("failed to parse root ca certificate".to_owned());
+    }
+    Ok(store)
+}
+
+/// The lower-case hex SHA-256 of a certificate's public key, as `pinned_certs` lists them.
+pub(crate) fn public_key_fingerprint(certificate: &CertificateDer<'_>) -> Option<String> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let digest = Sha256::digest(parsed.subject_public_key_info());
+    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Chooses a certificate as Go does: the first that fits the name and the algorithms, else the first.
+#[derive(Debug)]
+pub(crate) struct ByName {
+    pub(crate) certificates: Vec<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let first = self.certificates.first()?;
+        if self.certificates.len() == 1 {
+            return Some(Arc::clone(first));
+        }
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let fits = |candidate: &&Arc<CertifiedKey>| {
+            let signs = candidate.key.choose_scheme(hello.signature_schemes()).is_some();
+            signs && name.as_ref().is_none_or(|name| is_for(candidate, name))
+        };
+        Some(Arc::clone(self.certificates.iter().find(fits).unwrap_or(first)))
+    }
+}
+
+fn is_for(candidate: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let parsed = candidate.cert.first().and_then(|certificate| ParsedCertificate::try_from(certificate).ok());
+    parsed.is_some_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
+}
