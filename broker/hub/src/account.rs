@@ -1,12 +1,14 @@
 //! An account: its interest and the messages published in it. Not who may do so.
 
 use crate::account_settings::AccountSettings;
+use crate::exchange::AccountExchange;
 use crate::ingress::{Audience, Ingress};
 use crate::interest::Interest;
 use crate::message::{Inbound, Origin, OutboundMessage};
+use crate::options::HubOptions;
 use crate::peer::{InterestListener, LocalInterest, Peer};
 use crate::subscription::{Subscription, Target};
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
@@ -37,7 +39,7 @@ pub struct Account {
     watcher_count: AtomicUsize,
     subscriptions: AtomicUsize,
     connections: AtomicUsize,
-    settings: ArcSwap<AccountSettings>,
+    exchange: AccountExchange,
 }
 
 /// A subscription of this process; dropping it unsubscribes.
@@ -61,7 +63,7 @@ thread_local! {
 }
 
 impl Account {
-    pub(crate) fn new(name: &str, listener: ListenerSlot) -> Arc<Self> {
+    pub(crate) fn new(name: &str, listener: ListenerSlot, options: Arc<HubOptions>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             name: name.to_owned(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -74,7 +76,7 @@ impl Account {
             watcher_count: AtomicUsize::new(0),
             subscriptions: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            settings: ArcSwap::from_pointee(AccountSettings::default()),
+            exchange: AccountExchange::new(options),
         })
     }
 
@@ -85,11 +87,11 @@ impl Account {
 
     /// What it is configured to be.
     pub fn settings(&self) -> Arc<AccountSettings> {
-        self.settings.load_full()
+        Arc::clone(&self.exchange.current().settings)
     }
 
-    pub(crate) fn set_settings(&self, settings: Arc<AccountSettings>) {
-        self.settings.store(settings);
+    pub(crate) fn exchange(&self) -> &AccountExchange {
+        &self.exchange
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -121,7 +123,7 @@ impl Account {
     /// Visits every subscription of clients and of this process.
     pub fn for_each_subscription(&self, mut visit: impl FnMut(&Subscription)) {
         self.interest.for_each(|subscription| {
-            if !matches!(subscription.target, Target::Peer { .. }) {
+            if matches!(subscription.target, Target::Client(_) | Target::Internal(_)) {
                 visit(subscription);
             }
         });
@@ -216,11 +218,12 @@ impl Account {
         receiver
     }
 
-    pub(crate) fn subscribe(&self, subscription: Arc<Subscription>) {
+    pub(crate) fn subscribe(self: &Arc<Self>, subscription: Arc<Subscription>) {
         self.subscriptions.fetch_add(1, Ordering::Relaxed);
         self.interest.insert(Arc::clone(&subscription));
         self.count_local(&subscription, true);
         self.announce_change(&subscription.subject);
+        self.shadow(&subscription);
     }
 
     /// Does nothing when it was unsubscribed before.
@@ -233,6 +236,7 @@ impl Account {
             self.count_local(subscription, false);
         }
         self.announce_change(&subscription.subject);
+        self.subscription_ended(subscription);
     }
 
     fn count_local(&self, subscription: &Subscription, added: bool) {

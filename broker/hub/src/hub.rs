@@ -1,7 +1,7 @@
 //! One server's accounts, connections, limits and identity. Not the operations of a client.
 
 use crate::account::{Account, ListenerSlot};
-use crate::account_settings::{AccountError, AccountSettings};
+use crate::account_settings::ActivationCheck;
 use crate::auth::{Authenticator, Credentials};
 use crate::client::{self, ClientHandle, ClientState};
 use crate::close_reason::CloseReason;
@@ -50,11 +50,14 @@ pub(crate) fn new_nonce() -> Option<Box<str>> {
 
 /// One server's accounts and connections.
 pub struct Hub {
-    options: HubOptions,
+    options: Arc<HubOptions>,
     limits: ArcSwap<Limits>,
     authenticator: ArcSwap<Arc<dyn Authenticator>>,
     accounts: RwLock<FxHashMap<String, Arc<Account>>>,
     listener: ListenerSlot,
+    pub(crate) activation: ArcSwapOption<Arc<dyn ActivationCheck>>,
+    /// Held while accounts are configured.
+    pub(crate) configuring: Mutex<()>,
     connections: RwLock<FxHashMap<u64, Arc<ClientHandle>>>,
     closed: Mutex<VecDeque<ConnectionSnapshot>>,
     counters: Counters,
@@ -76,11 +79,13 @@ impl Hub {
     pub fn new(options: HubOptions, limits: Limits, authenticator: Arc<dyn Authenticator>) -> Arc<Self> {
         let port = options.port;
         let hub = Self {
-            options,
+            options: Arc::new(options),
             limits: ArcSwap::from_pointee(limits),
             authenticator: ArcSwap::from_pointee(authenticator),
             accounts: RwLock::new(FxHashMap::default()),
             listener: Arc::new(ArcSwapOption::empty()),
+            activation: ArcSwapOption::empty(),
+            configuring: Mutex::new(()),
             connections: RwLock::new(FxHashMap::default()),
             closed: Mutex::new(VecDeque::new()),
             counters: Counters::default(),
@@ -148,25 +153,13 @@ impl Hub {
             return account;
         }
         let mut accounts = self.accounts.write();
-        let account =
-            accounts.entry(name.to_owned()).or_insert_with(|| Account::new(name, Arc::clone(&self.listener)));
+        let account = accounts
+            .entry(name.to_owned())
+            .or_insert_with(|| Account::new(name, Arc::clone(&self.listener), Arc::clone(&self.options)));
         Arc::clone(account)
     }
 
-    /// Creates the account or replaces what it is configured to be. Settings of other accounts that import
-    /// from it follow. An account that cannot be so keeps what it was.
-    pub fn configure_account(
-        &self,
-        name: &str,
-        settings: AccountSettings,
-    ) -> Result<Arc<Account>, AccountError> {
-        let account = self.ensure_account(name);
-        account.set_settings(Arc::new(settings));
-        Ok(account)
-    }
-
-    /// Takes an account out of the books: nothing is exported or imported any more. Its connections stay.
-    pub fn remove_account(&self, name: &str) -> Option<Arc<Account>> {
+    pub(crate) fn take_account(&self, name: &str) -> Option<Arc<Account>> {
         self.accounts.write().remove(name)
     }
 

@@ -6,6 +6,7 @@
 use crate::account::Account;
 use crate::buffer::{give_buffer, take_buffer};
 use crate::client::ClientHandle;
+use crate::exchange::Passed;
 use crate::interest::{MatchCache, Matched, QueueGroup};
 use crate::message::{Inbound, Origin};
 use crate::outbox::{Appended, Counted, Outbox};
@@ -75,14 +76,18 @@ pub(crate) struct Ingress {
 }
 
 /// Everything but the cache, so that a cached result can be used while this changes.
-struct Delivery {
+pub(crate) struct Delivery {
     staged: Option<Staged>,
     touched: Vec<Arc<Outbox>>,
     crowded: Option<Arc<Outbox>>,
     /// The connection whose messages these are: it is never staged for, so that its own order holds.
     own_outbox: u64,
     random: u64,
-    shared: Option<Bytes>,
+    pub(crate) shared: Option<Bytes>,
+    /// Who publishes, if it is a client.
+    pub(crate) client: Option<Arc<ClientHandle>>,
+    /// The imports that the message is going through, outermost first.
+    pub(crate) passed: Vec<Passed>,
 }
 
 impl Ingress {
@@ -97,6 +102,8 @@ impl Ingress {
                 own_outbox,
                 random: seed | 1,
                 shared: None,
+                client: None,
+                passed: Vec::new(),
             },
         }
     }
@@ -117,6 +124,16 @@ impl Ingress {
         // The result is kept alive because a handler may come back to this thread's caches.
         let matched = Arc::clone(matched);
         self.delivery.route(&matched, account, message, origin, echo, audience)
+    }
+
+    /// Says whose messages these are; services of other accounts are told.
+    pub(crate) fn set_client(&mut self, client: &Arc<ClientHandle>) {
+        self.delivery.client = Some(Arc::clone(client));
+    }
+
+    /// Any number, for choices by weight.
+    pub(crate) fn random_number(&mut self) -> u32 {
+        self.delivery.random_number()
     }
 
     /// Notes an outbox that was appended to directly.
@@ -144,7 +161,7 @@ impl Drop for Ingress {
 }
 
 impl Delivery {
-    fn route(
+    pub(crate) fn route(
         &mut self,
         matched: &Matched,
         account: &Arc<Account>,
@@ -288,7 +305,7 @@ impl Delivery {
         true
     }
 
-    fn deliver(
+    pub(crate) fn deliver(
         &mut self,
         subscription: &Arc<Subscription>,
         account: &Arc<Account>,
@@ -323,6 +340,9 @@ impl Delivery {
                 account,
             }),
             Target::Peer { .. } => return false,
+            Target::Service(import) => return self.request_service(import, account, message, origin),
+            Target::Responses => self.respond(account, message, origin),
+            Target::Shadow(shadow) => return self.deliver_shadow(shadow, message, origin),
         }
         true
     }
@@ -444,11 +464,20 @@ impl Delivery {
     }
 
     fn random_below(&mut self, bound: usize) -> usize {
+        self.random_wide() as usize % bound
+    }
+
+    pub(crate) fn random_number(&mut self) -> u32 {
+        (self.random_wide() >> 16) as u32
+    }
+
+    /// 53 random bits.
+    pub(crate) fn random_wide(&mut self) -> u64 {
         // xorshift64: cheap, and good enough to spread work.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        (self.random >> 11) as usize % bound
+        self.random >> 11
     }
 }
 

@@ -49,7 +49,7 @@ impl Matched {
                 for subscription in subscriptions {
                     match &subscription.target {
                         Target::Peer { peer, .. } => self.add_peer(peer),
-                        Target::Client(_) | Target::Internal(_) => self.plain.push(Arc::clone(subscription)),
+                        _ => self.plain.push(Arc::clone(subscription)),
                     }
                 }
             }

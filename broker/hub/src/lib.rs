@@ -5,11 +5,13 @@
 
 mod account;
 mod account_settings;
+mod accounts;
 mod auth;
 mod buffer;
 mod client;
 mod close_reason;
 mod counters;
+mod exchange;
 mod hub;
 mod ingress;
 mod interest;

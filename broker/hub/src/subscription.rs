@@ -2,6 +2,7 @@
 
 use crate::account::InternalHandler;
 use crate::client::ClientHandle;
+use crate::exchange::{ServiceImport, Shadow};
 use crate::peer::Peer;
 use crate::permissions::Rule;
 use std::sync::Arc;
@@ -30,6 +31,12 @@ pub(crate) enum Target {
         /// Whether it is interest of that server's leaf nodes.
         is_leaf: bool,
     },
+    /// Requests go on to the account that serves them.
+    Service(Arc<ServiceImport>),
+    /// Responses go back to the accounts of their requesters.
+    Responses,
+    /// Stands for a subscription of an account that imports a stream.
+    Shadow(Box<Shadow>),
 }
 
 impl Subscription {
@@ -62,7 +69,11 @@ impl Subscription {
     }
 
     pub(crate) fn is_client(&self, id: u64) -> bool {
-        matches!(&self.target, Target::Client(client) if client.id == id)
+        match &self.target {
+            Target::Client(client) => client.id == id,
+            Target::Shadow(shadow) => shadow.subscription.is_client(id),
+            _ => false,
+        }
     }
 
     /// Counts one message; tells whether it may be delivered and whether it is the last.

@@ -32,6 +32,11 @@ pub(crate) fn message_out(label: &str, line: &[u8], headers: &[u8], body: &[u8])
     payload(label, "->>", headers, body);
 }
 
+/// A publish that goes to another subject than the client said.
+pub(crate) fn mapping(label: &str, from: &[u8], to: &[u8]) {
+    trace!("{label} - <<- [MAPPING {} -> {}]", String::from_utf8_lossy(from), String::from_utf8_lossy(to));
+}
+
 /// Anything else to a client.
 pub(crate) fn out(label: &str, text: &str) {
     trace!("{label} - ->> [{text}]");

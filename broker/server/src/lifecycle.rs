@@ -9,6 +9,7 @@ use weir_hub::{Hub, new_server_id};
 use weir_stdx::rng::SeededRng;
 
 use crate::{
+    accounts,
     app::Program,
     authenticator::authenticator,
     cluster::{self, RunningCluster},
@@ -95,9 +96,8 @@ impl Server {
             limits(options),
             authenticator(options),
         );
-        for account in options.accounts.keys() {
-            hub.ensure_account(account);
-        }
+        accounts::check(options, hub.options().cluster.as_deref())?;
+        accounts::apply(&hub, options, None);
         let settings = settings(options, &server_id, &name);
         let source = ServerSource::new(Arc::clone(&hub), settings, options.jetstream.is_some());
         let source = Arc::new(source);
@@ -145,13 +145,12 @@ impl Server {
     async fn try_reload(&mut self) -> Result<(), String> {
         let new = self.request.flags.options(&SystemSources).map_err(|error| error.to_string())?;
         let changes = reload::plan(&self.request.options, &new)?;
+        accounts::check(&new, self.hub.options().cluster.as_deref())?;
         log::apply(&LogOptions::of(&new))?;
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
             write_pid_file(path)?;
         }
-        for account in new.accounts.keys() {
-            self.hub.ensure_account(account);
-        }
+        accounts::apply(&self.hub, &new, Some(&self.request.options));
         self.hub.set_limits(limits(&new));
         self.hub.set_authenticator(authenticator(&new));
         self.hub.recheck_credentials().await;

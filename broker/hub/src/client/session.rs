@@ -4,6 +4,7 @@ use super::handle::ClientHandle;
 use crate::account::Account;
 use crate::auth::Verdict;
 use crate::close_reason::CloseReason;
+use crate::exchange::Mapped;
 use crate::hub::Hub;
 use crate::ingress::{Audience, Ingress, Message};
 use crate::message::Origin;
@@ -94,6 +95,7 @@ impl Session {
             hub,
             handle,
         };
+        session.ingress.set_client(&session.handle);
         let authenticator = session.hub.authenticator();
         if !authenticator.is_required() {
             session.join(authenticator.default_principal());
@@ -218,6 +220,9 @@ impl Session {
         }
         self.in_messages += 1;
         self.in_bytes += (publish.headers.len() + publish.payload.len()) as u64;
+        // Permissions are for where a message goes, not for what the client called it, as in nats-server.
+        let mapped = self.mapped(publish.subject);
+        let publish = &Publish { subject: mapped.as_deref().unwrap_or(publish.subject), ..*publish };
         if let Some(permissions) = &self.permissions
             && !permissions.may_publish(publish.subject)
         {
@@ -255,6 +260,20 @@ impl Session {
             self.send_no_responders(publish.subject, reply);
         }
         Ok(())
+    }
+
+    /// Where the account's mappings lead, if they are for this subject.
+    #[inline]
+    fn mapped(&mut self, subject: &[u8]) -> Option<Vec<u8>> {
+        let exchange = self.account.as_ref()?.exchange();
+        if !exchange.has_mappings() {
+            return None;
+        }
+        let Mapped::To(to) = exchange.map(subject, || self.ingress.random_number()) else { return None };
+        if trace::is_on() {
+            trace::mapping(&self.handle.label(), subject, &to);
+        }
+        Some(to)
     }
 
     /// Tells the requester, on its own subscription for the reply, that nobody listens.

@@ -1,0 +1,90 @@
+//! What the hub's accounts are configured to be, as a whole. Not what one account does with it.
+
+use crate::account::Account;
+use crate::account_settings::{AccountError, AccountSettings, ActivationCheck};
+use crate::exchange::{self, Lookup};
+use crate::hub::Hub;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use tracing::error;
+
+impl Hub {
+    /// Checks a configuration of accounts as a whole, without taking it over: what nats-server would refuse,
+    /// in its words.
+    pub fn check_accounts(
+        accounts: &BTreeMap<String, AccountSettings>,
+        cluster: Option<&str>,
+    ) -> Result<(), AccountError> {
+        exchange::check(accounts, cluster).map_err(AccountError)
+    }
+
+    /// Creates the account or replaces what it is configured to be; accounts that import from it follow.
+    /// Imports that are not possible (now) are left out and logged.
+    pub fn configure_account(&self, name: &str, settings: AccountSettings) -> Arc<Account> {
+        let account = self.ensure_account(name);
+        if *account.settings() != settings {
+            self.configure_accounts(BTreeMap::from([(name.to_owned(), settings)]));
+        }
+        account
+    }
+
+    /// Like `configure_account`, for many at once.
+    pub fn configure_accounts(&self, accounts: BTreeMap<String, AccountSettings>) {
+        let _one_at_a_time = self.configuring.lock();
+        // The exports of all have to be there before the first import is resolved.
+        let mut changed = Vec::new();
+        for (name, settings) in accounts {
+            let account = self.ensure_account(&name);
+            if *account.settings() != settings {
+                account.announce_settings(Arc::new(settings));
+                changed.push(name);
+            }
+        }
+        let depends = |account: &Arc<Account>| {
+            changed.iter().any(|name| name == account.name())
+                || account.settings().imports.iter().any(|import| changed.contains(&import.account))
+        };
+        let affected: Vec<_> = self.accounts().into_iter().filter(depends).collect();
+        self.resolve(&affected);
+    }
+
+    /// Takes an account out of the books: nothing is exported or imported any more. Its connections stay.
+    pub fn remove_account(&self, name: &str) -> Option<Arc<Account>> {
+        self.configure_account(name, AccountSettings::default());
+        self.take_account(name)
+    }
+
+    /// Sets who judges activation tokens; imports that need one are looked at again.
+    pub fn set_activation_check(&self, check: Arc<dyn ActivationCheck>) {
+        self.activation.store(Some(Arc::new(check)));
+        let has_tokens = |account: &Arc<Account>| {
+            account.settings().imports.iter().any(|import| import.activation.is_some())
+        };
+        let affected: Vec<_> = self.accounts().into_iter().filter(has_tokens).collect();
+        self.resolve(&affected);
+    }
+
+    /// Looks again at what an account imports, after a token of it has expired or was revoked.
+    pub fn recheck_imports(&self, name: &str) {
+        if let Some(account) = self.account(name) {
+            self.resolve(&[account]);
+        }
+    }
+
+    fn resolve(&self, accounts: &[Arc<Account>]) {
+        let activation = self.activation.load_full();
+        let lookup = Lookup {
+            exchange: &|name| self.account(name).map(|account| account.exchange().current()),
+            account: &|name| self.account(name).map_or_else(Weak::new, |account| Arc::downgrade(&account)),
+            activation: activation.as_deref().map(|check| &**check),
+            cluster: self.options().cluster.as_deref(),
+        };
+        for account in accounts {
+            let (resolved, errors) = exchange::resolve(account.name(), &account.settings(), &lookup);
+            for error in errors {
+                error!("Account {:?}: {error}", account.name());
+            }
+            account.install(resolved);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! From configured accounts to what the hub is told of them. Not their users (see `authenticator`).
+
+use std::collections::BTreeMap;
+
+use weir_conf::{AccountConfig, ExchangeKind, MappingConfig, Options, ResponseType};
+use weir_hub::{
+    AccountLimits, AccountSettings, Export, ExportAccess, GLOBAL_ACCOUNT, Hub, Import, LatencySettings,
+    MappingDestination, MappingSettings, MessageTraceSettings, SYSTEM_ACCOUNT,
+};
+
+/// What nats-server would refuse in the accounts of these options, in its words.
+pub(crate) fn check(options: &Options, cluster: Option<&str>) -> Result<(), String> {
+    Hub::check_accounts(&all(options), cluster).map_err(|error| error.to_string())
+}
+
+/// Makes the hub's accounts what the options say; those that are not there any more become empty.
+pub(crate) fn apply(hub: &Hub, options: &Options, before: Option<&Options>) {
+    let mut accounts = all(options);
+    for name in before.into_iter().flat_map(|before| before.accounts.keys()) {
+        accounts.entry(name.clone()).or_default();
+    }
+    hub.configure_accounts(accounts);
+}
+
+fn all(options: &Options) -> BTreeMap<String, AccountSettings> {
+    let named = options.accounts.iter().map(|(name, config)| (name.clone(), settings(config)));
+    let mut accounts: BTreeMap<_, _> = named.collect();
+    let global = accounts.entry(GLOBAL_ACCOUNT.to_owned()).or_default();
+    global.mappings.extend(options.mappings.iter().map(mapping));
+    accounts.entry(SYSTEM_ACCOUNT.to_owned()).or_default();
+    accounts
+}
+
+fn settings(config: &AccountConfig) -> AccountSettings {
+    // Below 0 is no limit.
+    let limit = |value: Option<i64>| value.and_then(|value| usize::try_from(value).ok());
+    AccountSettings {
+        exports: config.exports.iter().map(export).collect(),
+        imports: config.imports.iter().map(import).collect(),
+        mappings: config.mappings.iter().map(mapping).collect(),
+        limits: AccountLimits {
+            max_connections: limit(config.limits.max_connections),
+            max_subscriptions: limit(config.limits.max_subscriptions),
+            max_payload: limit(config.limits.max_payload),
+            max_leafnodes: limit(config.limits.max_leafnodes),
+        },
+        message_trace: config.msg_trace.as_ref().map(|trace| MessageTraceSettings {
+            destination: trace.destination.clone(),
+            sampling: trace.sampling,
+        }),
+        ..AccountSettings::default()
+    }
+}
+
+fn kind(kind: ExchangeKind) -> weir_hub::ExchangeKind {
+    match kind {
+        ExchangeKind::Stream => weir_hub::ExchangeKind::Stream,
+        ExchangeKind::Service => weir_hub::ExchangeKind::Service,
+    }
+}
+
+fn export(config: &weir_conf::ExportConfig) -> Export {
+    Export {
+        kind: kind(config.kind),
+        subject: config.subject.clone(),
+        access: ExportAccess {
+            // An empty list asks for a token, which only claims can have.
+            token_required: config.accounts.as_ref().is_some_and(Vec::is_empty),
+            accounts: config.accounts.as_ref().map(|accounts| accounts.iter().cloned().collect()),
+            account_token_position: config.account_token_position,
+            revocations: BTreeMap::new(),
+        },
+        response_type: match config.response_type {
+            ResponseType::Singleton => weir_hub::ResponseType::Singleton,
+            ResponseType::Stream => weir_hub::ResponseType::Stream,
+            ResponseType::Chunked => weir_hub::ResponseType::Chunked,
+        },
+        response_threshold: config.response_threshold,
+        latency: config
+            .latency
+            .as_ref()
+            .map(|latency| LatencySettings { sampling: latency.sampling, subject: latency.subject.clone() }),
+        allow_trace: config.allow_trace,
+    }
+}
+
+fn import(config: &weir_conf::ImportConfig) -> Import {
+    Import {
+        kind: kind(config.kind),
+        account: config.account.clone(),
+        subject: config.subject.clone(),
+        to: config.to.clone(),
+        prefix: config.prefix.clone(),
+        share: config.share,
+        allow_trace: config.allow_trace,
+        activation: None,
+    }
+}
+
+fn mapping(config: &MappingConfig) -> MappingSettings {
+    let destinations = config.destinations.iter().map(|destination| MappingDestination {
+        subject: destination.subject.clone(),
+        weight: destination.weight,
+        cluster: destination.cluster.clone(),
+    });
+    MappingSettings { source: config.source.clone(), destinations: destinations.collect() }
+}
