@@ -49,6 +49,32 @@ pub enum CloseReason {
     DuplicateRoute,
     /// A route of another cluster.
     ClusterNameConflict,
+    /// The TLS handshake failed.
+    TlsHandshakeError,
+    /// It speaks the protocol of another port.
+    WrongPort,
+    /// Too many connections of one account.
+    MaxAccountConnectionsExceeded,
+    /// Too many subscriptions.
+    MaxSubscriptionsExceeded,
+    /// The route is not configured any more.
+    RouteRemoved,
+    /// A gateway of another name.
+    WrongGateway,
+    /// The account is not there.
+    MissingAccount,
+    /// Headers from a client that did not ask for them, or headers that are none.
+    MessageHeaderViolation,
+    /// A leaf node that is connected already.
+    DuplicateRemoteLeafnodeConnection,
+    /// An MQTT client of the same id came.
+    DuplicateClientId,
+    /// Another server of the same name.
+    DuplicateServerName,
+    /// A server that is too old.
+    MinimumVersionRequired,
+    /// A leaf node of a cluster of the same name.
+    ClusterNamesIdentical,
     /// A fault of this server.
     InternalError,
 }
@@ -80,6 +106,19 @@ impl CloseReason {
             Self::CredentialsRevoked => "Credentials Revoked",
             Self::DuplicateRoute => "Duplicate Route",
             Self::ClusterNameConflict => "Cluster Name Conflict",
+            Self::TlsHandshakeError => "TLS Handshake Failure",
+            Self::WrongPort => "Incorrect Port",
+            Self::MaxAccountConnectionsExceeded => "Maximum Account Connections Exceeded",
+            Self::MaxSubscriptionsExceeded => "Maximum Subscriptions Exceeded",
+            Self::RouteRemoved => "Route Removed",
+            Self::WrongGateway => "Wrong Gateway",
+            Self::MissingAccount => "Missing Account",
+            Self::MessageHeaderViolation => "Message Header Violation",
+            Self::DuplicateRemoteLeafnodeConnection => "Duplicate Remote LeafNode Connection",
+            Self::DuplicateClientId => "Duplicate Client ID",
+            Self::DuplicateServerName => "Duplicate Server Name",
+            Self::MinimumVersionRequired => "Minimum Version Required",
+            Self::ClusterNamesIdentical => "Cluster Names Identical",
             Self::InternalError => "Internal Client",
         }
     }

@@ -1,16 +1,17 @@
 //! One server's accounts, connections, limits and identity. Not the operations of a client.
 
+use crate::GLOBAL_ACCOUNT;
 use crate::account::{Account, ListenerSlot};
 use crate::account_settings::ActivationCheck;
 use crate::auth::{Authenticator, Credentials};
 use crate::client::{self, ClientHandle, ClientState};
 use crate::close_reason::CloseReason;
 use crate::counters::Counters;
+use crate::observer::Observer;
 use crate::options::{HubOptions, Limits};
 use crate::outbox::{Counted, Outbox};
 use crate::peer::InterestListener;
 use crate::snapshot::ConnectionSnapshot;
-use crate::{GLOBAL_ACCOUNT, SYSTEM_ACCOUNT};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -58,6 +59,7 @@ pub struct Hub {
     pub(crate) activation: ArcSwapOption<Arc<dyn ActivationCheck>>,
     /// Held while accounts are configured.
     pub(crate) configuring: Mutex<()>,
+    observer: ArcSwapOption<Arc<dyn Observer>>,
     connections: RwLock<FxHashMap<u64, Arc<ClientHandle>>>,
     closed: Mutex<VecDeque<ConnectionSnapshot>>,
     counters: Counters,
@@ -86,6 +88,7 @@ impl Hub {
             listener: Arc::new(ArcSwapOption::empty()),
             activation: ArcSwapOption::empty(),
             configuring: Mutex::new(()),
+            observer: ArcSwapOption::empty(),
             connections: RwLock::new(FxHashMap::default()),
             closed: Mutex::new(VecDeque::new()),
             counters: Counters::default(),
@@ -96,7 +99,7 @@ impl Hub {
             stopping: watch::Sender::new(false),
         };
         hub.ensure_account(GLOBAL_ACCOUNT);
-        hub.ensure_account(SYSTEM_ACCOUNT);
+        hub.system_account();
         Arc::new(hub)
     }
 
@@ -142,9 +145,9 @@ impl Hub {
         self.ensure_account(GLOBAL_ACCOUNT)
     }
 
-    /// The account named `$SYS`.
+    /// The system account, by its configured name (`$SYS` when none is).
     pub fn system_account(&self) -> Arc<Account> {
-        self.ensure_account(SYSTEM_ACCOUNT)
+        self.ensure_account(&self.options.system_account)
     }
 
     /// The account of that name, created when it is not there.
@@ -166,6 +169,17 @@ impl Hub {
     /// Sets who is told of changes of local interest. Current interest: see `Account::with_local_interest`.
     pub fn set_interest_listener(&self, listener: Arc<dyn InterestListener>) {
         self.listener.store(Some(Arc::new(listener)));
+    }
+
+    /// Sets who is told of clients that come and go.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        self.observer.store(Some(Arc::new(observer)));
+    }
+
+    pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
+        if let Some(observer) = &*self.observer.load() {
+            tell(observer.as_ref().as_ref());
+        }
     }
 
     /// The server's counters.
@@ -294,6 +308,13 @@ impl Hub {
         let mut snapshot = handle.snapshot(false);
         snapshot.stop = Some(now());
         snapshot.reason = Some(reason);
+        let account = handle.state.read().account.clone();
+        if let Some(account) = account {
+            self.observe(|observer| {
+                observer.account_changed(&account);
+                observer.disconnected(&snapshot);
+            });
+        }
         let mut closed = self.closed.lock();
         if closed.len() == MAX_CLOSED {
             closed.pop_front();
@@ -316,7 +337,7 @@ impl Hub {
         if let Some(account) = account {
             info.connect_info = true;
             account.clone_into(&mut info.remote_account);
-            info.acc_is_sys = account == SYSTEM_ACCOUNT;
+            info.acc_is_sys = account == self.options.system_account;
         }
         info.to_line()
     }

@@ -30,6 +30,8 @@ pub struct HubOptions {
     pub api_level: i64,
     /// The public curve key; empty leaves it out.
     pub xkey: String,
+    /// The name of the account that events and requests of the system are in.
+    pub system_account: String,
 }
 
 impl Default for HubOptions {
@@ -47,6 +49,7 @@ impl Default for HubOptions {
             cluster: None,
             api_level: 5,
             xkey: String::new(),
+            system_account: crate::SYSTEM_ACCOUNT.to_owned(),
         }
     }
 }

@@ -73,8 +73,16 @@ pub struct ConnectionSnapshot {
     pub version: String,
     /// The account's name; empty before authentication.
     pub account: String,
-    /// The user's name; empty without one.
+    /// The user's name, its nkey, or `[REDACTED]` for a token; empty without one.
     pub authorized_user: String,
+    /// The user's JWT; empty without one.
+    pub jwt: String,
+    /// The key that signed the user's JWT; empty without one.
+    pub issuer_key: String,
+    /// The name in the user's JWT; empty without one.
+    pub name_tag: String,
+    /// The tags in the user's JWT.
+    pub tags: Vec<String>,
     /// When it ended, for closed ones.
     pub stop: Option<UnixNanos>,
     /// Why it ended, for closed ones.

@@ -25,8 +25,14 @@ pub(crate) fn hub_options(
         jetstream: options.jetstream.is_some(),
         domain: options.jetstream.as_ref().and_then(|jetstream| jetstream.domain.clone()),
         cluster: cluster_name.map(|(name, _)| name.clone()),
+        system_account: system_account(options),
         ..HubOptions::default()
     }
+}
+
+/// The system account's name, configured or not.
+pub(crate) fn system_account(options: &Options) -> String {
+    options.system_account.clone().unwrap_or_else(|| weir_hub::SYSTEM_ACCOUNT.to_owned())
 }
 
 /// What clients may use.

@@ -1,5 +1,6 @@
 //! Who a client is: CONNECT, the authenticator's verdict, permissions that change. Not its other operations.
 
+use super::handle::Identity;
 use super::session::Session;
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verdict};
 use crate::close_reason::CloseReason;
@@ -59,7 +60,10 @@ impl Session {
         };
         let principal = match verdict {
             Ok(principal) => principal,
-            Err(refusal) => return Err(self.refuse(&refusal)),
+            Err(refusal) => {
+                self.handle.state.write().options = without_secrets(&options);
+                return Err(self.refuse(&refusal));
+            }
         };
         if !(0..=1).contains(&options.protocol) {
             self.error(err::INVALID_CLIENT_PROTOCOL);
@@ -82,22 +86,28 @@ impl Session {
         self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
         let mut state = self.handle.state.write();
         state.credentials = Some(self.credentials((*options).clone()));
-        state.options =
-            ConnectOptions { pass: String::new(), auth_token: String::new(), jwt: String::new(), ..*options };
+        state.identity.jwt.clone_from(&options.jwt);
+        state.identity.by_token = !options.auth_token.is_empty();
+        state.options = without_secrets(&options);
         state.connected = true;
         drop(state);
+        self.hub.observe(|observer| observer.connected(&self.handle.snapshot(false)));
         self.acknowledge();
         Ok(())
     }
 
-    fn refuse(&mut self, refusal: &Refusal) -> CloseReason {
+    /// Refuses the client and tells the observer; returns the reason to close with.
+    pub(super) fn refuse(&mut self, refusal: &Refusal) -> CloseReason {
         if !refusal.log.is_empty() {
             error!("{} - {}", self.handle.label(), refusal.log);
         }
         if !refusal.answer.is_empty() {
             self.error(&refusal.answer);
         }
-        refusal.reason
+        let reason = refusal.reason;
+        self.hub
+            .observe(|observer| observer.authentication_failed(&self.handle.snapshot(false), reason, None));
+        reason
     }
 
     /// Until a PING is answered, the time from accepting to CONNECT stands for the round trip.
@@ -115,20 +125,31 @@ impl Session {
         let mut state = self.handle.state.write();
         let is_same = state.account.as_ref().is_some_and(|known| Arc::ptr_eq(known, &account));
         state.user = principal.user;
+        state.identity = Identity {
+            nkey: principal.nkey,
+            issuer_key: principal.issuer_key,
+            name_tag: principal.name_tag,
+            tags: principal.tags,
+            ..Identity::default()
+        };
         state.permissions.clone_from(&principal.permissions);
         self.permissions = principal.permissions;
         self.expires = principal.expires;
         if is_same {
             return;
         }
-        if let Some(old) = state.account.replace(Arc::clone(&account)) {
+        let old = state.account.replace(Arc::clone(&account));
+        drop(state);
+        if let Some(old) = old {
             old.count_connection(false);
             let subscriptions = std::mem::take(&mut *self.handle.subscriptions.lock());
             for subscription in subscriptions.values() {
                 old.unsubscribe(subscription);
             }
+            self.hub.observe(|observer| observer.account_changed(&old));
         }
         account.count_connection(true);
+        self.hub.observe(|observer| observer.account_changed(&account));
         self.account = Some(account);
     }
 
@@ -145,4 +166,9 @@ impl Session {
             }
         }
     }
+}
+
+/// What CONNECT said, for those who ask about the connection later.
+fn without_secrets(options: &ConnectOptions) -> ConnectOptions {
+    ConnectOptions { pass: String::new(), auth_token: String::new(), jwt: String::new(), ..options.clone() }
 }

@@ -45,11 +45,43 @@ pub(crate) struct ClientHandle {
 pub(crate) struct ClientState {
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) user: String,
+    /// What else authentication found out, for monitoring.
+    pub(crate) identity: Identity,
     pub(crate) permissions: Option<Arc<Permissions>>,
     pub(crate) options: ConnectOptions,
     pub(crate) connected: bool,
+    /// It is gone; the account stays known for those who ask about it.
+    pub(crate) left: bool,
     /// What it got in with, to be checked again when users change.
     pub(crate) credentials: Option<Credentials>,
+}
+
+/// Who a client is, beyond its user's name.
+#[derive(Default, Clone)]
+pub(crate) struct Identity {
+    pub(crate) nkey: String,
+    pub(crate) issuer_key: String,
+    pub(crate) name_tag: String,
+    pub(crate) tags: Vec<String>,
+    /// The JWT from CONNECT, kept for monitoring only when authentication took it.
+    pub(crate) jwt: String,
+    /// Whether it came with a token.
+    pub(crate) by_token: bool,
+}
+
+impl ClientState {
+    /// The name of the user as monitoring and events show it: what the client said it is.
+    fn shown_user(&self) -> &str {
+        const TOKEN: &str = "[REDACTED]";
+        let options = &self.options;
+        match (&options.nkey, &options.user) {
+            (nkey, _) if !nkey.is_empty() => nkey,
+            (_, user) if !user.is_empty() => user,
+            _ if !self.identity.nkey.is_empty() => &self.identity.nkey,
+            _ if self.identity.by_token => TOKEN,
+            _ => &self.user,
+        }
+    }
 }
 
 impl ClientHandle {
@@ -101,7 +133,10 @@ impl ClientHandle {
     /// Ends all subscriptions and leaves the account.
     pub(crate) fn leave(&self) {
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
-        let account = self.state.write().account.take();
+        let mut state = self.state.write();
+        let was_left = std::mem::replace(&mut state.left, true);
+        let account = state.account.clone().filter(|_| !was_left);
+        drop(state);
         if let Some(account) = account {
             for subscription in subscriptions.values() {
                 account.unsubscribe(subscription);
@@ -139,7 +174,11 @@ impl ClientHandle {
             lang: state.options.lang.clone(),
             version: state.options.version.clone(),
             account: state.account.as_ref().map(|account| account.name().to_owned()).unwrap_or_default(),
-            authorized_user: state.user.clone(),
+            authorized_user: state.shown_user().to_owned(),
+            jwt: state.identity.jwt.clone(),
+            issuer_key: state.identity.issuer_key.clone(),
+            name_tag: state.identity.name_tag.clone(),
+            tags: state.identity.tags.clone(),
             stop: None,
             reason: None,
         }

@@ -2,7 +2,7 @@
 
 use super::handle::ClientHandle;
 use crate::account::Account;
-use crate::auth::Verdict;
+use crate::auth::{Refusal, Verdict};
 use crate::close_reason::CloseReason;
 use crate::exchange::Mapped;
 use crate::hub::Hub;
@@ -142,8 +142,7 @@ impl Session {
         }
         while self.pending_authentication.is_none() {
             if !self.is_authenticated() && matches!(buffer.get(at), Some(first) if first | 0x20 != b'c') {
-                self.error(err::AUTHORIZATION);
-                return Err(CloseReason::AuthenticationViolation);
+                return Err(self.refuse(&Refusal::violation("")));
             }
             match self.parser.parse(&buffer[at..]) {
                 Ok(Parsed::Op(op, consumed)) => {
