@@ -52,6 +52,17 @@ class JetStream:
         payload = body if isinstance(body, (str, bytes)) else b"" if body is None else json.dumps(body)
         return without_inbox(shown(self.wire.request(f"$JS.API.DIRECT.GET.{subject}", payload)))
 
+    def direct_batch(self, subject: str, body) -> list[dict]:
+        """The answers to a direct get of many, up to the status that ends them."""
+        inbox = self.wire.inbox()
+        sid = self.wire.subscribe(inbox)
+        self.wire.publish(f"$JS.API.DIRECT.GET.{subject}", json.dumps(body), inbox)
+        seen: list[Message] = []
+        while not seen or not seen[-1].code:
+            seen.append(self.wire.read_message())
+        self.wire.unsubscribe(sid)
+        return [without_inbox(shown(message)) for message in seen]
+
     def publish(self, subject: str, payload: bytes | str = b"", headers=()) -> dict:
         """The publish ack, or the status in its place."""
         answer = self.wire.request(subject, payload, headers)

@@ -23,6 +23,10 @@ def direct(subject, body=None):
     return lambda js: js.direct(subject, body)
 
 
+def batch(subject, body):
+    return lambda js: js.direct_batch(subject, body)
+
+
 def pause(seconds=0.1):
     """A wait for what nats-server does after its answer (the files of a deleted stream)."""
     return lambda js: time.sleep(seconds)

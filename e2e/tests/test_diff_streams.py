@@ -3,7 +3,7 @@
 import pytest
 
 from broker import WITH_JETSTREAM
-from steps import converse, direct, fill, pause, pub
+from steps import batch, converse, direct, fill, pause, pub
 
 S = {"name": "S", "subjects": ["s.>"]}
 
@@ -192,6 +192,32 @@ GET = {
     "direct get next by subject": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), direct("S", {"seq": 1, "next_by_subj": "s.b"})],
     "direct get without body": [create(allow_direct=True), fill("s.a", 1), direct("S")],
     "direct get with broken json": [create(allow_direct=True), fill("s.a", 1), direct("S", "{")],
+    "direct batch": [create(allow_direct=True), fill("s.a", 5), batch("S", {"seq": 2, "batch": 3})],
+    "direct batch with headers of its own": [create(allow_direct=True), pub("s.a", "x", Color="red"), fill("s.b", 2), batch("S", {"seq": 1, "batch": 2})],
+    "direct batch of a subject": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 3), fill("s.a", 2), batch("S", {"seq": 2, "batch": 10, "next_by_subj": "s.a"})],
+    "direct batch of a pattern without a sequence": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), batch("S", {"batch": 10, "next_by_subj": "s.>"})],
+    "direct batch beyond the end": [create(allow_direct=True), fill("s.a", 2), batch("S", {"seq": 3, "batch": 10})],
+    "direct batch of an empty stream": [create(allow_direct=True), batch("S", {"seq": 1, "batch": 10})],
+    "direct batch of one": [create(allow_direct=True), fill("s.a", 2), batch("S", {"seq": 1, "batch": 1})],
+    "direct batch over deleted messages": [create(allow_direct=True), fill("s.a", 5), ("STREAM.MSG.DELETE.S", {"seq": 3}), batch("S", {"seq": 2, "batch": 2})],
+    "direct batch limited in bytes": [create(allow_direct=True), fill("s.a", 5), batch("S", {"seq": 1, "batch": 5, "max_bytes": 10})],
+    "direct batch without headers": [create(allow_direct=True), fill("s.a", 3), batch("S", {"seq": 1, "batch": 2, "no_hdr": True})],
+    "direct batch from a time": [create(allow_direct=True), fill("s.a", 2), batch("S", {"start_time": "2020-01-01T00:00:00Z", "batch": 5})],
+    "direct batch from a time to come": [create(allow_direct=True), fill("s.a", 2), batch("S", {"start_time": "2099-01-01T00:00:00Z", "batch": 5})],
+    "direct batch of a last message is refused": [create(allow_direct=True), fill("s.a", 2), batch("S", {"last_by_subj": "s.a", "batch": 5})],
+    "direct get without a place is refused": [create(allow_direct=True), fill("s.a", 2), batch("S", {"batch": 5})],
+    "direct get from a time": [create(allow_direct=True), fill("s.a", 2), direct("S", {"start_time": "2020-01-01T00:00:00Z"})],
+    "direct last of many": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), fill("s.c", 2), batch("S", {"multi_last": ["s.>"]})],
+    "direct last of many names": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), fill("s.c", 2), batch("S", {"multi_last": ["s.a", "s.c", "s.z"]})],
+    "direct last of many up to a sequence": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), fill("s.a", 2), batch("S", {"multi_last": ["s.*"], "up_to_seq": 4})],
+    "direct last of many from a sequence": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), fill("s.c", 2), batch("S", {"multi_last": ["s.*"], "seq": 3})],
+    "direct last of many up to a time": [create(allow_direct=True), fill("s.a", 2), batch("S", {"multi_last": ["s.*"], "up_to_time": "2099-01-01T00:00:00Z"})],
+    "direct last of many up to a time before": [create(allow_direct=True), fill("s.a", 2), batch("S", {"multi_last": ["s.*"], "up_to_time": "2020-01-01T00:00:00Z"})],
+    "direct last of many up to both is refused": [create(allow_direct=True), fill("s.a", 2), batch("S", {"multi_last": ["s.*"], "up_to_time": "2020-01-01T00:00:00Z", "up_to_seq": 1})],
+    "direct last of many in a batch": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), fill("s.c", 2), batch("S", {"multi_last": ["s.*"], "batch": 2})],
+    "direct last of many of none": [create(allow_direct=True), fill("s.a", 2), batch("S", {"multi_last": ["t.*"]})],
+    "direct last of many and next is refused": [create(allow_direct=True), fill("s.a", 2), batch("S", {"multi_last": ["s.*"], "next_by_subj": "s.a"})],
+    "a message get in a batch": [create(), fill("s.a", 3), ("STREAM.MSG.GET.S", {"seq": 1, "batch": 2})],
     "direct get with an empty request": [create(allow_direct=True), fill("s.a", 1), direct("S", {})],
 }
 

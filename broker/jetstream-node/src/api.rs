@@ -237,7 +237,7 @@ fn stream_of<'a>(parsed: &ApiRequest<'a>) -> Option<&'a str> {
 }
 
 /// `Nats-Required-Api-Level` above ours, or no number, is refused (2.15: error 10185).
-fn required_api_level(request: &Request) -> Result<(), ApiError> {
+pub(crate) fn required_api_level(request: &Request) -> Result<(), ApiError> {
     let Some(value) = weir_jetstream::headers::get(&request.headers, headers::REQUIRED_API_LEVEL) else {
         return Ok(());
     };

@@ -2,28 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+pub use weir_messages::{Filter, Lookup, StoreState, StoredMessage, SubjectState};
 use weir_stdx::time::UnixNanos;
-
-/// A message as it is kept. `headers` is the whole block (`NATS/1.0\r\n...\r\n\r\n`) or empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredMessage {
-    pub seq: u64,
-    pub timestamp: UnixNanos,
-    pub subject: Bytes,
-    pub headers: Bytes,
-    pub payload: Bytes,
-}
-
-/// What stands at a sequence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    Found(StoredMessage),
-    /// Removed, or never stored.
-    Missing,
-    /// Stored, but its bytes fail their checksum: to be repaired from a peer, never served.
-    Unreadable,
-}
 
 /// Why a store could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,61 +12,6 @@ pub enum StoreFailure {
     Unreadable { seq: u64 },
     #[error("{0}")]
     Failed(String),
-}
-
-/// A set of subject patterns; none means every subject.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
-    patterns: Vec<Bytes>,
-}
-
-impl Filter {
-    /// A filter for these patterns. A lone `>` is the same as none.
-    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
-        let patterns: Vec<Bytes> =
-            patterns.into_iter().map(|pattern| Bytes::copy_from_slice(pattern.as_bytes())).collect();
-        if patterns.iter().any(|pattern| &pattern[..] == b">") {
-            return Self::default();
-        }
-        Self { patterns }
-    }
-
-    /// True when every subject passes.
-    pub fn is_all(&self) -> bool {
-        self.patterns.is_empty()
-    }
-
-    pub fn patterns(&self) -> &[Bytes] {
-        &self.patterns
-    }
-
-    pub fn matches(&self, subject: &[u8]) -> bool {
-        self.patterns.is_empty()
-            || self.patterns.iter().any(|pattern| weir_subject::matches(pattern, subject))
-    }
-}
-
-/// Counters of one subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SubjectState {
-    pub count: u64,
-    pub first: u64,
-    pub last: u64,
-}
-
-/// Counters of a store. With no messages `first_seq` is `last_seq + 1` (0 when nothing was ever stored).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreState {
-    pub messages: u64,
-    pub bytes: u64,
-    pub first_seq: u64,
-    pub first_timestamp: UnixNanos,
-    pub last_seq: u64,
-    /// Of the last message ever stored, also when it is gone.
-    pub last_timestamp: UnixNanos,
-    pub num_subjects: u64,
-    /// Gaps between `first_seq` and `last_seq`.
-    pub num_deleted: u64,
 }
 
 /// The messages of one stream. Every answer reflects all calls before it; nothing here waits for a disk to sync.

@@ -4,6 +4,7 @@
 mod checkpoint;
 mod consumers;
 mod dedupe;
+mod direct;
 mod info;
 mod limits;
 mod prepare;
@@ -23,10 +24,10 @@ use crate::command::{Outcome, StreamCommand};
 use crate::consumer::ConsumerState;
 use crate::store::{Filter, Store, StoreFailure};
 use dedupe::Dedupe;
+pub use direct::DirectReply;
 pub use info::SUBJECTS_PAGE;
 pub(crate) use info::time;
 pub use prepare::PreparedConsumer;
-pub use read::DirectReply;
 pub use removal_log::RemovalLog;
 
 /// A consumer as the stream's replicas know it.

@@ -114,42 +114,21 @@ fn failure(error: StorageError) -> StoreFailure {
     }
 }
 
-fn filter_of(filter: &Filter) -> weir_storage::Filter {
-    weir_storage::Filter::from_bytes(filter.patterns().iter().cloned())
-}
-
-fn message_in(message: weir_storage::StoredMessage) -> StoredMessage {
-    let weir_storage::StoredMessage { seq, timestamp, subject, headers, payload } = message;
-    StoredMessage { seq, timestamp, subject, headers, payload }
-}
-
-fn subject_state_in(state: weir_storage::SubjectState) -> SubjectState {
-    SubjectState { count: state.count, first: state.first, last: state.last }
-}
-
 impl Store for StreamStore {
     fn append(&mut self, message: &StoredMessage) -> Result<(), StoreFailure> {
-        let StoredMessage { seq, timestamp, subject, headers, payload } = message.clone();
-        self.messages
-            .append(&weir_storage::StoredMessage { seq, timestamp, subject, headers, payload })
-            .map_err(failure)
+        self.messages.append(message).map_err(failure)
     }
 
     fn get(&self, seq: u64) -> Result<Lookup, StoreFailure> {
-        Ok(match self.messages.get(seq).map_err(failure)? {
-            weir_storage::Lookup::Found(message) => Lookup::Found(message_in(message)),
-            weir_storage::Lookup::Missing => Lookup::Missing,
-            weir_storage::Lookup::Unreadable => Lookup::Unreadable,
-        })
+        self.messages.get(seq).map_err(failure)
     }
 
     fn next_match(&self, filter: &Filter, from: u64) -> Result<Option<StoredMessage>, StoreFailure> {
-        let found = self.messages.next_match(&filter_of(filter), from).map_err(failure)?;
-        Ok(found.map(message_in))
+        self.messages.next_match(filter, from).map_err(failure)
     }
 
     fn subject_state(&self, subject: &[u8]) -> Option<SubjectState> {
-        self.messages.subject_state(subject).map(subject_state_in)
+        self.messages.subject_state(subject)
     }
 
     fn for_each_subject(
@@ -157,12 +136,11 @@ impl Store for StreamStore {
         pattern: &[u8],
         visit: &mut dyn FnMut(&[u8], SubjectState) -> ControlFlow<()>,
     ) {
-        self.messages
-            .for_each_subject(pattern, &mut |subject, state| visit(subject, subject_state_in(state)));
+        self.messages.for_each_subject(pattern, visit);
     }
 
     fn num_pending(&self, filter: &Filter, from: u64) -> u64 {
-        self.messages.num_pending(&filter_of(filter), from)
+        self.messages.num_pending(filter, from)
     }
 
     fn remove(&mut self, seq: u64, erase: bool) -> Result<bool, StoreFailure> {
@@ -182,17 +160,7 @@ impl Store for StreamStore {
     }
 
     fn state(&self) -> StoreState {
-        let state = self.messages.state();
-        StoreState {
-            messages: state.messages,
-            bytes: state.bytes,
-            first_seq: state.first_seq,
-            first_timestamp: state.first_timestamp,
-            last_seq: state.last_seq,
-            last_timestamp: state.last_timestamp,
-            num_subjects: state.num_subjects,
-            num_deleted: state.num_deleted,
-        }
+        self.messages.state()
     }
 
     fn deleted(&self, limit: usize) -> Vec<u64> {

@@ -1,26 +1,11 @@
-//! Reading single messages: STREAM.MSG.GET and DIRECT.GET.
+//! Reading single messages: STREAM.MSG.GET. Direct gets are in `direct`.
 
-use bytes::Bytes;
 use weir_jsapi::request::MsgGetRequest;
-use weir_jsapi::{ApiError, errors, headers as names};
+use weir_jsapi::{ApiError, errors};
 use weir_stdx::time::UnixNanos;
 
 use super::StreamMachine;
-use crate::headers;
 use crate::store::{Filter, Lookup, Store, StoredMessage};
-
-/// A direct get's answer: the header block and the payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectReply {
-    pub headers: Bytes,
-    pub payload: Bytes,
-}
-
-impl DirectReply {
-    fn status(line: &str) -> Self {
-        Self { headers: headers::status(line, &[]), payload: Bytes::new() }
-    }
-}
 
 impl<S: Store> StreamMachine<S> {
     /// The message a STREAM.MSG.GET asks for: by sequence, last of a subject, or next of a subject from a sequence.
@@ -65,57 +50,10 @@ impl<S: Store> StreamMachine<S> {
     }
 
     /// An unreadable message is not served.
-    fn found(&self, seq: u64) -> Option<StoredMessage> {
+    pub(super) fn found(&self, seq: u64) -> Option<StoredMessage> {
         match self.store.get(seq) {
             Ok(Lookup::Found(message)) if seq > 0 => Some(message),
             _ => None,
         }
-    }
-
-    /// DIRECT.GET.S with a JSON body.
-    pub fn direct_get(&self, body: &[u8]) -> DirectReply {
-        if body.is_empty() {
-            return DirectReply::status("408 Empty Request");
-        }
-        let Ok(request) = weir_jsapi::json::decode_lenient::<MsgGetRequest>(body) else {
-            return DirectReply::status("408 Malformed Request");
-        };
-        if request == MsgGetRequest::default() {
-            return DirectReply::status("408 Empty Request");
-        }
-        match self.get_message(&request) {
-            Ok(message) => self.direct_reply(message, request.no_hdr),
-            Err(error) if error.is(errors::NO_MESSAGE_FOUND) => DirectReply::status("404 Message Not Found"),
-            Err(_) => DirectReply::status("408 Bad Request"),
-        }
-    }
-
-    /// DIRECT.GET.S.subject: the last message of a subject.
-    pub fn direct_get_last(&self, subject: &str) -> DirectReply {
-        match self.found(self.last_seq_of(subject.as_bytes())) {
-            Some(message) => self.direct_reply(message, false),
-            None => DirectReply::status("404 Message Not Found"),
-        }
-    }
-
-    fn direct_reply(&self, message: StoredMessage, without_headers: bool) -> DirectReply {
-        if without_headers {
-            return DirectReply { headers: Bytes::new(), payload: message.payload };
-        }
-        let base = message.headers.strip_suffix(b"\r\n").unwrap_or(b"NATS/1.0\r\n");
-        let mut block = Vec::with_capacity(base.len() + 160);
-        block.extend_from_slice(base);
-        let mut field = |name: &str, value: &[u8]| {
-            block.extend_from_slice(name.as_bytes());
-            block.extend_from_slice(b": ");
-            block.extend_from_slice(value);
-            block.extend_from_slice(b"\r\n");
-        };
-        field(names::STREAM, self.config.name.as_bytes());
-        field(names::SUBJECT, &message.subject);
-        field(names::SEQUENCE, message.seq.to_string().as_bytes());
-        field(names::TIME_STAMP, super::info::time(message.timestamp).to_string().as_bytes());
-        block.extend_from_slice(b"\r\n");
-        DirectReply { headers: Bytes::from(block), payload: message.payload }
     }
 }

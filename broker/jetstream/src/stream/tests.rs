@@ -393,7 +393,9 @@ fn messages_are_read_by_sequence_and_subject() {
     );
     assert_eq!(&reply.payload[..], b"one");
     let line = |body: &str| {
-        String::from_utf8_lossy(&machine.direct_get(body.as_bytes()).headers).trim_end().to_owned()
+        let replies = machine.direct_get(body.as_bytes(), usize::MAX);
+        assert_eq!(replies.len(), 1, "{body}");
+        String::from_utf8_lossy(&replies[0].headers).trim_end().to_owned()
     };
     assert_eq!(line(""), "NATS/1.0 408 Empty Request");
     assert_eq!(line("{}"), "NATS/1.0 408 Empty Request");
@@ -401,6 +403,39 @@ fn messages_are_read_by_sequence_and_subject() {
     assert_eq!(line(r#"{"seq":9}"#), "NATS/1.0 404 Message Not Found");
     assert_eq!(line(r#"{"seq":1,"last_by_subj":"a"}"#), "NATS/1.0 408 Bad Request");
     assert_eq!(line(r#"{"seq":1,"no_hdr":true}"#), "");
+}
+
+#[test]
+fn a_direct_batch_ends_with_what_is_left() {
+    let mut machine = stream(|_| {});
+    for (subject, payload) in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("a", "5")] {
+        publish(&mut machine, subject, payload).expect("stored");
+    }
+    let got = |body: &str, max_bytes: usize| -> Vec<String> {
+        let replies = machine.direct_get(body.as_bytes(), max_bytes);
+        replies
+            .iter()
+            .map(|reply| match &reply.payload[..] {
+                b"" => String::from_utf8_lossy(&reply.headers).replace("\r\n", "|"),
+                payload => String::from_utf8_lossy(payload).into_owned(),
+            })
+            .collect()
+    };
+    let end = |pending: u64, last: u64| {
+        format!("NATS/1.0 204 EOB|Nats-Num-Pending: {pending}|Nats-Last-Sequence: {last}||")
+    };
+    assert_eq!(got(r#"{"seq":1,"batch":2}"#, 100), ["1", "2", &end(3, 2)]);
+    assert_eq!(got(r#"{"seq":2,"batch":9,"next_by_subj":"a"}"#, 100), ["3", "5", &end(0, 5)]);
+    assert_eq!(got(r#"{"seq":1,"batch":9}"#, 3), ["1", "2", &end(3, 2)], "cut by bytes");
+    assert_eq!(got(r#"{"seq":6,"batch":9}"#, 100), ["NATS/1.0 404 Message Not Found||"]);
+    let many = |last: u64, up_to: u64| {
+        format!(
+            "NATS/1.0 204 EOB|Nats-Num-Pending: 0|Nats-Last-Sequence: {last}|Nats-UpTo-Sequence: {up_to}||"
+        )
+    };
+    assert_eq!(got(r#"{"multi_last":[">"]}"#, 100), ["2", "4", "5", &many(5, 5)]);
+    assert_eq!(got(r#"{"multi_last":["a","b"],"up_to_seq":4}"#, 100), ["2", "3", &many(3, 4)]);
+    assert_eq!(got(r#"{"multi_last":["z"]}"#, 100), ["NATS/1.0 404 No Results||"]);
 }
 
 #[test]

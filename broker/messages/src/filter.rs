@@ -49,7 +49,8 @@ impl Filter {
     }
 
     /// The subject, when the filter is for exactly one literal one.
-    pub(crate) fn single_literal(&self) -> Option<&Bytes> {
+    #[must_use]
+    pub fn single_literal(&self) -> Option<&Bytes> {
         match &self.patterns[..] {
             [pattern] if !weir_subject::has_wildcards(pattern) => Some(pattern),
             _ => None,
