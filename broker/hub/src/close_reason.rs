@@ -123,6 +123,29 @@ impl CloseReason {
         }
     }
 
+    /// The status with which a WebSocket is closed (RFC 6455 section 7.4.1), as nats-server chooses it.
+    pub(crate) fn websocket_status(self) -> u16 {
+        match self {
+            Self::ClientClosed => 1000,
+            Self::WriteError | Self::ReadError | Self::StaleConnection | Self::ServerShutdown => 1001,
+            Self::ParseError | Self::ProtocolViolation | Self::BadClientProtocolVersion => 1002,
+            Self::AuthenticationTimeout
+            | Self::AuthenticationViolation
+            | Self::AuthenticationExpired
+            | Self::SlowConsumerPendingBytes
+            | Self::SlowConsumerWriteDeadline
+            | Self::MaxConnectionsExceeded
+            | Self::MaxAccountConnectionsExceeded
+            | Self::MaxSubscriptionsExceeded
+            | Self::MissingAccount
+            | Self::MaxControlLineExceeded
+            | Self::CredentialsRevoked => 1008,
+            Self::MaxPayloadExceeded => 1009,
+            Self::TlsHandshakeError => 1015,
+            _ => 1011,
+        }
+    }
+
     /// Whether what waits is still worth writing before the socket is closed.
     pub(crate) fn flushes(self) -> bool {
         !matches!(
@@ -133,6 +156,7 @@ impl CloseReason {
                 | Self::WriteError
                 | Self::ReadError
                 | Self::InternalError
+                | Self::TlsHandshakeError
         )
     }
 }

@@ -4,9 +4,10 @@ use crate::GLOBAL_ACCOUNT;
 use crate::account::{Account, ListenerSlot};
 use crate::account_settings::ActivationCheck;
 use crate::auth::{Authenticator, Credentials};
-use crate::client::{self, ClientHandle, ClientState};
+use crate::client::{self, ClientHandle, ClientState, Greeting};
 use crate::close_reason::CloseReason;
 use crate::counters::Counters;
+use crate::entrance::Entrance;
 use crate::observer::Observer;
 use crate::options::{HubOptions, Limits};
 use crate::outbox::{Counted, Outbox};
@@ -19,8 +20,8 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -60,6 +61,7 @@ pub struct Hub {
     /// Held while accounts are configured.
     pub(crate) configuring: Mutex<()>,
     observer: ArcSwapOption<Arc<dyn Observer>>,
+    entrance: ArcSwap<Entrance>,
     connections: RwLock<FxHashMap<u64, Arc<ClientHandle>>>,
     closed: Mutex<VecDeque<ConnectionSnapshot>>,
     counters: Counters,
@@ -89,6 +91,7 @@ impl Hub {
             activation: ArcSwapOption::empty(),
             configuring: Mutex::new(()),
             observer: ArcSwapOption::empty(),
+            entrance: ArcSwap::default(),
             connections: RwLock::new(FxHashMap::default()),
             closed: Mutex::new(VecDeque::new()),
             counters: Counters::default(),
@@ -119,6 +122,16 @@ impl Hub {
             connection.outbox.set_max_pending(limits.max_pending);
         }
         self.limits.store(Arc::new(limits));
+    }
+
+    /// How connections come in.
+    pub fn entrance(&self) -> Arc<Entrance> {
+        self.entrance.load_full()
+    }
+
+    /// Changes how connections come in from now on.
+    pub fn set_entrance(&self, entrance: Entrance) {
+        self.entrance.store(Arc::new(entrance));
     }
 
     pub(crate) fn authenticator(&self) -> Arc<dyn Authenticator> {
@@ -258,7 +271,8 @@ impl Hub {
         let transport = Arc::new(Transport::plain(stream));
         let handle = Arc::new(ClientHandle {
             id,
-            address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+            socket_address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+            proxied_address: OnceLock::new(),
             started: now(),
             outbox: Outbox::new(id, Arc::clone(&transport), limits.max_pending),
             transport: ArcSwapOption::empty(),
@@ -283,7 +297,9 @@ impl Hub {
             error!("{} - {}", handle.label(), err::MAX_CONNECTIONS);
             tokio::spawn(client::refuse(Arc::clone(self), handle, err::MAX_CONNECTIONS));
         } else {
-            tokio::spawn(client::run(Arc::clone(self), transport, handle));
+            let entrance = self.entrance.load();
+            let entrance = (!entrance.is_plain()).then(|| Arc::clone(&entrance));
+            tokio::spawn(client::run(Arc::clone(self), transport, handle, entrance));
         }
     }
 
@@ -332,7 +348,7 @@ impl Hub {
         let mut info = self.info();
         nonce.unwrap_or_default().clone_into(&mut info.nonce);
         info.client_id = handle.id;
-        info.client_ip = handle.address.ip().to_string();
+        info.client_ip = handle.address().ip().to_string();
         info.ldm = self.lame_duck.load(Ordering::Relaxed);
         if let Some(account) = account {
             info.connect_info = true;
@@ -342,11 +358,30 @@ impl Hub {
         info.to_line()
     }
 
+    /// The INFO that comes first.
+    pub(crate) fn first_info(
+        &self,
+        handle: &ClientHandle,
+        nonce: Option<&str>,
+        greeting: Greeting,
+    ) -> Vec<u8> {
+        let mut info = self.info();
+        nonce.unwrap_or_default().clone_into(&mut info.nonce);
+        info.client_id = handle.id;
+        if !greeting.hides_address {
+            info.client_ip = handle.address().ip().to_string();
+        }
+        info.tls_required = greeting.tls_required.unwrap_or(info.tls_required);
+        info.ldm = self.lame_duck.load(Ordering::Relaxed);
+        info.to_line()
+    }
+
     /// What this server says about itself to clients, without what concerns one of them only.
     pub fn info(&self) -> Info {
         let options = &self.options;
         let limits = self.limits.load();
         let state = self.info.lock();
+        let entrance = self.entrance.load();
         let (host, port) = match &limits.advertised {
             Some((host, port)) => (host, port.unwrap_or(state.port)),
             None => (&options.host, state.port),
@@ -369,6 +404,9 @@ impl Hub {
             connect_urls: state.connect_urls.clone(),
             api_lvl: options.api_level,
             xkey: options.xkey.clone(),
+            tls_required: entrance.requires_tls(),
+            tls_available: entrance.tls.is_some() && entrance.allow_non_tls,
+            tls_verify: entrance.tls.as_ref().is_some_and(|tls| tls.current().verify),
             ..Info::default()
         }
     }
@@ -436,7 +474,7 @@ impl Hub {
                         options: ConnectOptions::default(),
                         connection: handle.id,
                         started: handle.started,
-                        address: handle.address,
+                        address: handle.address(),
                         nonce: String::new(),
                         transport: handle.transport.load_full().unwrap_or_default(),
                     });

@@ -11,6 +11,7 @@ mod buffer;
 mod client;
 mod close_reason;
 mod counters;
+mod entrance;
 mod exchange;
 mod hub;
 mod ingress;
@@ -38,6 +39,7 @@ pub use auth::{
 };
 pub use close_reason::CloseReason;
 pub use counters::Counters;
+pub use entrance::Entrance;
 pub use hub::Hub;
 pub use message::{Inbound, Origin, OutboundMessage};
 pub use observer::Observer;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use weir_net::{Interest, Transport};
+use weir_net::{Farewell, Interest, Transport};
 
 /// The most slices handed to one vectored write.
 const MAX_SLICES: usize = 64;
@@ -300,6 +300,16 @@ impl Outbox {
         state.pending = 0;
     }
 
+    fn say_farewell(&self) {
+        let (transport, reason) = {
+            let state = self.state.lock();
+            (state.transport.clone(), state.closed.unwrap_or(CloseReason::ClientClosed))
+        };
+        if let Some(transport) = transport {
+            transport.say_farewell(Farewell { status: reason.websocket_status(), text: reason.text() });
+        }
+    }
+
     /// For the connection's task at its end: writes what is worth writing within `limit`, then lets go of the socket.
     pub async fn finish(&self, limit: Duration) {
         let transport = self.state.lock().transport.clone();
@@ -313,6 +323,7 @@ impl Outbox {
                 }
             }
         }
+        self.say_farewell();
         self.abandon(CloseReason::ClientClosed);
     }
 }

@@ -3,6 +3,8 @@
 use crate::close_reason::CloseReason;
 use crate::subscription::Subscription;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use weir_net::TransportFacts;
 use weir_stdx::time::UnixNanos;
 
 /// One subscription.
@@ -43,6 +45,8 @@ pub struct ConnectionSnapshot {
     pub id: u64,
     /// The client's address.
     pub address: SocketAddr,
+    /// How it came in, where that is not plain TCP.
+    pub transport: Option<Arc<TransportFacts>>,
     /// When it began.
     pub start: UnixNanos,
     /// When it was last heard of.

@@ -1,5 +1,7 @@
 //! What a transport knows of its connection, for those who judge or show it. Not the judging.
 
+use std::net::IpAddr;
+
 /// How a connection came in; the names are those of `allowed_connection_types`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ConnectionKind {
@@ -72,4 +74,6 @@ pub struct TransportFacts {
     pub tls: Option<TlsFacts>,
     /// The cookies of a WebSocket upgrade.
     pub cookies: Cookies,
+    /// Who a WebSocket's proxy says it speaks for (`X-Forwarded-For`).
+    pub forwarded_for: Option<IpAddr>,
 }

@@ -5,10 +5,12 @@
 mod codec;
 mod facts;
 mod layers;
+mod proxy;
 pub mod tls;
 mod transport;
 
 pub use codec::{Codec, Farewell, gather};
 pub use facts::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
+pub use proxy::{Fronted, ProxyError};
 pub use tokio::io::{Interest, Ready};
 pub use transport::Transport;

@@ -111,6 +111,11 @@ impl Transport {
         self.layers.get_or_init(Box::default)
     }
 
+    /// Looks at the first bytes that come, without taking them. For the time before there are layers.
+    pub async fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket.peek(into).await
+    }
+
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.socket
     }

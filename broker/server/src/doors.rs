@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tokio::{net::TcpListener, sync::watch};
-use tracing::info;
-use weir_conf::Options;
+use tracing::{info, warn};
+use weir_conf::{HandshakeFirst, Options};
 use weir_hub::Hub;
 use weir_monitor::Monitor;
 
@@ -63,10 +63,24 @@ impl ClientListener {
     pub(crate) fn serve(self, options: &Options, hub: &Arc<Hub>, ports: &mut Ports) -> Result<(), String> {
         let address = listen::join(&options.host, self.port);
         info!("Listening for client connections on {address}");
+        log_tls(options);
         ports.nats = vec![format!("nats://{}", listen::join(reachable(&options.host), self.port))];
         let listener = TcpListener::from_std(self.listener).map_err(|error| error.to_string())?;
         tokio::spawn(Arc::clone(hub).serve(listener));
         Ok(())
+    }
+}
+
+fn log_tls(options: &Options) {
+    let Some(tls) = &options.tls else { return };
+    let is_first = tls.handshake_first == HandshakeFirst::Always;
+    if options.allow_non_tls && !is_first {
+        info!("TLS available for client connections");
+    } else {
+        info!("TLS required for client connections");
+    }
+    if is_first {
+        warn!("Clients that are not using \"TLS Handshake First\" option will fail to connect");
     }
 }
 

@@ -8,6 +8,7 @@ mod app;
 mod authenticator;
 mod cluster;
 mod doors;
+mod entrance;
 mod files;
 mod identity;
 mod jetstream;

@@ -14,6 +14,7 @@ use crate::{
     authenticator::authenticator,
     cluster::{self, RunningCluster},
     doors::{ClientListener, reachable, start_monitoring},
+    entrance,
     files::{Ports, PortsFile, write_pid_file},
     jetstream::{self, RunningJetStream},
     listen,
@@ -77,6 +78,7 @@ struct Server {
 impl Server {
     async fn start(request: RunRequest, program: &Program) -> Result<Self, String> {
         let options = &request.options;
+        let entrance = entrance::load(options)?;
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
         let server_id = new_server_id(random);
@@ -96,6 +98,7 @@ impl Server {
             limits(options),
             authenticator(options),
         );
+        hub.set_entrance(entrance);
         accounts::check(options, hub.options().cluster.as_deref())?;
         accounts::apply(&hub, options, None);
         let settings = settings(options, &server_id, &name);
@@ -146,12 +149,14 @@ impl Server {
         let new = self.request.flags.options(&SystemSources).map_err(|error| error.to_string())?;
         let changes = reload::plan(&self.request.options, &new)?;
         accounts::check(&new, self.hub.options().cluster.as_deref())?;
+        let entrance = entrance::reload(&new, &self.hub.entrance())?;
         log::apply(&LogOptions::of(&new))?;
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
             write_pid_file(path)?;
         }
         accounts::apply(&self.hub, &new, Some(&self.request.options));
         self.hub.set_limits(limits(&new));
+        self.hub.set_entrance(entrance);
         self.hub.set_authenticator(authenticator(&new));
         self.hub.recheck_credentials().await;
         self.source.update_settings(|settings| {

@@ -38,7 +38,7 @@ impl Session {
             options,
             connection: self.handle.id,
             started: self.handle.started,
-            address: self.handle.address,
+            address: self.handle.address(),
             nonce: self.nonce.as_deref().unwrap_or_default().to_owned(),
             transport: self.handle.transport.load_full().unwrap_or_default(),
         }

@@ -2,8 +2,9 @@
 //! Not what operations mean (see `session`).
 
 use super::handle::ClientHandle;
-use super::session::{Session, Step};
+use super::session::{Greeting, Session, Step};
 use crate::close_reason::CloseReason;
+use crate::entrance::Entrance;
 use crate::hub::Hub;
 use crate::outbox::Counted;
 use bytes::{Buf, BytesMut};
@@ -35,10 +36,26 @@ thread_local! {
 }
 
 /// Serves one client until it ends.
-pub(crate) async fn run(hub: Arc<Hub>, transport: Arc<Transport>, handle: Arc<ClientHandle>) {
+pub(crate) async fn run(
+    hub: Arc<Hub>,
+    transport: Arc<Transport>,
+    handle: Arc<ClientHandle>,
+    entrance: Option<Arc<Entrance>>,
+) {
     let _guard = Guard { hub: Arc::clone(&hub), handle: Arc::clone(&handle) };
     let mut connection = Connection::new(hub, transport, Arc::clone(&handle));
-    connection.serve().await;
+    let came_in = match entrance {
+        None => {
+            connection.session.greet(Greeting::default());
+            Ok(())
+        }
+        // In a box: the state of a handshake would make every connection's task larger.
+        Some(entrance) => Box::pin(connection.come_in(&entrance)).await,
+    };
+    match came_in {
+        Ok(()) => connection.serve().await,
+        Err(reason) => handle.close(reason),
+    }
     drop(connection);
     handle.leave();
     handle.outbox.finish(LAST_WORDS).await;
@@ -75,11 +92,11 @@ impl Drop for Guard {
     }
 }
 
-struct Connection {
+pub(super) struct Connection {
     hub: Arc<Hub>,
-    transport: Arc<Transport>,
-    handle: Arc<ClientHandle>,
-    session: Session,
+    pub(super) transport: Arc<Transport>,
+    pub(super) handle: Arc<ClientHandle>,
+    pub(super) session: Session,
     /// An operation of which more has to come.
     partial: BytesMut,
     auth_deadline: Option<Instant>,
@@ -108,8 +125,16 @@ impl Connection {
         }
     }
 
+    /// Counts from now on what has to come in time.
+    pub(super) fn start_timers(&mut self) {
+        let now = Instant::now();
+        let limits = self.hub.limits();
+        let first_ping = limits.ping_interval.min(FIRST_PING);
+        self.auth_deadline = (!self.session.is_authenticated()).then(|| now + limits.auth_timeout);
+        self.next_ping = now + first_ping + jitter(first_ping, self.handle.id);
+    }
+
     async fn serve(&mut self) {
-        self.session.greet();
         let timer = tokio::time::sleep_until(self.next_deadline(None));
         tokio::pin!(timer);
         loop {

@@ -10,17 +10,20 @@ use crate::subscription::Subscription;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use weir_net::TransportFacts;
+use std::sync::{Arc, OnceLock};
+use weir_net::{ConnectionKind, TransportFacts};
 use weir_proto::ConnectOptions;
 use weir_stdx::time::UnixNanos;
 
 /// One client connection.
 pub(crate) struct ClientHandle {
     pub(crate) id: u64,
-    pub(crate) address: SocketAddr,
+    /// The other end of the socket.
+    pub(crate) socket_address: SocketAddr,
+    /// The client behind a proxy.
+    pub(crate) proxied_address: OnceLock<SocketAddr>,
     pub(crate) started: UnixNanos,
     pub(crate) outbox: Arc<Outbox>,
     /// What is known of how it came in; empty stands for a plain TCP connection.
@@ -85,11 +88,29 @@ impl ClientState {
 }
 
 impl ClientHandle {
+    /// Where the client is, as far as is known.
+    pub(crate) fn address(&self) -> SocketAddr {
+        *self.proxied_address.get().unwrap_or(&self.socket_address)
+    }
+
+    fn name(&self) -> String {
+        let (address, id) = (self.address(), self.id);
+        let facts = self.transport.load();
+        let Some(facts) = facts.as_ref().filter(|facts| facts.kind == ConnectionKind::WebSocket) else {
+            return format!("{address} - cid:{id}");
+        };
+        match facts.forwarded_for {
+            None => format!("{address} - wid:{id}"),
+            Some(IpAddr::V4(client)) => format!("{client}/{address} - wid:{id}"),
+            Some(IpAddr::V6(client)) => format!("[{client}]/{address} - wid:{id}"),
+        }
+    }
+
     /// How log lines name it, as nats-server does.
     pub(crate) fn label(&self) -> String {
         let state = self.state.read();
         let options = &state.options;
-        let mut label = format!("{} - cid:{}", self.address, self.id);
+        let mut label = self.name();
         let version =
             if options.version.is_empty() { String::new() } else { format!("v{}", options.version) };
         let library: Vec<&str> = [version.as_str(), &options.lang, &options.name]
@@ -151,7 +172,8 @@ impl ClientHandle {
         let (out_messages, out_bytes) = self.outbox.sent();
         ConnectionSnapshot {
             id: self.id,
-            address: self.address,
+            address: self.address(),
+            transport: self.transport.load_full(),
             start: self.started,
             last_activity: UnixNanos(self.last_activity.load(Ordering::Relaxed)),
             rtt_nanos: self.rtt_nanos.load(Ordering::Relaxed),

@@ -2,9 +2,11 @@
 
 mod authenticate;
 mod connection;
+mod entrance;
 mod handle;
 mod refuse;
 mod session;
 
 pub(crate) use connection::{refuse, run};
 pub(crate) use handle::{ClientHandle, ClientState};
+pub(crate) use session::Greeting;

@@ -33,6 +33,15 @@ pub(super) enum Step {
     Needs(usize),
 }
 
+/// What the first INFO says otherwise than later ones.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Greeting {
+    /// Whether TLS is required, where that is known better than configured.
+    pub(crate) tls_required: Option<bool>,
+    /// The address of a proxy is not the client's.
+    pub(crate) hides_address: bool,
+}
+
 /// The session of one client.
 pub(super) struct Session {
     pub(super) hub: Arc<Hub>,
@@ -108,11 +117,11 @@ impl Session {
     }
 
     /// Sends the first INFO.
-    pub(super) fn greet(&mut self) {
+    pub(super) fn greet(&mut self, greeting: Greeting) {
         if self.hub.authenticator().nonce_required() {
             self.nonce = crate::hub::new_nonce();
         }
-        let line = self.hub.client_info(&self.handle, None, self.nonce.as_deref());
+        let line = self.hub.first_info(&self.handle, self.nonce.as_deref(), greeting);
         self.send(|out| out.extend_from_slice(&line));
         self.flush();
     }

@@ -65,7 +65,7 @@ impl ClientInfo {
         if share {
             let said = &state.options;
             info.start = client.started.to_rfc3339();
-            info.host = client.address.ip().to_string();
+            info.host = client.address().ip().to_string();
             info.id = client.id;
             info.name.clone_from(&said.name);
             info.user.clone_from(if said.nkey.is_empty() { &said.user } else { &said.nkey });
