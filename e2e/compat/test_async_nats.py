@@ -1,13 +1,14 @@
 """async-nats: the claims of async-nats/src/main.rs."""
 
 import os
+import pathlib
 import subprocess
 
 import pytest
 
-from claims import HERE, cache, holds, names, results
+from claims import cache, holds, names, results
 
-SOURCE = HERE / "async-nats"
+SOURCE = pathlib.Path(__file__).parent / "async-nats"
 CLAIMS = names(SOURCE / "src/main.rs", r"^async fn (\w+)\(client: &Client\)")
 
 

@@ -1,37 +1,19 @@
 """@nats-io/transport-node with jetstream and kv: the claims of node/smoke.mjs."""
 
-import hashlib
-import shutil
-import subprocess
+import pathlib
 
 import pytest
 
-from claims import HERE, cache, holds, names, results
+from claims import holds, names, results
+from npm import installed
 
-SOURCE = HERE / "node"
+SOURCE = pathlib.Path(__file__).parent / "node"
 CLAIMS = names(SOURCE / "smoke.mjs", r"^  async (\w+)\(")
 
 
 @pytest.fixture(scope="module")
-def installed():
-    """A folder in the cache with the packages of the lock file."""
-    node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    key = hashlib.sha256((node + (SOURCE / "package-lock.json").read_text()).encode()).hexdigest()[:16]
-    folder = cache() / f"node-{key}"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(SOURCE / name, folder)
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True, timeout=300)
-        (folder / "complete").touch()
-    shutil.copy(SOURCE / "smoke.mjs", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def answers(installed, broker):
-    return results(["node", str(installed / "smoke.mjs"), broker.url])
+def answers(broker):
+    return results(["node", str(installed(SOURCE) / "smoke.mjs"), broker.url])
 
 
 @pytest.mark.timeout(420)

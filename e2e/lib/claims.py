@@ -1,6 +1,6 @@
 """Runs a smoke program that prints `ok NAME` or `failed NAME: ...` for each of its claims.
 
-Not a test: test_node.py and test_async_nats.py hold the claims' names against what was printed.
+Not a test: the tests beside such a program hold its claims' names against what was printed.
 """
 
 import os
@@ -8,7 +8,6 @@ import pathlib
 import re
 import subprocess
 
-HERE = pathlib.Path(__file__).parent
 RUNS_WITHIN_SECONDS = 120
 
 
