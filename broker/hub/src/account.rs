@@ -112,6 +112,12 @@ impl Account {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Whether no more connections may join.
+    pub(crate) fn is_full(&self) -> bool {
+        let max = self.exchange.current().settings.limits.max_connections;
+        max.is_some_and(|max| self.connection_count() >= max)
+    }
+
     pub(crate) fn count_connection(&self, joined: bool) {
         if joined {
             self.connections.fetch_add(1, Ordering::Relaxed);

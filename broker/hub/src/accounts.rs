@@ -2,11 +2,15 @@
 
 use crate::account::Account;
 use crate::account_settings::{AccountError, AccountSettings, ActivationCheck};
+use crate::close_reason::CloseReason;
 use crate::exchange::{self, Lookup};
 use crate::hub::Hub;
+use crate::outbox::Counted;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use tracing::error;
+use weir_proto::{encode, err};
 
 impl Hub {
     /// Checks a configuration of accounts as a whole, without taking it over: what nats-server would refuse,
@@ -46,6 +50,27 @@ impl Hub {
         };
         let affected: Vec<_> = self.accounts().into_iter().filter(depends).collect();
         self.resolve(&affected);
+        for name in &changed {
+            self.enforce_limits(name);
+        }
+    }
+
+    /// Makes an account's connections look at its limits again; the oldest ones beyond them are closed.
+    fn enforce_limits(&self, name: &str) {
+        let Some(account) = self.account(name) else { return };
+        let mut members = self.connections_of(&account);
+        members.sort_by_key(|client| std::cmp::Reverse(client.started));
+        let max = account.settings().limits.max_connections.unwrap_or(usize::MAX);
+        for (at, client) in members.iter().enumerate() {
+            client.permissions_changed.store(true, Ordering::Relaxed);
+            if at >= max {
+                error!("{} - {}", client.label(), err::MAX_ACCOUNT_CONNECTIONS);
+                client
+                    .outbox
+                    .append(Counted::NOTHING, |out| encode::error(out, err::MAX_ACCOUNT_CONNECTIONS));
+                client.close(CloseReason::MaxAccountConnectionsExceeded);
+            }
+        }
     }
 
     /// Takes an account out of the books: nothing is exported or imported any more. Its connections stay.

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
@@ -175,6 +175,14 @@ impl Hub {
         Arc::clone(account)
     }
 
+    /// The connections that are bound to an account.
+    pub(crate) fn connections_of(&self, account: &Arc<Account>) -> Vec<Arc<ClientHandle>> {
+        let is_member = |client: &&Arc<ClientHandle>| {
+            client.state.read().account.as_ref().is_some_and(|known| Arc::ptr_eq(known, account))
+        };
+        self.connections.read().values().filter(is_member).cloned().collect()
+    }
+
     pub(crate) fn take_account(&self, name: &str) -> Option<Arc<Account>> {
         self.accounts.write().remove(name)
     }
@@ -284,6 +292,9 @@ impl Hub {
             headers: AtomicBool::new(false),
             async_info: AtomicBool::new(false),
             permissions_changed: AtomicBool::new(false),
+            tracks_replies: AtomicBool::new(false),
+            replies: ArcSwapOption::empty(),
+            max_payload: AtomicUsize::new(limits.max_payload),
             state: RwLock::new(ClientState::default()),
             subscriptions: Mutex::new(FxHashMap::default()),
         });
@@ -349,6 +360,8 @@ impl Hub {
         nonce.unwrap_or_default().clone_into(&mut info.nonce);
         info.client_id = handle.id;
         info.client_ip = handle.address().ip().to_string();
+        let max_payload = handle.max_payload.load(Ordering::Relaxed);
+        info.max_payload = i64::try_from(max_payload).unwrap_or(i64::MAX);
         info.ldm = self.lame_duck.load(Ordering::Relaxed);
         if let Some(account) = account {
             info.connect_info = true;
@@ -486,7 +499,10 @@ impl Hub {
             let verdict = authenticator.authenticate(&credentials).verdict().await;
             match verdict.ok().filter(|principal| principal.account == account) {
                 Some(principal) => {
-                    handle.state.write().permissions = principal.permissions;
+                    let default = self
+                        .account(&account)
+                        .and_then(|account| account.settings().default_permissions.clone());
+                    handle.state.write().permissions = principal.permissions.or(default);
                     handle.permissions_changed.store(true, Ordering::Relaxed);
                 }
                 None => {

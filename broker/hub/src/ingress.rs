@@ -327,6 +327,7 @@ impl Delivery {
         match &subscription.target {
             Target::Client(client) => {
                 self.deliver_to_client(subscription, client, message);
+                client.note_request(message.reply);
                 if count == Count::DeliverLast {
                     client.drop_subscription(subscription);
                 }

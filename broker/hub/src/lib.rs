@@ -46,7 +46,7 @@ pub use observer::Observer;
 pub use options::{HubOptions, Limits, new_server_id};
 pub use outbox::{Appended, Counted, Outbox};
 pub use peer::{InterestListener, LocalInterest, Peer, PeerIngress, PeerMessage};
-pub use permissions::{Permissions, Rule, RuleSet};
+pub use permissions::{Permissions, ResponsePermission, Rule, RuleSet};
 pub use snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
 pub use subscription::Subscription;
 pub use weir_net::{ConnectionKind, Cookies, TlsFacts, TransportFacts};

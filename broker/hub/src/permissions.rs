@@ -1,5 +1,6 @@
 //! What a user may publish to and subscribe to. Not who the user is.
 
+use std::time::Duration;
 use weir_subject::{is_subset, matches, overlaps};
 
 /// A subject pattern, perhaps for one queue group (pattern) only.
@@ -22,7 +23,7 @@ impl Rule {
     fn covers_queue(&self, queue: Option<&[u8]>) -> bool {
         match (&self.queue, queue) {
             (None, _) => true,
-            (Some(rule), Some(queue)) => matches(rule, queue),
+            (Some(rule), Some(queue)) => **rule == *queue || is_subset(queue, rule),
             (Some(_), None) => false,
         }
     }
@@ -44,6 +45,24 @@ pub struct Permissions {
     pub publish: RuleSet,
     /// Subscribing.
     pub subscribe: RuleSet,
+    /// Publishing to the reply subjects of requests that were received.
+    pub allow_responses: Option<ResponsePermission>,
+}
+
+/// How a request may be answered by one who may not publish to its reply subject otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponsePermission {
+    /// How many messages; `None` is any number.
+    pub max_messages: Option<u64>,
+    /// For how long; `None` is for ever.
+    pub expires: Option<Duration>,
+}
+
+impl Default for ResponsePermission {
+    /// One message within two minutes, as in nats-server.
+    fn default() -> Self {
+        Self { max_messages: Some(1), expires: Some(Duration::from_secs(120)) }
+    }
 }
 
 /// The verdict on a subscription.
@@ -66,7 +85,13 @@ impl Permissions {
     pub(crate) fn judge_subscription(&self, subject: &[u8], queue: Option<&[u8]>) -> SubscribeVerdict {
         let rules = &self.subscribe;
         let allowed = rules.allow.as_ref().is_none_or(|allow| {
-            allow.iter().any(|rule| is_subset(subject, &rule.subject) && rule.covers_queue(queue))
+            let covering = || allow.iter().filter(|rule| is_subset(subject, &rule.subject));
+            // A queue group has to be named as soon as any is, even if the subject itself is allowed.
+            if queue.is_some() && covering().any(|rule| rule.queue.is_some()) {
+                covering().any(|rule| rule.queue.is_some() && rule.covers_queue(queue))
+            } else {
+                covering().any(|rule| rule.queue.is_none())
+            }
         });
         let denied =
             rules.deny.iter().any(|rule| is_subset(subject, &rule.subject) && rule.covers_queue(queue));

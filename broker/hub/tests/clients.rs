@@ -325,7 +325,7 @@ async fn changed_users_are_applied_to_those_who_are_in() {
     server.hub.set_authenticator(door(vec![user("a", Some(Arc::new(permissions)))]));
     server.hub.recheck_credentials().await;
     assert_eq!(b.rest().await, "-ERR 'Authorization Violation'\r\n");
-    assert_eq!(a.sync().await, "-ERR 'Permissions Violation for Subscription to \"x\"'\r\n");
+    assert_eq!(a.sync().await, "-ERR 'Permissions Violation for Subscription to \"x\" (sid \"1\")'\r\n");
     assert_eq!(server.hub.subscription_count(), 1);
 }
 
@@ -348,8 +348,11 @@ async fn permissions_bound_what_a_user_may_do() {
         allow: Some(allow.iter().map(|text| Rule::parse(text)).collect()),
         deny: deny.iter().map(|text| Rule::parse(text)).collect(),
     };
-    let permissions =
-        Permissions { publish: rules(&["a.>"], &["a.x"]), subscribe: rules(&["a.>"], &["a.secret"]) };
+    let permissions = Permissions {
+        publish: rules(&["a.>"], &["a.x"]),
+        subscribe: rules(&["a.>"], &["a.secret"]),
+        ..Permissions::default()
+    };
     let user = |name: &str, permissions| StaticUser {
         user: name.into(),
         password: "p".into(),

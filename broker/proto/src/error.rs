@@ -26,6 +26,8 @@ pub mod err {
     pub const MAX_CONTROL_LINE: &str = "maximum control line exceeded";
     /// One connection too many.
     pub const MAX_CONNECTIONS: &str = "maximum connections exceeded";
+    /// The account has as many connections as it may have.
+    pub const MAX_ACCOUNT_CONNECTIONS: &str = "maximum account active connections exceeded";
     /// One subscription too many.
     pub const MAX_SUBSCRIPTIONS: &str = "maximum subscriptions exceeded";
     /// A `protocol` in CONNECT that does not exist.

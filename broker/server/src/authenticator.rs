@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use weir_conf::Options;
 use weir_hub::{
-    Authenticator, OpenDoor, Permissions, Rule, RuleSet, StaticAuthenticator, StaticUser, is_bcrypt,
+    Authenticator, OpenDoor, Permissions, ResponsePermission, Rule, RuleSet, StaticAuthenticator, StaticUser,
+    is_bcrypt,
 };
 
 /// Who may get in, by these options.
@@ -39,7 +40,19 @@ fn permissions(granted: &weir_conf::Permissions) -> Permissions {
             deny: parse(&side.deny),
         })
     };
-    Permissions { publish: rules(&granted.publish), subscribe: rules(&granted.subscribe) }
+    let mut subscribe = rules(&granted.subscribe);
+    // Nothing in the list is no list, as in nats-server; for publishes it is a list that allows nothing.
+    subscribe.allow = subscribe.allow.filter(|allow| !allow.is_empty());
+    let mut publish = rules(&granted.publish);
+    let allow_responses = granted.allow_responses.as_ref().map(|responses| ResponsePermission {
+        max_messages: u64::try_from(responses.max_msgs).ok(),
+        expires: responses.expires,
+    });
+    if allow_responses.is_some() {
+        // Who may answer may not publish anything else unless that is said.
+        publish.allow.get_or_insert_default();
+    }
+    Permissions { publish, subscribe, allow_responses }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use super::handle::Identity;
 use super::session::Session;
 use crate::auth::{Credentials, Decision, Principal, Refusal, Verdict};
 use crate::close_reason::CloseReason;
-use crate::permissions::SubscribeVerdict;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,7 +72,7 @@ impl Session {
             self.error(err::NO_RESPONDERS_NEEDS_HEADERS);
             return Err(CloseReason::NoRespondersRequiresHeaders);
         }
-        self.join(principal);
+        self.join(principal)?;
         let headers = options.headers && self.hub.limits().headers;
         self.echo = options.echo;
         self.verbose = options.verbose;
@@ -120,9 +119,14 @@ impl Session {
     }
 
     /// Binds the connection to an account, once.
-    pub(super) fn join(&mut self, principal: Principal) {
+    pub(super) fn join(&mut self, principal: Principal) -> Result<(), CloseReason> {
         let account = self.hub.ensure_account(&principal.account);
-        let mut state = self.handle.state.write();
+        let default = account.settings().default_permissions.clone();
+        let permissions = principal.permissions.or(default);
+        self.take_permissions(permissions.clone());
+        self.user_limits = principal.limits;
+        let handle = Arc::clone(&self.handle);
+        let mut state = handle.state.write();
         let is_same = state.account.as_ref().is_some_and(|known| Arc::ptr_eq(known, &account));
         state.user = principal.user;
         state.identity = Identity {
@@ -132,11 +136,16 @@ impl Session {
             tags: principal.tags,
             ..Identity::default()
         };
-        state.permissions.clone_from(&principal.permissions);
-        self.permissions = principal.permissions;
+        state.permissions = permissions;
         self.expires = principal.expires;
         if is_same {
-            return;
+            drop(state);
+            self.apply_limits(&account);
+            return Ok(());
+        }
+        if account.is_full() {
+            drop(state);
+            return Err(self.refuse_in_full_account());
         }
         let old = state.account.replace(Arc::clone(&account));
         drop(state);
@@ -150,21 +159,9 @@ impl Session {
         }
         account.count_connection(true);
         self.hub.observe(|observer| observer.account_changed(&account));
+        self.apply_limits(&account);
         self.account = Some(account);
-    }
-
-    /// Takes over permissions that were changed; subscriptions that are not allowed any more end.
-    pub(super) fn apply_permissions(&mut self) {
-        self.permissions.clone_from(&self.handle.state.read().permissions);
-        let Some(permissions) = self.permissions.clone() else { return };
-        let held: Vec<_> = self.handle.subscriptions.lock().values().cloned().collect();
-        for subscription in held {
-            let verdict = permissions.judge_subscription(subscription.subject(), subscription.queue());
-            if verdict == SubscribeVerdict::Refused {
-                self.handle.drop_subscription(&subscription);
-                self.tell_refused_subscription(subscription.subject(), subscription.queue());
-            }
-        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the rest of the hub knows of one client connection. Not its I/O.
 
+use super::replies::Replies;
 use crate::account::Account;
 use crate::auth::Credentials;
 use crate::close_reason::CloseReason;
@@ -11,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use weir_net::{ConnectionKind, TransportFacts};
 use weir_proto::ConnectOptions;
@@ -39,6 +40,11 @@ pub(crate) struct ClientHandle {
     pub(crate) async_info: AtomicBool,
     /// Whether its permissions were changed since its session last looked.
     pub(crate) permissions_changed: AtomicBool,
+    /// Whether `replies` is there: looked at for every request it gets.
+    pub(crate) tracks_replies: AtomicBool,
+    pub(crate) replies: ArcSwapOption<Replies>,
+    /// The largest message it may send, in bytes.
+    pub(crate) max_payload: AtomicUsize,
     pub(crate) state: RwLock<ClientState>,
     pub(crate) subscriptions: Mutex<FxHashMap<Box<[u8]>, Arc<Subscription>>>,
 }
@@ -124,6 +130,24 @@ impl ClientHandle {
             label.push_str(&format!(" - {:?}", format!("{}/user:{}", account.name(), options.user)));
         }
         label
+    }
+
+    /// Takes over what it may answer.
+    pub(crate) fn set_replies(&self, permissions: Option<&Arc<Permissions>>) {
+        let replies = permissions.and_then(Replies::new).map(Arc::new);
+        self.tracks_replies.store(replies.is_some(), Ordering::Relaxed);
+        self.replies.store(replies);
+    }
+
+    /// Notes that a request came, if its answer depends on that.
+    #[inline]
+    pub(crate) fn note_request(&self, reply: Option<&[u8]>) {
+        if let Some(reply) = reply
+            && self.tracks_replies.load(Ordering::Relaxed)
+            && let Some(replies) = &*self.replies.load()
+        {
+            replies.note(reply, crate::hub::now());
+        }
     }
 
     pub(crate) fn takes_headers(&self) -> bool {

@@ -4,7 +4,9 @@ mod authenticate;
 mod connection;
 mod entrance;
 mod handle;
+mod powers;
 mod refuse;
+mod replies;
 mod session;
 
 pub(crate) use connection::{refuse, run};

@@ -2,7 +2,7 @@
 
 use super::handle::ClientHandle;
 use crate::account::Account;
-use crate::auth::{Refusal, Verdict};
+use crate::auth::{ConnectionLimits, Refusal, Verdict};
 use crate::close_reason::CloseReason;
 use crate::exchange::Mapped;
 use crate::hub::Hub;
@@ -13,6 +13,7 @@ use crate::permissions::{Permissions, SubscribeVerdict};
 use crate::reserved::{is_reserved_reply, is_reserved_subject};
 use crate::subscription::{Subscription, Target};
 use crate::trace;
+use rustc_hash::FxHashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,6 +51,12 @@ pub(super) struct Session {
     pub(super) parser: ClientParser,
     pub(super) account: Option<Arc<Account>>,
     pub(super) permissions: Option<Arc<Permissions>>,
+    /// What is known of where it may publish.
+    pub(super) verdicts: FxHashMap<Box<[u8]>, bool>,
+    /// The user's own limits.
+    pub(super) user_limits: ConnectionLimits,
+    /// How many subscriptions it may have, by whatever limits it.
+    pub(super) max_subscriptions: Option<usize>,
     pub(super) echo: bool,
     pub(super) verbose: bool,
     pub(super) pedantic: bool,
@@ -83,6 +90,9 @@ impl Session {
             },
             account: None,
             permissions: None,
+            verdicts: FxHashMap::default(),
+            user_limits: ConnectionLimits::default(),
+            max_subscriptions: None,
             // What holds until CONNECT says otherwise.
             echo: true,
             verbose: true,
@@ -107,7 +117,8 @@ impl Session {
         session.ingress.set_client(&session.handle);
         let authenticator = session.hub.authenticator();
         if !authenticator.is_required() {
-            session.join(authenticator.default_principal());
+            // Who finds the account full is told so after CONNECT.
+            let _ = session.join(authenticator.default_principal());
         }
         session
     }
@@ -231,9 +242,7 @@ impl Session {
         // Permissions are for where a message goes, not for what the client called it, as in nats-server.
         let mapped = self.mapped(publish.subject);
         let publish = &Publish { subject: mapped.as_deref().unwrap_or(publish.subject), ..*publish };
-        if let Some(permissions) = &self.permissions
-            && !permissions.may_publish(publish.subject)
-        {
+        if self.permissions.is_some() && !self.may_publish(publish.subject) {
             self.refuse_publish(publish.subject);
             return Ok(());
         }
@@ -328,12 +337,10 @@ impl Session {
             self.refuse_tokens(subject, sid);
             return;
         }
-        let max_subscriptions = limits.max_subscriptions;
         let mut subscriptions = self.handle.subscriptions.lock();
-        if max_subscriptions > 0 && subscriptions.len() >= max_subscriptions {
+        if self.max_subscriptions.is_some_and(|max| subscriptions.len() >= max) {
             drop(subscriptions);
-            error!("{} - {}", self.handle.label(), err::MAX_SUBSCRIPTIONS);
-            self.error(err::MAX_SUBSCRIPTIONS);
+            self.refuse_more_subscriptions();
             return;
         }
         // A second SUB with an id in use changes nothing, whatever its subject is.

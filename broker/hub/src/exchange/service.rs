@@ -16,7 +16,6 @@ pub(crate) struct ServiceExport {
     pub(crate) response_type: ResponseType,
     pub(crate) response_threshold: Duration,
     pub(crate) latency: Option<LatencySettings>,
-    #[expect(dead_code, reason = "read by message traces")]
     pub(crate) allow_trace: bool,
 }
 
