@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 const READ_BYTES: usize = 64 * 1024;
 /// The most plain bytes encoded at once: four full TLS records.
 const ENCODE_BYTES: usize = 64 * 1024;
+/// A codec that makes much of little stops when it has got so far.
+const DECODED_BYTES: usize = 64 * 1024;
 /// A slice from this size on is encrypted from where it is; smaller ones are put together first.
 const WORTH_OWN_RECORD_BYTES: usize = 8 * 1024;
 
@@ -56,6 +58,10 @@ struct State {
     /// Decoded and not read: what one read from the socket leads to, at most.
     decoded: Vec<u8>,
     decoded_at: usize,
+    /// Decrypted and not taken by the codec, which had decoded enough for once.
+    undecoded: Vec<u8>,
+    /// Whether the codec has to be asked again before anything is read.
+    has_undecoded: bool,
     /// Encoded and not written: what one write leads to, at most.
     outgoing: Vec<u8>,
     outgoing_at: usize,
@@ -115,7 +121,7 @@ impl Layers {
     }
 
     fn publish(&self, state: &State) {
-        let readable = state.decoded_at < state.decoded.len() || state.end.is_some();
+        let readable = state.decoded_at < state.decoded.len() || state.has_undecoded || state.end.is_some();
         self.has_decoded.store(readable, Ordering::Release);
         self.wants_write.store(!state.outgoing.is_empty(), Ordering::Release);
     }
@@ -125,6 +131,10 @@ impl Layers {
         let result = loop {
             if let Some(count) = state.take_decoded(into) {
                 break Ok(count);
+            }
+            if state.has_undecoded {
+                state.decode_rest();
+                continue;
             }
             if let Some(end) = &state.end {
                 break end.answer();
@@ -268,9 +278,18 @@ impl State {
             }
             Err(error) => {
                 self.is_broken = true;
-                self.end.get_or_insert(End::Failed(ErrorKind::InvalidData, error.to_string()));
+                self.end.get_or_insert(End::Failed(ErrorKind::Other, error.to_string()));
             }
         }
+        self.answer(&replies);
+    }
+
+    /// Asks the codec for more of what it has left.
+    fn decode_rest(&mut self) {
+        let rest = std::mem::take(&mut self.undecoded);
+        self.has_undecoded = false;
+        let mut replies = Vec::new();
+        self.decode_above(&rest, &mut Direct::none(), &mut replies);
         self.answer(&replies);
     }
 
@@ -283,8 +302,13 @@ impl State {
             self.decoded.extend_from_slice(rest);
             return;
         };
+        if self.has_undecoded {
+            // In order; as little as one read brings in comes together here.
+            self.undecoded.extend_from_slice(plain);
+            return;
+        }
         let before = self.decoded.len();
-        let result = codec.decode(plain, &mut self.decoded, replies);
+        let result = codec.decode_some(plain, DECODED_BYTES, &mut self.decoded, replies);
         if before == 0 {
             let taken = self.decoded.len() - direct.take(&self.decoded).len();
             if taken == self.decoded.len() {
@@ -293,11 +317,18 @@ impl State {
                 self.decoded_at = taken
             };
         }
-        if let Err(error) = result {
-            self.end = Some(match error.kind() {
-                ErrorKind::UnexpectedEof => End::Orderly,
-                kind => End::Failed(kind, error.to_string()),
-            });
+        match result {
+            Ok(taken) if taken.complete => {}
+            Ok(taken) => {
+                self.undecoded = plain.get(taken.bytes..).unwrap_or_default().to_vec();
+                self.has_undecoded = true;
+            }
+            Err(error) => {
+                self.end = Some(match error.kind() {
+                    ErrorKind::UnexpectedEof => End::Orderly,
+                    kind => End::Failed(kind, error.to_string()),
+                });
+            }
         }
     }
 

@@ -8,8 +8,9 @@ mod layers;
 mod proxy;
 pub mod tls;
 mod transport;
+pub mod websocket;
 
-pub use codec::{Codec, Farewell, gather};
+pub use codec::{Codec, Farewell, Taken, gather};
 pub use facts::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
 pub use proxy::{Fronted, ProxyError};
 pub use tokio::io::{Interest, Ready};
