@@ -150,13 +150,6 @@ impl Invocation {
     /// Reads the arguments (without the program's name) and the file they name.
     pub fn from_args(arguments: &[String], sources: &dyn Sources) -> Result<Self, UsageError> {
         let (flags, words) = Flags::parse(arguments).map_err(UsageError::Flag)?;
-        if let Some(word) = words.first() {
-            return match word.to_lowercase().as_str() {
-                "help" => Ok(Self::Help),
-                "version" => Ok(Self::Version),
-                _ => Err(UsageError::Command(format!("unrecognized command: {word:?}"))),
-            };
-        }
         if flags.is_set("v") {
             return Ok(Self::Version);
         }
@@ -166,8 +159,15 @@ impl Invocation {
         if flags.is_set("help_tls") {
             return Ok(Self::HelpTls);
         }
-        if let Some(text) = flags.text("sl") {
-            return Ok(Self::Signal(signal(text)));
+        if let Some(word) = words.first() {
+            return match word.to_lowercase().as_str() {
+                "help" => Ok(Self::Help),
+                "version" => Ok(Self::Version),
+                _ => Err(UsageError::Command(format!("unrecognized command: {word:?}"))),
+            };
+        }
+        if let Some(text) = flags.text("sl").filter(|text| !text.is_empty()) {
+            return signal(text).map(Self::Signal);
         }
         if flags.is_set("t") {
             return check(&flags, sources);
@@ -177,19 +177,28 @@ impl Invocation {
     }
 }
 
-fn signal(text: &str) -> SignalRequest {
-    let (word, target) = text.split_once('=').unwrap_or((text, ""));
-    SignalRequest { word: word.to_owned(), target: target.to_owned() }
+fn signal(text: &str) -> Result<SignalRequest, UsageError> {
+    let parts: Vec<&str> = text.split('=').collect();
+    let (word, target) = match parts.as_slice() {
+        [word] => (*word, ""),
+        [word, target] => (*word, *target),
+        [_, _, rest @ ..] => {
+            let message = format!("invalid signal parameters: [{}]", rest.join(" "));
+            return Err(UsageError::Command(message));
+        }
+        [] => ("", ""),
+    };
+    Ok(SignalRequest { word: word.to_owned(), target: target.to_owned() })
 }
 
 fn check(flags: &Flags, sources: &dyn Sources) -> Result<Invocation, UsageError> {
-    let Some(file) = flags.text("c") else {
+    let Some(file) = flags.text("c").filter(|file| !file.is_empty()) else {
         let message = "must specify [-c, --config] option to check configuration file syntax";
         return Err(UsageError::Command(message.to_owned()));
     };
     let document = parse::parse_file_from(Path::new(file), sources)?;
     let mut options = Options::default();
-    interpret::apply(&document, &mut options)?;
+    interpret::apply(&document, &mut options, sources)?;
     if !options.warnings.is_empty() {
         return Err(ConfErrors { errors: options.warnings, list: true }.into());
     }
@@ -200,9 +209,9 @@ impl Flags {
     /// The options that these flags and their file give, checked as a whole.
     pub fn options(&self, sources: &dyn Sources) -> Result<Options, UsageError> {
         let mut options = Options::default();
-        if let Some(file) = self.text("c") {
+        if let Some(file) = self.text("c").filter(|file| !file.is_empty()) {
             let document = parse::parse_file_from(Path::new(file), sources)?;
-            interpret::apply(&document, &mut options)?;
+            interpret::apply(&document, &mut options, sources)?;
         }
         overrides::apply(self, &mut options, sources).map_err(UsageError::Command)?;
         match validate::problem(&options) {

@@ -102,3 +102,13 @@ impl fmt::Display for ConfErrors {
 }
 
 impl std::error::Error for ConfErrors {}
+
+/// The reason of an I/O error in Go's words for the common ones.
+pub(crate) fn io_reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -11,6 +11,7 @@ mod digest;
 mod duration;
 mod error;
 mod interpret;
+mod keys;
 mod number;
 mod options;
 mod parse;

@@ -144,6 +144,8 @@ pub struct Options {
     pub unserved: Vec<Unserved>,
     /// What nats-server only warns of.
     pub warnings: Vec<ConfError>,
+    /// What keeps a server from starting with options that are well-formed.
+    pub(crate) problems: Vec<String>,
 }
 
 /// An option that is understood and has no effect yet.
@@ -229,6 +231,7 @@ impl Default for Options {
             config_file: None,
             unserved: Vec::new(),
             warnings: Vec::new(),
+            problems: Vec::new(),
         }
     }
 }

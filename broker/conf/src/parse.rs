@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     digest,
-    error::{ConfError, ConfErrors},
+    error::{ConfError, ConfErrors, io_reason},
     number::{self, Numeric},
     scan::{Position, Scanner, is_blank, is_key_separator, is_line_end, shown},
     sources::{Sources, SystemSources},
@@ -52,19 +52,9 @@ fn read_and_parse(path: &Path, sources: &dyn Sources, depth: usize) -> Result<Ma
     let file: Arc<str> = path.to_string_lossy().into();
     let text = sources
         .read(path)
-        .map_err(|error| ConfError::bare(&file, 0, 0, format!("open {file}: {}", reason(&error))))?;
+        .map_err(|error| ConfError::bare(&file, 0, 0, format!("open {file}: {}", io_reason(&error))))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     Parser::new(&text, file, folder, sources, depth).top()
-}
-
-/// The reason of an I/O error in Go's words for the common ones.
-fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 /// The path without `.` and, where that is plain, without `..`: as Go prints it.

@@ -1,27 +1,71 @@
 //! Typed reads of configuration values, collecting nats-server's complaints instead of stopping at
 //! the first.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     duration::parse_duration,
-    error::ConfError,
-    options::Unserved,
+    error::{ConfError, io_reason},
+    options::{Unserved, WriteTimeoutPolicy},
+    sources::Sources,
     url::Url,
     value::{Map, Node, Value},
 };
 
 /// Collects what is wrong while the values are read.
-#[derive(Default)]
-pub(crate) struct Reader {
+pub(crate) struct Reader<'a> {
     pub(crate) errors: Vec<ConfError>,
     pub(crate) warnings: Vec<ConfError>,
     pub(crate) unserved: Vec<Unserved>,
     /// `store_dir` at the top of the file, for a `jetstream` block that comes later.
-    pub(crate) store_dir: Option<std::path::PathBuf>,
+    pub(crate) store_dir: Option<PathBuf>,
+    /// Where wrong types are reported while set: for blocks whose values have no position of their
+    /// own in the reference's complaints.
+    pub(crate) blamed: Option<(Arc<str>, u32, u32)>,
+    /// What is wrong and is said only when a server starts, not by `-t`.
+    pub(crate) late: Vec<String>,
+    /// The file says how long authentication may take.
+    pub(crate) auth_timeout_given: bool,
+    /// What a single operator's JWT says of where account claims are, and of the system account.
+    pub(crate) operator_resolver: Option<String>,
+    pub(crate) operator_system_account: Option<String>,
+    /// The claims of the operators.
+    pub(crate) operator_claims: Vec<serde_json::Value>,
+    pub(crate) sources: &'a dyn Sources,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(sources: &'a dyn Sources) -> Self {
+        Self {
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            unserved: Vec::new(),
+            store_dir: None,
+            blamed: None,
+            late: Vec::new(),
+            auth_timeout_given: false,
+            operator_resolver: None,
+            operator_system_account: None,
+            operator_claims: Vec::new(),
+            sources,
+        }
+    }
+
+    /// There is a file, not a folder, of this name.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        self.sources.read(path).is_ok()
+    }
+
+    /// The text of a file that the configuration names; the error is Go's.
+    pub(crate) fn file(&self, path: &Path) -> Result<String, String> {
+        read_file(self.sources, path)
+    }
+
     pub(crate) fn error(&mut self, node: &Node, message: impl Into<String>) {
         self.errors.push(ConfError::at(&node.file, node.line, node.column, message));
     }
@@ -54,10 +98,102 @@ impl Reader {
         );
     }
 
+    /// A complaint that the reference words as a warning of its own.
+    pub(crate) fn plain_warning(&mut self, node: &Node, message: impl Into<String>) {
+        self.warnings.push(ConfError::at(&node.file, node.line, node.column, message));
+    }
+
     fn wrong_type(&mut self, node: &Node, wanted: &str) {
         let message =
             format!("interface conversion: interface {{}} is {}, not {wanted}", node.value.go_type());
-        self.error(node, message);
+        match &self.blamed {
+            Some((file, line, column)) => self.errors.push(ConfError::at(file, *line, *column, message)),
+            None => self.error(node, message),
+        }
+    }
+
+    /// The entries of a map, in the order of the file.
+    pub(crate) fn entries<'n>(&mut self, node: &'n Node) -> Option<Vec<(&'n String, &'n Node)>> {
+        let map = self.map(node)?;
+        let mut entries: Vec<_> = map.iter().collect();
+        entries.sort_by_key(|(_, entry)| (entry.line, entry.column));
+        Some(entries)
+    }
+
+    /// Seconds as a number, or a duration. Complaints begin with `what`.
+    pub(crate) fn seconds(&mut self, node: &Node, what: &str) -> Option<Duration> {
+        self.seconds_or(node, what, "wrong type")
+    }
+
+    /// [`Self::seconds`] with other words for a wrong type.
+    pub(crate) fn seconds_or(&mut self, node: &Node, what: &str, wrong_type: &str) -> Option<Duration> {
+        self.seconds_at(node, node, what, wrong_type)
+    }
+
+    /// [`Self::seconds_or`] with complaints at another place.
+    pub(crate) fn seconds_at(
+        &mut self,
+        place: &Node,
+        node: &Node,
+        what: &str,
+        wrong_type: &str,
+    ) -> Option<Duration> {
+        match &node.value {
+            // Below zero is no time at all.
+            Value::Integer(seconds) => Some(Duration::from_secs(u64::try_from(*seconds).unwrap_or(0))),
+            Value::Float(seconds) => Some(Duration::try_from_secs_f64(*seconds).unwrap_or_default()),
+            Value::String(text) => match parse_duration(text) {
+                Ok(duration) => Some(duration),
+                Err(reason) => {
+                    self.error(place, format!("{what} {reason}"));
+                    None
+                }
+            },
+            _ => {
+                self.error(place, format!("{what} {wrong_type}"));
+                None
+            }
+        }
+    }
+
+    /// A string or a list of strings.
+    pub(crate) fn strings(&mut self, what: &str, node: &Node) -> Vec<String> {
+        match &node.value {
+            Value::String(text) => vec![text.clone()],
+            Value::Array(items) => {
+                let mut strings = Vec::with_capacity(items.len());
+                for item in items {
+                    match item.as_str() {
+                        Some(text) => strings.push(text.to_owned()),
+                        None => {
+                            let kind = item.value.go_type();
+                            self.error(
+                                item,
+                                format!("error parsing {what}: unsupported type in array {kind}"),
+                            );
+                        }
+                    }
+                }
+                strings
+            }
+            other => {
+                self.error(node, format!("error parsing {what}: unsupported type {}", other.go_type()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// `default`, `close` or `retry`.
+    pub(crate) fn write_timeout(&mut self, node: &Node) -> Option<WriteTimeoutPolicy> {
+        match self.string(node)?.as_str() {
+            "default" => Some(WriteTimeoutPolicy::Default),
+            "close" => Some(WriteTimeoutPolicy::Close),
+            "retry" => Some(WriteTimeoutPolicy::Retry),
+            _ => {
+                self.error(node, "write_timeout must be 'default', 'close' or 'retry'");
+                None
+            }
+        }
     }
 
     pub(crate) fn string(&mut self, node: &Node) -> Option<String> {
@@ -101,7 +237,7 @@ impl Reader {
         narrowed
     }
 
-    pub(crate) fn map<'a>(&mut self, node: &'a Node) -> Option<&'a Map> {
+    pub(crate) fn map<'n>(&mut self, node: &'n Node) -> Option<&'n Map> {
         let map = node.as_map();
         if map.is_none() {
             self.wrong_type(node, "map[string]interface {}");
@@ -109,7 +245,7 @@ impl Reader {
         map
     }
 
-    pub(crate) fn array<'a>(&mut self, node: &'a Node) -> Option<&'a [Node]> {
+    pub(crate) fn array<'n>(&mut self, node: &'n Node) -> Option<&'n [Node]> {
         match &node.value {
             Value::Array(items) => Some(items),
             _ => {
@@ -162,20 +298,32 @@ impl Reader {
 
     /// A list of URLs; equal ones are taken once.
     pub(crate) fn urls(&mut self, kind: &str, node: &Node) -> Vec<Url> {
-        let mut urls: Vec<Url> = Vec::new();
+        let mut urls = Vec::new();
+        let mut seen = BTreeSet::new();
         for item in self.array(node).unwrap_or_default() {
             let Some(text) = self.string(item) else { continue };
-            match Url::parse(&text) {
-                Some(url) if !urls.contains(&url) => urls.push(url),
-                Some(url) => {
-                    let reason = format!("Duplicate {kind}: {url} will be ignored");
-                    self.warning(item, "routes", &reason);
-                }
-                None => self.error(item, format!("error parsing {kind} url [{text:?}]")),
+            if !seen.insert(text.clone()) {
+                self.warning(item, &text, &format!("Duplicate {kind} entry detected"));
+                continue;
             }
+            urls.extend(self.url(kind, item, &text));
         }
         urls
     }
+
+    /// One URL.
+    pub(crate) fn url(&mut self, kind: &str, node: &Node, text: &str) -> Option<Url> {
+        let url = Url::parse(text);
+        if url.is_none() {
+            self.error(node, format!("error parsing {kind} url [{:?}]", text.trim()));
+        }
+        url
+    }
+}
+
+/// The text of a file; the error is Go's.
+pub(crate) fn read_file(sources: &dyn Sources, path: &Path) -> Result<String, String> {
+    sources.read(path).map_err(|error| format!("open {}: {}", path.display(), io_reason(&error)))
 }
 
 /// Splits `host:port`; the host may be empty or a bracketed IPv6 address.

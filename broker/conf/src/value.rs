@@ -57,6 +57,17 @@ impl Node {
         }
     }
 
+    /// The value as Go prints it, for what is simple.
+    pub(crate) fn shown(&self) -> String {
+        match &self.value {
+            Value::String(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Boolean(flag) => flag.to_string(),
+            Value::Float(number) => number.to_string(),
+            other => other.go_type().to_owned(),
+        }
+    }
+
     /// The string, when the value is one.
     pub fn as_str(&self) -> Option<&str> {
         match &self.value {

@@ -10,11 +10,6 @@ const DEVIATIONS: &[(&str, &str)] = &[
     ("server_metadata { a }", "the reference loses the map a key without a value is in"),
     ("port: 1e", "the reference keeps a port that no address can have"),
     ("port: 2kbb", "the reference drops a number with an unknown unit"),
-    (
-        "authorization { users: [{user: a, password: b, permissions: {allow_responses: true}}] }",
-        "not supported yet, and refused",
-    ),
-    ("accounts { A { users: 3 } }", "the reference gives no position here"),
 ];
 
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use crate::{
     listen,
     log::{self, LogOptions},
     monitoring::ServerSource,
-    reload,
+    reload, served,
     settings::{hub_options, limits, settings},
     signals::{Caught, Signals},
     startup,
@@ -86,6 +86,9 @@ impl Server {
             "" => server_id.clone(),
             name => name.to_owned(),
         };
+        if let Some(message) = served::refused(options) {
+            return Err(message);
+        }
         startup::greeting(program, options, &server_id, &name);
         if let Some(path) = &options.pid_file {
             write_pid_file(path)?;
@@ -147,6 +150,9 @@ impl Server {
 
     async fn try_reload(&mut self) -> Result<(), String> {
         let new = self.request.flags.options(&SystemSources).map_err(|error| error.to_string())?;
+        if let Some(message) = served::refused(&new) {
+            return Err(message);
+        }
         let changes = reload::plan(&self.request.options, &new)?;
         accounts::check(&new, self.hub.options().cluster.as_deref())?;
         let entrance = entrance::reload(&new, &self.hub.entrance())?;

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use weir_conf::{Options, Persona, friendly_bytes};
 
 use crate::{
-    COMPATIBLE_VERSION, VERSION, app::Program, authenticator::has_plain_secrets, identity::short_hash,
+    COMPATIBLE_VERSION, VERSION, app::Program, authenticator::has_plain_secrets, identity::short_hash, served,
 };
 
 /// Who the server is and which configuration it uses.
@@ -37,6 +37,9 @@ pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, na
     }
     for option in &options.unserved {
         warn!("{}: {:?} is not served yet and has no effect", option.place, option.key);
+    }
+    for name in served::without_effect(options) {
+        warn!("{name:?} is not served yet and has no effect");
     }
 }
 

@@ -1,41 +1,60 @@
 //! Flags over the options of the file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::flags::Flags;
 use crate::{
-    options::{ClusterOptions, JetStreamOptions, Options, UserConfig},
+    interpret,
+    options::{ClusterOptions, JetStreamOptions, Options, TlsOptions, UserConfig},
     read::split_listen,
     sources::Sources,
     url::Url,
 };
 
-/// Flags that nats-server serves, and that would protect less if they were left out here.
-const REFUSED: &[&str] = &["tls", "tlsverify", "tlscert", "tlskey", "tlscacert", "ms"];
-
-/// Flags that have no effect yet.
-const UNSERVED: &[&str] = &["s", "r", "profile", "log_size_limit"];
-
 pub(super) fn apply(flags: &Flags, options: &mut Options, sources: &dyn Sources) -> Result<(), String> {
-    for name in REFUSED {
-        if flags.text(name).is_some_and(|value| value != "false" && value != "0") {
-            return Err(format!(
-                "flag -{name} is not supported yet, and starting without it would protect less than asked for"
-            ));
-        }
-    }
-    for name in UNSERVED {
-        if flags.text(name).is_some_and(|value| value != "false") {
-            let key = format!("-{name}");
-            options.unserved.push(crate::Unserved { key, place: "command line".to_owned() });
-        }
-    }
     addresses(flags, options)?;
     logging(flags, options);
     authorization(flags, options);
     jetstream(flags, options);
     cluster(flags, options)?;
+    tls(flags, options, sources)?;
     weir(flags, options, sources)
+}
+
+/// `-tls=false` switches TLS off whatever the file says; any other TLS flag replaces the file's block.
+fn tls(flags: &Flags, options: &mut Options, sources: &dyn Sources) -> Result<(), String> {
+    if flags.switch("tls") == Some(false) {
+        options.tls = None;
+        return Ok(());
+    }
+    let names = ["tls", "tlsverify", "tlscert", "tlskey", "tlscacert"];
+    if names.iter().all(|name| flags.text(name).is_none()) {
+        return Ok(());
+    }
+    let path = |name: &str| flags.text(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+    let (cert_file, key_file) = (path("tlscert"), path("tlskey"));
+    if cert_file.is_none() {
+        return Err("TLS Server certificate must be present and valid".to_owned());
+    }
+    if key_file.is_none() {
+        return Err("TLS Server private key must be present and valid".to_owned());
+    }
+    let tls = TlsOptions {
+        cert_file,
+        key_file,
+        ca_file: path("tlscacert"),
+        verify: flags.is_set("tlsverify"),
+        ..TlsOptions::default()
+    };
+    interpret::check_tls_files(sources, &tls)?;
+    if options.auth_timeout == Options::default().auth_timeout {
+        options.auth_timeout = tls.timeout + Duration::from_secs(1);
+    }
+    options.tls = Some(tls);
+    Ok(())
 }
 
 fn port(flags: &Flags, name: &str) -> Result<Option<i32>, String> {
@@ -53,6 +72,16 @@ fn addresses(flags: &Flags, options: &mut Options) -> Result<(), String> {
     }
     if let Some(port) = port(flags, "m")? {
         options.http_port = (port != 0).then_some(port);
+    }
+    if let Some(port) = port(flags, "ms")? {
+        options.https_port = (port != 0).then_some(port);
+    }
+    if let Some(port) = port(flags, "profile")? {
+        options.prof_port = port;
+        if port != 0 {
+            let key = "-profile".to_owned();
+            options.unserved.push(crate::Unserved { key, place: "command line".to_owned() });
+        }
     }
     if let Some(host) = flags.text("a") {
         options.host = host.to_owned();
@@ -75,9 +104,16 @@ fn logging(flags: &Flags, options: &mut Options) {
             *place = on;
         }
     }
-    options.debug |= flags.is_set("DV") || flags.is_set("DVV");
-    options.trace |= flags.is_set("DV") || flags.is_set("DVV") || flags.is_set("VV");
-    options.trace_verbose |= flags.is_set("DVV") || flags.is_set("VV");
+    // Each of these says of all its levels whether they are on.
+    if let Some(on) = flags.switch("DV") {
+        (options.debug, options.trace) = (on, on);
+    }
+    if let Some(on) = flags.switch("DVV") {
+        (options.debug, options.trace, options.trace_verbose) = (on, on, on);
+    }
+    if let Some(on) = flags.switch("VV") {
+        (options.trace, options.trace_verbose) = (on, on);
+    }
     if let Some(on) = flags.switch("T") {
         options.logtime = on;
     }
@@ -88,24 +124,52 @@ fn logging(flags: &Flags, options: &mut Options) {
     options.log_file = path("l").or(options.log_file.take());
     options.pid_file = path("P").or(options.pid_file.take());
     options.ports_file_dir = path("ports_file_dir").or(options.ports_file_dir.take());
+    if let Some(limit) = flags.number("log_size_limit") {
+        options.log_size_limit = u64::try_from(limit).unwrap_or(0);
+    }
+    if let Some(on) = flags.switch("s") {
+        options.syslog = on;
+    }
+    if let Some(address) = flags.text("r").filter(|text| !text.is_empty()) {
+        options.remote_syslog = Some(address.to_owned());
+    }
     if let Some(length) = flags.number("max_traced_msg_len") {
         options.max_traced_msg_len = u64::try_from(length).unwrap_or(0);
     }
 }
 
+/// Users of the file are not touched by these flags: they are asked first.
 fn authorization(flags: &Flags, options: &mut Options) {
-    if let Some(token) = flags.text("auth") {
+    let single = options.single_user.clone();
+    let listed = options.users.iter().any(|user| Some(&user.user) != single.as_ref());
+    if listed {
+        return;
+    }
+    let given = |name: &str| flags.text(name).filter(|text| !text.is_empty());
+    if let Some(token) = given("auth") {
         options.auth_token = Some(token.to_owned());
     }
-    if let Some(user) = flags.text("user") {
-        options.users.retain(|known| known.user != user);
-        options.users.push(UserConfig {
-            account: "$G".to_owned(),
-            user: user.to_owned(),
-            password: flags.text("pass").unwrap_or_default().to_owned(),
-            ..UserConfig::default()
-        });
+    // A token is asked for before a user.
+    if options.auth_token.is_some() {
+        options.users.clear();
+        options.single_user = None;
+        return;
     }
+    if given("user").is_none() && options.users.is_empty() {
+        return;
+    }
+    let mut user = options
+        .users
+        .pop()
+        .unwrap_or_else(|| UserConfig { account: "$G".to_owned(), ..UserConfig::default() });
+    if let Some(name) = given("user") {
+        name.clone_into(&mut user.user);
+    }
+    if let Some(password) = given("pass") {
+        password.clone_into(&mut user.password);
+    }
+    options.single_user = Some(user.user.clone());
+    options.users.push(user);
 }
 
 fn jetstream(flags: &Flags, options: &mut Options) {
@@ -122,37 +186,38 @@ fn jetstream(flags: &Flags, options: &mut Options) {
 }
 
 fn cluster(flags: &Flags, options: &mut Options) -> Result<(), String> {
-    let listen = flags.text("cluster_listen").or_else(|| flags.text("cluster"));
-    if let Some(text) = listen.filter(|text| !text.is_empty()) {
-        let cluster = options.cluster.get_or_insert_with(ClusterOptions::default);
-        listen_on(cluster, text)?;
+    let listen = flags.text("cluster");
+    match listen {
+        // Nothing to listen on: no cluster.
+        Some("") => options.cluster = None,
+        Some(text) => listen_on(options.cluster.get_or_insert_with(ClusterOptions::default), text)?,
+        None => {}
     }
-    let any = ["routes", "cluster_name", "cluster_advertise", "connect_retries", "no_advertise"];
-    if any.iter().all(|name| flags.text(name).is_none()) {
-        return Ok(());
-    }
-    let cluster = options.cluster.get_or_insert_with(ClusterOptions::default);
-    if let Some(list) = flags.text("routes") {
-        cluster.routes = list
-            .split(',')
-            .map(|text| Url::parse(text).ok_or(format!("error parsing route url [{text:?}]")))
-            .collect::<Result<_, _>>()
-            .map_err(|message| {
-                if cluster.port == 0 {
-                    "solicited routes require cluster capabilities, e.g. --cluster".to_owned()
-                } else {
-                    message
-                }
-            })?;
+    let routes = flags.text("routes").filter(|list| !list.is_empty());
+    let Some(cluster) = options.cluster.as_mut() else {
+        return match routes {
+            Some(_) => Err("solicited routes require cluster capabilities, e.g. --cluster".to_owned()),
+            None => Ok(()),
+        };
+    };
+    match (routes, flags.text("routes")) {
+        (Some(list), _) => {
+            cluster.routes = list
+                .split(',')
+                .map(|text| Url::parse(text).ok_or(format!("error parsing route url [{text:?}]")))
+                .collect::<Result<_, _>>()?;
+        }
+        (None, Some(_)) => cluster.routes.clear(),
+        (None, None) => {}
     }
     if let Some(name) = flags.text("cluster_name") {
         if name.contains(' ') {
             return Err("cluster name cannot contain spaces".to_owned());
         }
-        cluster.name = name.to_owned();
+        name.clone_into(&mut cluster.name);
     }
     if let Some(address) = flags.text("cluster_advertise") {
-        cluster.advertise = Some(address.to_owned());
+        cluster.advertise = Some(address.to_owned()).filter(|text| !text.is_empty());
     }
     if let Some(retries) = flags.number("connect_retries") {
         cluster.connect_retries = u32::try_from(retries).unwrap_or(0);
@@ -165,20 +230,26 @@ fn cluster(flags: &Flags, options: &mut Options) -> Result<(), String> {
 
 /// `nats://[user:password@]host:port`; `-1` as the port takes a free one.
 fn listen_on(cluster: &mut ClusterOptions, text: &str) -> Result<(), String> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let rest = match text.split_once("://") {
+        Some((_, rest)) => rest,
+        // Without a scheme the first colon has to end one.
+        None if text.contains(':') && !text.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            return Err(format!("parse {text:?}: first path segment in URL cannot contain colon"));
+        }
+        None => return Err("missing port in address".to_owned()),
+    };
     let (credentials, address) = match rest.rsplit_once('@') {
         Some((credentials, address)) => (Some(credentials), address),
         None => (None, rest),
     };
-    let address = address.trim_end_matches('/');
+    let address = address.split(['/', '?', '#']).next().unwrap_or_default();
     if !address.contains(':') {
-        return Err("missing port in address".to_owned());
+        return Err(format!("address {address}: missing port in address"));
     }
     let (host, port) = split_listen(address)?;
-    if !host.is_empty() {
-        cluster.host = host;
-    }
+    cluster.host = if host.is_empty() { "0.0.0.0".to_owned() } else { host };
     cluster.port = port;
+    (cluster.user, cluster.password) = (None, None);
     if let Some(credentials) = credentials {
         let Some((user, password)) = credentials.split_once(':') else {
             return Err("expected cluster password to be set".to_owned());

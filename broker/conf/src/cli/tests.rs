@@ -110,17 +110,20 @@ fn the_secret_comes_from_a_file() {
 }
 
 #[test]
-fn what_protects_is_refused_when_it_is_not_served() {
+fn the_files_of_tls_have_to_be_there() {
     let message = refusal(&["-c", "tls.conf"]);
-    assert!(message.starts_with("tls.conf:2:1: \"tls\" is not supported yet"), "{message}");
-    assert!(refusal(&["--tls"]).contains("-tls"));
+    assert_eq!(message, "tls.conf:2:1: missing 'key_file' in TLS configuration\n");
+    assert_eq!(refusal(&["--tls"]), "TLS Server certificate must be present and valid");
+    let message = refusal(&["--tlscert", "c", "--tlskey", "k"]);
+    assert_eq!(message, "error parsing X509 certificate/key pair: open c: no such file or directory");
+    assert!(options(&["--tls=false"]).tls.is_none());
 }
 
 #[test]
 fn what_is_harmless_is_listed_when_it_is_not_served() {
     let unserved = options(&["-c", "later.conf"]).unserved;
     let keys: Vec<&str> = unserved.iter().map(|option| option.key.as_str()).collect();
-    assert_eq!(keys, ["leafnodes", "cluster.compression"]);
+    assert_eq!(keys, ["leafnodes"]);
     assert_eq!(unserved[0].place, "later.conf:1:0");
 }
 

@@ -1,10 +1,15 @@
-//! The `authorization` block, users and permissions.
+//! `authorization` blocks and users; also the blocks inside `cluster`, `gateway` and the like.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use super::permissions::permissions;
 use crate::{
     error::ConfError,
-    options::{Options, Permissions, ResponsePermission, SubjectPermission, UserConfig},
+    keys::{self, KeyKind},
+    options::{AuthCallout, Options, Permissions, UserConfig},
     parse::Document,
     read::Reader,
     value::{Map, Node, Value},
@@ -13,7 +18,7 @@ use crate::{
 /// The account of users that no account names.
 pub(crate) const GLOBAL_ACCOUNT: &str = "$G";
 
-/// What an `authorization` block says; also the one inside `cluster`.
+/// What an `authorization` block says.
 #[derive(Default)]
 pub(super) struct Authorization {
     pub(super) user: Option<String>,
@@ -22,17 +27,14 @@ pub(super) struct Authorization {
     pub(super) timeout: Option<Duration>,
     pub(super) users: Vec<UserConfig>,
     pub(super) has_users: bool,
-    default_permissions: Option<Permissions>,
+    pub(super) callout: Option<AuthCallout>,
+    pub(super) proxy_required: bool,
+    pub(super) default_permissions: Option<Permissions>,
 }
 
-impl Authorization {
-    pub(super) fn has_permissions(&self) -> bool {
-        self.default_permissions.is_some()
-    }
-}
-
-pub(super) fn authorization(reader: &mut Reader, options: &mut Options, node: &Node) {
-    let Some(auth) = block(reader, node, "authorization") else { return };
+/// The block at the top of the file.
+pub(super) fn authorization(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
+    let Some(auth) = block(reader, node) else { return };
     if (auth.user.is_some() || auth.password.is_some()) && auth.token.is_some() {
         return reader.error(node, "Cannot have a user/pass and token");
     }
@@ -42,16 +44,21 @@ pub(super) fn authorization(reader: &mut Reader, options: &mut Options, node: &N
     if auth.token.is_some() && auth.has_users {
         return reader.error(node, "Can not have a token and a users array");
     }
-    if let Some(timeout) = auth.timeout {
+    if let Some(timeout) = auth.timeout.filter(|timeout| !timeout.is_zero()) {
         options.auth_timeout = timeout;
+        reader.auth_timeout_given = true;
     }
     options.auth_token = auth.token;
+    options.auth_callout = auth.callout;
+    options.proxy_required = auth.proxy_required;
     if let Some(user) = auth.user {
+        options.single_user = Some(user.clone());
         options.users.push(UserConfig {
             account: GLOBAL_ACCOUNT.to_owned(),
             user,
             password: auth.password.unwrap_or_default(),
             permissions: auth.default_permissions,
+            proxy_required: auth.proxy_required,
             ..UserConfig::default()
         });
         return;
@@ -69,16 +76,15 @@ pub(super) fn with_defaults(mut users: Vec<UserConfig>, default: Option<&Permiss
     users
 }
 
-/// Reads an authorization block; `path` names it in messages.
-pub(super) fn block(reader: &mut Reader, node: &Node, path: &str) -> Option<Authorization> {
-    let map = reader.map(node)?;
+/// Reads an authorization block.
+pub(super) fn block(reader: &mut Reader<'_>, node: &Node) -> Option<Authorization> {
     let mut auth = Authorization::default();
-    for (key, node) in map {
+    for (key, node) in reader.entries(node)? {
         match key.to_lowercase().as_str() {
-            "user" | "username" => auth.user = reader.string(node),
-            "pass" | "password" => auth.password = reader.string(node),
-            "token" => auth.token = reader.string(node),
-            "timeout" => auth.timeout = timeout(reader, node),
+            "user" | "username" => auth.user = named(reader.string(node)),
+            "pass" | "password" => auth.password = named(reader.string(node)),
+            "token" => auth.token = named(reader.string(node)),
+            "timeout" => auth.timeout = timeout(reader, key, node, "authorization"),
             "users" => {
                 auth.has_users = true;
                 auth.users = users(reader, node, GLOBAL_ACCOUNT);
@@ -86,221 +92,224 @@ pub(super) fn block(reader: &mut Reader, node: &Node, path: &str) -> Option<Auth
             "default_permission" | "default_permissions" | "permissions" => {
                 auth.default_permissions = permissions(reader, node);
             }
-            known @ ("auth_callout" | "auth_hook" | "proxy_required") => {
-                reader.refuse(&format!("{path}.{known}"), node);
-            }
+            "auth_callout" | "auth_hook" => auth.callout = callout(reader, node),
+            "proxy_required" => auth.proxy_required = reader.boolean(node).unwrap_or(true),
             _ => reader.unknown(key, node),
         }
     }
     Some(auth)
 }
 
-/// Seconds as a number, or a duration.
-pub(super) fn timeout(reader: &mut Reader, node: &Node) -> Option<Duration> {
-    match &node.value {
-        Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        Value::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
-        Value::String(text) => match crate::parse_duration(text) {
-            Ok(duration) => Some(duration),
-            Err(reason) => {
-                let message = format!("error parsing authorization config, 'timeout' {reason}");
-                reader.error(node, message);
-                None
+fn named(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// The block of `websocket` and `mqtt`: no users, no permissions.
+pub(super) fn simple(reader: &mut Reader<'_>, node: &Node) -> Authorization {
+    let mut auth = Authorization::default();
+    for (key, node) in reader.entries(node).unwrap_or_default() {
+        match key.to_lowercase().as_str() {
+            "user" | "username" => auth.user = named(reader.string(node)),
+            "pass" | "password" => auth.password = named(reader.string(node)),
+            "token" => auth.token = named(reader.string(node)),
+            "timeout" => {
+                auth.timeout = match &node.value {
+                    Value::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+                    Value::Float(seconds) => Duration::try_from_secs_f64(*seconds).ok(),
+                    // The reference takes a second for whatever else it finds; a duration is meant as one.
+                    Value::String(text) => {
+                        Some(crate::parse_duration(text).unwrap_or(Duration::from_secs(1)))
+                    }
+                    _ => Some(Duration::from_secs(1)),
+                };
             }
-        },
-        _ => {
-            reader.error(node, "error parsing authorization config, 'timeout' wrong type");
-            None
+            _ => reader.unknown(key, node),
         }
     }
+    auth
+}
+
+/// Seconds as a number, or a duration; long ones are warned of.
+pub(super) fn timeout(reader: &mut Reader<'_>, key: &str, node: &Node, block: &str) -> Option<Duration> {
+    const LONG: Duration = Duration::from_secs(60);
+    let timeout = reader.seconds(node, &format!("error parsing {block} config, 'timeout'"))?;
+    if timeout > LONG {
+        let (shown, seconds) = (node.shown(), timeout.as_secs_f64());
+        let reason = format!(
+            "timeout of {shown} ({seconds:.6} seconds) is high, consider keeping it under 60 seconds. possibly caused by unquoted duration; use '1m' instead of 1m, for example"
+        );
+        reader.warning(node, key, &reason);
+    }
+    Some(timeout)
 }
 
 /// A `users` array.
-pub(super) fn users(reader: &mut Reader, node: &Node, account: &str) -> Vec<UserConfig> {
+pub(super) fn users(reader: &mut Reader<'_>, node: &Node, account: &str) -> Vec<UserConfig> {
     let Value::Array(items) = &node.value else {
-        reader.error(node, format!("Expected users field to be an array, got {}", shown(node)));
+        let message = format!("Expected users field to be an array, got {}", node.shown());
+        // The reference knows no position for the users of an account.
+        if account == GLOBAL_ACCOUNT {
+            reader.error(node, message);
+        } else {
+            super::tls::bare(reader, message);
+        }
         return Vec::new();
     };
     items.iter().filter_map(|item| user(reader, item, account)).collect()
 }
 
-fn shown(node: &Node) -> String {
-    match &node.value {
-        Value::String(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        Value::Boolean(flag) => flag.to_string(),
-        Value::Float(number) => number.to_string(),
-        other => other.go_type().to_owned(),
-    }
-}
-
-fn user(reader: &mut Reader, node: &Node, account: &str) -> Option<UserConfig> {
-    let Some(map) = node.as_map() else {
-        let message = format!("Expected user entry to be a map/struct, got {}", shown(node));
+fn user(reader: &mut Reader<'_>, node: &Node, account: &str) -> Option<UserConfig> {
+    if node.as_map().is_none() {
+        let message = format!("Expected user entry to be a map/struct, got {}", node.shown());
         reader.error(node, message);
         return None;
-    };
-    let (mut name, mut password, mut granted) = (None, None, None);
-    for (key, node) in map {
+    }
+    let mut user = UserConfig { account: account.to_owned(), ..UserConfig::default() };
+    // The reference points at the field it has read last.
+    let mut last = node;
+    let mut refused = false;
+    for (key, node) in reader.entries(node)? {
+        last = node;
         match key.to_lowercase().as_str() {
-            "user" | "username" => name = reader.string(node),
-            "pass" | "password" => password = reader.string(node),
+            "user" | "username" => super::put(&mut user.user, reader.string(node)),
+            "pass" | "password" => super::put(&mut user.password, reader.string(node)),
+            "nkey" => user.nkey = named(reader.string(node)),
             "permission" | "permissions" | "authorization" => {
-                granted = permissions(reader, node);
+                user.permissions = permissions(reader, node);
             }
-            known @ ("nkey"
-            | "allowed_connection_types"
-            | "connection_types"
-            | "clients"
-            | "proxy_required") => {
-                reader.refuse(&format!("users.{known}"), node);
+            "allowed_connection_types" | "connection_types" | "clients" => {
+                user.allowed_connection_types = connection_types(reader, node);
             }
-            _ => reader.unknown(key, node),
+            "proxy_required" => user.proxy_required = reader.boolean(node).unwrap_or(true),
+            _ => {
+                refused = true;
+                reader.unknown(key, node);
+            }
         }
     }
-    let Some(user) = name.filter(|name| !name.is_empty()) else {
-        if !map.keys().any(|key| key.eq_ignore_ascii_case("nkey")) {
-            // The reference points at the entry's last field.
-            let place = map.values().max_by_key(|n| (n.line, n.column)).unwrap_or(node);
-            reader.error(place, "User entry requires a user");
+    match &user.nkey {
+        Some(key) if !keys::is_valid(key, KeyKind::User) => {
+            reader.error(last, "Not a valid public nkey for a user");
+            None
         }
-        return None;
-    };
-    let password = password.unwrap_or_default();
-    Some(UserConfig {
-        account: account.to_owned(),
-        user,
-        password,
-        permissions: granted,
-        ..UserConfig::default()
-    })
+        Some(_) if !user.user.is_empty() || !user.password.is_empty() => {
+            reader.error(last, "Nkey users do not take usernames or passwords");
+            None
+        }
+        None if user.user.is_empty() => {
+            if !refused {
+                reader.error(last, "User entry requires a user");
+            }
+            None
+        }
+        _ => Some(user),
+    }
 }
 
-/// A `permissions` map.
-pub(super) fn permissions(reader: &mut Reader, node: &Node) -> Option<Permissions> {
-    let Some(map) = node.as_map() else {
-        let message = format!("Expected permissions to be a map/struct, got {}", shown(node));
+fn connection_types(reader: &mut Reader<'_>, node: &Node) -> BTreeSet<String> {
+    const KNOWN: [&str; 7] =
+        ["STANDARD", "WEBSOCKET", "LEAFNODE", "LEAFNODE_WS", "MQTT", "MQTT_WS", "IN_PROCESS"];
+    let words = reader.strings("allowed connection types", node);
+    let upper = words.iter().map(|word| word.to_uppercase());
+    let (known, unknown): (Vec<_>, Vec<_>) = upper.partition(|word| KNOWN.contains(&word.as_str()));
+    if !unknown.is_empty() {
+        let list: Vec<String> = unknown.iter().map(|word| format!("{word:?}")).collect();
+        // The place is that of the last word read.
+        let place = match &node.value {
+            Value::Array(items) => items.last().unwrap_or(node),
+            _ => node,
+        };
+        let _ = place;
+        reader.error(node, format!("invalid connection types [{}]", list.join(" ")));
+    }
+    known.into_iter().collect()
+}
+
+fn callout(reader: &mut Reader<'_>, node: &Node) -> Option<AuthCallout> {
+    if node.as_map().is_none() {
+        let message = format!("Expected authorization callout to be a map/struct, got {}", node.shown());
         reader.error(node, message);
         return None;
-    };
-    let mut granted = Permissions::default();
-    for (key, node) in map {
+    }
+    let mut callout = AuthCallout { account: GLOBAL_ACCOUNT.to_owned(), ..AuthCallout::default() };
+    let mut last = node;
+    for (key, node) in reader.entries(node)? {
+        last = node;
         match key.to_lowercase().as_str() {
-            "pub" | "publish" | "import" => {
-                granted.publish = Some(subject_permission(reader, node, false));
-            }
-            "sub" | "subscribe" | "export" => {
-                granted.subscribe = Some(subject_permission(reader, node, true));
-            }
-            "publish_allow_responses" | "allow_responses" => {
-                granted.allow_responses = allow_responses(reader, node);
-                if granted.allow_responses.is_some() {
-                    reader.error(node, "\"allow_responses\" is not supported yet");
+            "issuer" => {
+                callout.issuer = reader.string(node)?;
+                if !keys::is_valid(&callout.issuer, KeyKind::Account) {
+                    let issuer = &callout.issuer;
+                    let message =
+                        format!("Expected callout user to be a valid public account nkey, got {issuer:?}");
+                    reader.error(node, message);
+                    return None;
                 }
             }
-            _ => reader.error(node, format!("Unknown field {key:?} parsing permissions")),
-        }
-    }
-    // Allowed responses without a word on publishing mean: nothing else may be published.
-    if granted.allow_responses.is_some() && granted.publish.is_none() {
-        granted.publish = Some(SubjectPermission { allow: Some(Vec::new()), deny: Vec::new() });
-    }
-    Some(granted)
-}
-
-fn subject_permission(reader: &mut Reader, node: &Node, queues: bool) -> SubjectPermission {
-    let Some(map) = node.as_map() else {
-        let allow = Some(subjects(reader, node, queues));
-        return SubjectPermission { allow, deny: Vec::new() };
-    };
-    let mut granted = SubjectPermission::default();
-    for (key, node) in map {
-        match key.to_lowercase().as_str() {
-            "allow" => granted.allow = Some(subjects(reader, node, queues)),
-            "deny" => granted.deny = subjects(reader, node, queues),
-            _ => {
-                let message = format!(
-                    "Unknown field name {key:?} parsing subject permissions, only 'allow' or 'deny' are permitted"
-                );
-                reader.error(node, message);
+            "account" | "acc" => {
+                callout.account = named(reader.string(node)).unwrap_or_else(|| GLOBAL_ACCOUNT.to_owned());
             }
+            "auth_users" | "users" => {
+                callout.auth_users = list(reader, node, "auth_users")?;
+            }
+            "xkey" | "key" => {
+                let key = reader.string(node)?;
+                if !keys::is_valid(&key, KeyKind::Curve) {
+                    let message = format!("Expected callout xkey to be a valid public xkey, got {key:?}");
+                    reader.error(node, message);
+                    return None;
+                }
+                callout.xkey = Some(key);
+            }
+            "allowed_accounts" => callout.allowed_accounts = list(reader, node, "allowed accounts")?,
+            _ if node.used_as_variable => {}
+            _ => reader.error(node, format!("Unknown field {key:?} parsing authorization callout")),
         }
     }
-    granted
-}
-
-fn subjects(reader: &mut Reader, node: &Node, queues: bool) -> Vec<String> {
-    let found = match &node.value {
-        Value::String(text) => vec![text.clone()],
-        Value::Array(items) => items.iter().filter_map(|item| reader.string(item)).collect(),
-        other => {
-            let message = format!(
-                "Expected subject permissions to be a subject, or array of subjects, got {}",
-                other.go_type()
-            );
-            reader.errors.push(ConfError::bare(&node.file, node.line, node.column, message));
-            Vec::new()
-        }
-    };
-    for text in &found {
-        // A queue name may follow the subject of a subscription.
-        let mut words = text.split_whitespace();
-        let subject = if queues { words.next().unwrap_or_default() } else { text };
-        if !is_valid_subject(subject) || (queues && words.count() > 1) {
-            let message = format!("subject {subject:?} is not a valid subject");
-            reader.errors.push(ConfError::bare(&node.file, node.line, node.column, message));
-        }
+    if callout.issuer.is_empty() {
+        reader.error(last, "Authorization callouts require an issuer to be specified");
+        return None;
     }
-    found
-}
-
-fn is_valid_subject(subject: &str) -> bool {
-    let tokens: Vec<&str> = subject.split('.').collect();
-    let last = tokens.len() - 1;
-    tokens.iter().enumerate().all(|(position, token)| {
-        !token.is_empty() && !token.contains(char::is_whitespace) && (*token != ">" || position == last)
-    })
-}
-
-/// `true`, or `{ max, expires }`; by default one message within two minutes.
-fn allow_responses(reader: &mut Reader, node: &Node) -> Option<ResponsePermission> {
-    let mut granted = ResponsePermission { max_msgs: 1, expires: Some(Duration::from_secs(120)) };
-    if let Value::Boolean(allowed) = node.value {
-        return allowed.then_some(granted);
+    if callout.auth_users.is_empty() {
+        reader.error(last, "Authorization callouts require authorized users to be specified");
+        return None;
     }
-    let Some(map) = node.as_map() else {
-        let kind = node.value.go_type();
-        reader.error(node, format!("error parsing response permissions, got {kind}"));
+    Some(callout)
+}
+
+fn list(reader: &mut Reader<'_>, node: &Node, field: &str) -> Option<Vec<String>> {
+    let Value::Array(items) = &node.value else {
+        // The reference shows the type of its own node here.
+        reader.error(node, format!("Expected {field} field to be an array, got *conf.token"));
         return None;
     };
-    for (key, node) in map {
-        match key.to_lowercase().as_str() {
-            "max" | "max_msgs" | "max_messages" | "max_responses" => {
-                let number = reader.integer(node).filter(|number| *number != 0);
-                granted.max_msgs = number.unwrap_or(1);
-            }
-            "expires" | "expiration" | "ttl" => {
-                let expires = reader.duration("expires", node);
-                granted.expires = expires.filter(|d| !d.is_zero()).or(granted.expires);
-            }
-            _ => reader.error(node, format!("Unknown field {key:?} parsing permissions")),
-        }
-    }
-    Some(granted)
+    items.iter().map(|item| reader.string(item)).collect()
 }
 
-/// A user name may appear once, in whatever account.
-pub(super) fn check_users(reader: &mut Reader, options: &Options, document: &Document) {
-    let mut seen = BTreeSet::new();
+/// What needs all the users: no name twice, and the accounts a callout may use exist.
+pub(super) fn check_users(reader: &mut Reader<'_>, options: &Options, document: &Document) {
+    let mut seen = BTreeMap::new();
     for user in &options.users {
-        if seen.insert(&user.user) {
+        let (kind, name) = match &user.nkey {
+            Some(key) => ("nkey", key),
+            None => ("user", &user.user),
+        };
+        if seen.insert(name, ()).is_none() {
             continue;
         }
         let node = place_of_account(&document.root, &user.account);
         let (line, column) = node.map_or((1, 0), |node| (node.line, node.column));
         let file = node.map_or_else(|| document.file.clone(), |node| node.file.clone());
-        let message = format!("Duplicate user {:?} detected", user.user);
+        let message = format!("Duplicate {kind} {name:?} detected");
         reader.errors.push(ConfError::at(&file, line, column, message));
+    }
+    let allowed = options.auth_callout.iter().flat_map(|callout| &callout.allowed_accounts);
+    for account in allowed {
+        if !options.accounts.contains_key(account) {
+            let message =
+                format!("auth_callout allowed account {account:?} not found in configured accounts");
+            super::tls::bare(reader, message);
+        }
     }
 }
 

@@ -1,49 +1,36 @@
-//! The `jetstream` block.
+//! The `jetstream` block. Wrong types are reported at the block, as the reference does.
 
 use std::path::PathBuf;
 
 use super::{jetstream_of, put};
 use crate::{
+    error::ConfError,
     options::{JetStreamOptions, Options, SyncPolicy},
     read::Reader,
-    value::{Map, Node, Value},
+    value::{Node, Value},
 };
 
-/// Harmless to leave out, not served yet.
-const UNSERVED: &[&str] = &[
-    "extension_hint",
-    "unique_tag",
-    "max_outstanding_catchup",
-    "max_buffered_size",
-    "max_buffered_msgs",
-    "request_queue_limit",
-    "info_queue_limit",
-    "meta_compact",
-    "meta_compact_size",
-    "meta_compact_sync",
-    "max_concurrent_io",
-];
-
-const UNSERVED_LIMITS: &[&str] =
-    &["max_ack_pending", "max_ha_assets", "max_request_batch", "duplicate_window", "batch"];
-
-pub(super) fn jetstream(reader: &mut Reader, options: &mut Options, node: &Node) {
+pub(super) fn jetstream(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
     match &node.value {
         Value::Boolean(true) => {
             jetstream_of(reader, options);
         }
-        Value::Boolean(false) => {}
+        Value::Boolean(false) => options.jetstream = None,
         Value::String(word) => match word.to_lowercase().as_str() {
             "enabled" | "enable" => {
                 jetstream_of(reader, options);
             }
-            "disabled" | "disable" => {}
+            "disabled" | "disable" => options.jetstream = None,
             _ => {
                 let message = format!("Expected 'enabled' or 'disabled' for string value, got '{word}'");
                 reader.error(node, message);
             }
         },
-        Value::Map(map) => block(reader, options, map),
+        Value::Map(_) => {
+            reader.blamed = Some((node.file.clone(), node.line, node.column));
+            block(reader, options, node);
+            reader.blamed = None;
+        }
         other => {
             let kind = other.go_type();
             let message = format!("Expected map, bool or string to define JetStream, got {kind}");
@@ -52,111 +39,229 @@ pub(super) fn jetstream(reader: &mut Reader, options: &mut Options, node: &Node)
     }
 }
 
-fn block(reader: &mut Reader, options: &mut Options, map: &Map) {
+fn block(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
     let mut enabled = true;
     let mut jetstream = jetstream_of(reader, options).clone();
-    for (key, node) in map {
-        match key.to_lowercase().as_str() {
-            "enabled" => put(&mut enabled, reader.boolean(node)),
-            "strict" => put(&mut jetstream.strict, reader.boolean(node)),
+    for (key, node) in reader.entries(node).unwrap_or_default() {
+        let name = key.to_lowercase();
+        match name.as_str() {
+            "enable" | "enabled" => put(&mut enabled, reader.boolean(node)),
+            "strict" => match node.value {
+                Value::Boolean(strict) => jetstream.strict = strict,
+                _ => {
+                    let shown = node.shown();
+                    let message = format!("Expected 'true' or 'false' for bool value, got '{shown}'");
+                    reader.error(node, message);
+                }
+            },
             "domain" => jetstream.domain = reader.string(node).filter(|d| !d.is_empty()),
             "store" | "store_dir" | "storedir" => store_dir(reader, &mut jetstream, node),
-            "sync" | "sync_interval" => sync(reader, &mut jetstream, node),
+            "sync" | "sync_interval" => sync(reader, &mut jetstream, key, node),
             "max_memory_store" | "max_mem_store" | "max_mem" => {
-                let size = storage_size(reader, "max_mem_store", node);
-                jetstream.max_memory = size.and_then(|size| u64::try_from(size).ok());
+                jetstream.max_memory = bounded_size(reader, "max_mem_store", node);
             }
             "max_file_store" | "max_file" => {
-                let size = storage_size(reader, "max_file_store", node);
-                jetstream.max_file = size.and_then(|size| u64::try_from(size).ok());
+                jetstream.max_file = bounded_size(reader, "max_file_store", node);
             }
             "limits" => limits(reader, &mut jetstream, node),
-            known @ ("key"
-            | "ek"
-            | "encryption_key"
-            | "prev_key"
-            | "prev_ek"
-            | "prev_encryption_key"
-            | "cipher"
-            | "tpm") => {
-                reader.refuse(&format!("jetstream.{known}"), node);
-            }
-            known if UNSERVED.contains(&known) => {
-                reader.unserved(format!("jetstream.{known}"), node);
-            }
+            _ if encryption(reader, &name, node) || tuning(reader, key, node) => {}
             _ => reader.unknown(key, node),
         }
     }
     options.jetstream = enabled.then_some(jetstream);
 }
 
-fn store_dir(reader: &mut Reader, jetstream: &mut JetStreamOptions, node: &Node) {
+fn store_dir(reader: &mut Reader<'_>, jetstream: &mut JetStreamOptions, node: &Node) {
     if reader.store_dir.is_some() {
         return reader.error(node, "Duplicate 'store_dir' configuration");
     }
-    jetstream.store_dir = reader.string(node).map(PathBuf::from);
+    jetstream.store_dir = reader.string(node).filter(|text| !text.is_empty()).map(PathBuf::from);
 }
 
-fn sync(reader: &mut Reader, jetstream: &mut JetStreamOptions, node: &Node) {
+fn sync(reader: &mut Reader<'_>, jetstream: &mut JetStreamOptions, key: &str, node: &Node) {
     if node.as_str().is_some_and(|text| text.eq_ignore_ascii_case("always")) {
         jetstream.sync = SyncPolicy::Always;
         return;
     }
-    if let Some(interval) = reader.duration("sync_interval", node) {
+    if let Some(interval) = reader.duration(key, node) {
         jetstream.sync = SyncPolicy::Interval(interval);
     }
 }
 
-fn limits(reader: &mut Reader, jetstream: &mut JetStreamOptions, node: &Node) {
-    for (key, node) in reader.map(node).into_iter().flatten() {
-        match key.to_lowercase().as_str() {
+/// What protects stored data: not served, so not silently left out.
+fn encryption(reader: &mut Reader<'_>, name: &str, node: &Node) -> bool {
+    match name {
+        "key" | "ek" | "encryption_key" => {
+            if reader.string(node).is_some_and(|key| !key.is_empty()) {
+                reader.refuse(&format!("jetstream.{name}"), node);
+            }
+        }
+        "prev_key" | "prev_ek" | "prev_encryption_key" => {
+            if reader.string(node).is_some_and(|key| !key.is_empty()) {
+                reader.refuse(&format!("jetstream.{name}"), node);
+            }
+        }
+        "cipher" => cipher(reader, node),
+        "tpm" => {
+            if node.as_map().is_none() {
+                let kind = node.value.go_type();
+                let message = format!("Expected a map to define JetStreamLimits, got {kind}");
+                reader.error(node, message);
+                return true;
+            }
+            reader.refuse("jetstream.tpm", node);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Says nothing without a key.
+fn cipher(reader: &mut Reader<'_>, node: &Node) {
+    let Some(name) = reader.string(node) else { return };
+    match name.to_lowercase().as_str() {
+        "chacha" | "chachapoly" | "aes" => reader.unserved("jetstream.cipher", node),
+        _ => reader.error(node, format!("Unknown cipher type: {name:?}")),
+    }
+}
+
+/// Options that tune the reference's own machinery: checked, and said to have no effect.
+fn tuning(reader: &mut Reader<'_>, key: &str, node: &Node) -> bool {
+    let name = key.to_lowercase();
+    let expected = |kind: &str| format!("Expected {kind} for {key:?}, got {}", node.shown());
+    match name.as_str() {
+        "extension_hint" | "unique_tag" => {
+            reader.string(node);
+        }
+        "max_outstanding_catchup" | "max_buffered_size" => {
+            storage_size(reader, &name, node);
+        }
+        "max_buffered_msgs" | "request_queue_limit" | "info_queue_limit" => {
+            if !matches!(node.value, Value::Integer(_)) {
+                reader.error(node, expected("a parseable size"));
+            }
+        }
+        "meta_compact" => {
+            if !matches!(node.value, Value::Integer(0..)) {
+                reader.error(node, expected("an absolute size"));
+            }
+        }
+        "meta_compact_size" => {
+            if storage_size(reader, &name, node).is_some_and(|size| size < 0) {
+                reader.error(node, expected("an absolute size"));
+            }
+        }
+        "meta_compact_sync" => {
+            reader.boolean(node);
+        }
+        "max_concurrent_io" => {
+            if !matches!(node.value, Value::Integer(4..=8192)) {
+                let shown = node.shown();
+                let message =
+                    format!("Expected an absolute size for {key:?} between 4 and 8192, got {shown}");
+                reader.error(node, message);
+            }
+        }
+        _ => return false,
+    }
+    reader.unserved(format!("jetstream.{name}"), node);
+    true
+}
+
+fn limits(reader: &mut Reader<'_>, jetstream: &mut JetStreamOptions, node: &Node) {
+    if node.as_map().is_none() {
+        let kind = node.value.go_type();
+        return reader.error(node, format!("Expected a map to define JetStreamLimits, got {kind}"));
+    }
+    for (key, node) in reader.entries(node).unwrap_or_default() {
+        let name = key.to_lowercase();
+        match name.as_str() {
             "default_max_consumers" => {
-                let number = reader.number("default_max_consumers", node);
-                put(&mut jetstream.default_max_consumers, number);
+                let number = reader.integer(node).filter(|number| *number != 0);
+                // Below zero is no limit, zero the default.
+                put(
+                    &mut jetstream.default_max_consumers,
+                    number.map(|number| u64::try_from(number).unwrap_or(0)),
+                );
             }
-            known if UNSERVED_LIMITS.contains(&known) => {
-                reader.unserved(format!("jetstream.limits.{known}"), node);
+            "max_ack_pending" | "max_ha_assets" | "max_request_batch" => {
+                reader.integer(node);
+                reader.unserved(format!("jetstream.limits.{name}"), node);
             }
+            "duplicate_window" => {
+                duration(reader, node);
+                reader.unserved("jetstream.limits.duplicate_window", node);
+            }
+            "batch" => batch(reader, node),
             _ => reader.unknown(key, node),
         }
     }
 }
 
+fn batch(reader: &mut Reader<'_>, node: &Node) {
+    if node.as_map().is_none() {
+        let kind = node.value.go_type();
+        return reader.error(node, format!("Expected a map to define batch limits, got {kind}"));
+    }
+    for (key, node) in reader.entries(node).unwrap_or_default() {
+        let name = key.to_lowercase();
+        match name.as_str() {
+            "max_inflight_per_stream" | "max_inflight_total" | "max_msgs" => {
+                reader.integer(node);
+            }
+            "timeout" => duration(reader, node),
+            _ => {
+                reader.unknown(key, node);
+                continue;
+            }
+        }
+        reader.unserved(format!("jetstream.limits.batch.{name}"), node);
+    }
+}
+
+/// A duration whose complaint has no position.
+fn duration(reader: &mut Reader<'_>, node: &Node) {
+    let Some(text) = reader.string(node) else { return };
+    if let Err(reason) = crate::parse_duration(&text) {
+        reader.errors.push(ConfError::bare(&node.file, node.line, node.column, reason));
+    }
+}
+
+fn bounded_size(reader: &mut Reader<'_>, field: &str, node: &Node) -> Option<u64> {
+    storage_size(reader, field, node).and_then(|size| u64::try_from(size).ok())
+}
+
 /// Bytes as a number, or as a string that ends in K, M, G or T (powers of 1024).
-pub(super) fn storage_size(reader: &mut Reader, field: &str, node: &Node) -> Option<i64> {
+fn storage_size(reader: &mut Reader<'_>, field: &str, node: &Node) -> Option<i64> {
     let text = match &node.value {
         Value::Integer(number) => return Some(*number),
-        Value::String(text) => text.trim(),
+        Value::String(text) => text,
         _ => {
             reader.error(node, format!("{field} must be int64 or string"));
             return None;
         }
     };
-    let shift = match text.chars().last().map(|c| c.to_ascii_uppercase()) {
-        None => return Some(0),
-        Some('K') => 10,
-        Some('M') => 20,
-        Some('G') => 30,
-        Some('T') => 40,
-        Some(_) => {
-            // The reference checks the number first and then the suffix.
-            let digits = &text[..text.len() - text.chars().last().map_or(0, char::len_utf8)];
-            let message = if digits.parse::<i64>().is_err() {
-                format!("{field} strconv.ParseInt: parsing {digits:?}: invalid syntax")
-            } else {
-                format!("{field} sizes defined as strings must end in K, M, G, T")
-            };
-            reader.error(node, message);
+    let Some(suffix) = text.chars().last() else { return Some(0) };
+    let digits = &text[..text.len() - suffix.len_utf8()];
+    // The reference checks the number first and then the suffix.
+    let Ok(number) = digits.parse::<i64>() else {
+        let message = format!("{field} strconv.ParseInt: parsing {digits:?}: invalid syntax");
+        reader.error(node, message);
+        return None;
+    };
+    let shift = match suffix {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => {
+            reader.error(node, format!("{field} sizes defined as strings must end in K, M, G, T"));
             return None;
         }
     };
-    let digits = &text[..text.len() - 1];
-    match digits.parse::<i64>().ok().and_then(|number| number.checked_mul(1 << shift)) {
-        Some(size) => Some(size),
-        None => {
-            let message = format!("{field} strconv.ParseInt: parsing {digits:?}: invalid syntax");
-            reader.error(node, message);
-            None
-        }
+    let size = number.checked_mul(1 << shift);
+    if size.is_none() {
+        reader.error(node, format!("{field} is out of range"));
     }
+    size
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::put;
 use crate::{options::WeirOptions, read::Reader, value::Node};
 
-pub(super) fn weir(reader: &mut Reader, weir: &mut WeirOptions, node: &Node) {
+pub(super) fn weir(reader: &mut Reader<'_>, weir: &mut WeirOptions, node: &Node) {
     for (key, node) in reader.map(node).into_iter().flatten() {
         match key.to_lowercase().as_str() {
             "grpc" => {
@@ -37,7 +37,7 @@ pub(super) fn weir(reader: &mut Reader, weir: &mut WeirOptions, node: &Node) {
     }
 }
 
-fn interval(reader: &mut Reader, place: &mut Duration, field: &str, node: &Node) {
+fn interval(reader: &mut Reader<'_>, place: &mut Duration, field: &str, node: &Node) {
     const MINIMUM: Duration = Duration::from_millis(10);
     match reader.duration(field, node) {
         Some(duration) if duration < MINIMUM => {

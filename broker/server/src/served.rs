@@ -1,0 +1,90 @@
+//! Options that are read and have no effect yet: refused when they protect, else said at the start.
+//!
+//! Whoever serves one takes its line away.
+
+use weir_conf::{Options, UserConfig};
+
+/// An option that keeps somebody out or hides something, and that is not served: the server must
+/// not start as if it were.
+pub(crate) fn refused(options: &Options) -> Option<String> {
+    let user = |used: fn(&UserConfig) -> bool| options.users.iter().any(used);
+    let cluster = options.cluster.as_ref();
+    let operator = &options.operator;
+    let responses = user(|user| user.permissions.as_ref().is_some_and(|may| may.allow_responses.is_some()));
+    let table = [
+        ("tls", options.tls.is_some()),
+        ("websocket.tls", options.websocket.as_ref().is_some_and(|websocket| websocket.tls.is_some())),
+        ("https", options.https_port.is_some()),
+        ("ocsp", options.ocsp.is_some()),
+        ("proxy_protocol", options.proxy_protocol),
+        ("proxies", !options.proxies.is_empty()),
+        ("proxy_required", options.proxy_required || user(|user| user.proxy_required)),
+        ("users.nkey", user(|user| user.nkey.is_some())),
+        ("users.allowed_connection_types", user(|user| !user.allowed_connection_types.is_empty())),
+        ("allow_responses", responses),
+        ("authorization.auth_callout", options.auth_callout.is_some()),
+        ("operator", !operator.jwts.is_empty()),
+        ("trusted_keys", !operator.trusted_keys.is_empty()),
+        ("resolver", operator.resolver.is_some()),
+        ("cluster.tls", cluster.is_some_and(|cluster| cluster.tls.is_some())),
+        ("cluster.permissions", cluster.is_some_and(|cluster| cluster.permissions.is_some())),
+    ];
+    let (name, _) = table.into_iter().find(|(_, configured)| *configured)?;
+    Some(format!(
+        "{name:?} is not supported yet, and starting without it would protect less than this configuration asks for"
+    ))
+}
+
+/// Options that are understood and have no effect.
+pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
+    let cluster = options.cluster.clone().unwrap_or_default();
+    let shares: Vec<_> = options.accounts.values().filter_map(|account| account.jetstream.as_ref()).collect();
+    let usual = Options::default();
+    let table = [
+        ("websocket", options.websocket.is_some()),
+        ("ocsp_cache", options.ocsp_cache.is_some()),
+        ("write_timeout", options.write_timeout != usual.write_timeout),
+        ("no_fast_producer_stall", options.no_fast_producer_stall),
+        ("disable_sublist_cache", options.disable_sublist_cache),
+        ("connect_error_reports", options.connect_error_reports != usual.connect_error_reports),
+        ("reconnect_error_reports", options.reconnect_error_reports != usual.reconnect_error_reports),
+        ("default_js_domain", !options.default_js_domain.is_empty()),
+        ("feature_flags", !options.feature_flags.is_empty()),
+        ("trace_headers", options.trace_headers),
+        ("max_traced_msg_len", options.max_traced_msg_len != usual.max_traced_msg_len),
+        ("cluster.accounts", !cluster.accounts.is_empty()),
+        ("cluster.compression", cluster.compression != weir_conf::CompressionOptions::default()),
+        ("cluster.connect_backoff", cluster.connect_backoff),
+        ("cluster.connect_retries", cluster.connect_retries != 0),
+        ("cluster.ping_interval", cluster.ping_interval.is_some()),
+        ("cluster.ping_max", cluster.ping_max.is_some()),
+        ("cluster.write_deadline", cluster.write_deadline.is_some()),
+        ("cluster.write_timeout", cluster.write_timeout != usual.write_timeout),
+        (
+            "jetstream limits of an account",
+            shares.iter().any(|share| **share != weir_conf::AccountJetStream::default()),
+        ),
+        (
+            "jetstream.limits.default_max_consumers",
+            options.jetstream.as_ref().is_some_and(|jetstream| jetstream.default_max_consumers != 1000),
+        ),
+    ];
+    table.into_iter().filter(|(_, configured)| *configured).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_options_are_all_served() {
+        assert_eq!(refused(&Options::default()), None);
+        assert!(without_effect(&Options::default()).is_empty());
+    }
+
+    #[test]
+    fn what_protects_and_is_not_served_is_refused() {
+        let options = Options { proxy_protocol: true, ..Options::default() };
+        assert!(refused(&options).is_some_and(|text| text.starts_with("\"proxy_protocol\"")));
+    }
+}
