@@ -145,7 +145,7 @@ pub struct Options {
     /// What nats-server only warns of.
     pub warnings: Vec<ConfError>,
     /// What keeps a server from starting with options that are well-formed.
-    pub(crate) problems: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 /// An option that is understood and has no effect yet.

@@ -12,11 +12,9 @@ pub(crate) fn refused(options: &Options) -> Option<String> {
     let operator = &options.operator;
     let responses = user(|user| user.permissions.as_ref().is_some_and(|may| may.allow_responses.is_some()));
     let table = [
-        ("tls", options.tls.is_some()),
         ("websocket.tls", options.websocket.as_ref().is_some_and(|websocket| websocket.tls.is_some())),
         ("https", options.https_port.is_some()),
         ("ocsp", options.ocsp.is_some()),
-        ("proxy_protocol", options.proxy_protocol),
         ("proxies", !options.proxies.is_empty()),
         ("proxy_required", options.proxy_required || user(|user| user.proxy_required)),
         ("users.nkey", user(|user| user.nkey.is_some())),
@@ -84,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_protects_and_is_not_served_is_refused() {
-        let options = Options { proxy_protocol: true, ..Options::default() };
-        assert!(refused(&options).is_some_and(|text| text.starts_with("\"proxy_protocol\"")));
+        let options = Options { https_port: Some(1), ..Options::default() };
+        assert!(refused(&options).is_some_and(|text| text.starts_with("\"https\"")));
     }
 }
