@@ -6,7 +6,7 @@ those conversations are written out as functions.
 
 import time
 
-from jetstream import JetStream
+from jetstream import JetStream, shown
 
 
 def pub(subject, payload="", **headers):
@@ -21,6 +21,20 @@ def fill(subject, count):
 
 def direct(subject, body=None):
     return lambda js: js.direct(subject, body)
+
+
+def heard(subject, *steps):
+    """What comes on `subject` while other steps are made, after their own transcripts."""
+
+    def listen(js):
+        sid = js.wire.subscribe(subject)
+        js.wire.sync()
+        done = [step(js) for step in steps]
+        messages = [shown(message) for message in js.quiet() if message.sid == sid]
+        js.wire.unsubscribe(sid)
+        return done, messages
+
+    return listen
 
 
 def batch(subject, body):

@@ -3,7 +3,7 @@
 import pytest
 
 from broker import WITH_JETSTREAM
-from steps import batch, converse, direct, fill, pause, pub
+from steps import batch, converse, direct, fill, heard, pause, pub
 
 S = {"name": "S", "subjects": ["s.>"]}
 
@@ -192,6 +192,28 @@ GET = {
     "direct get next by subject": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 1), direct("S", {"seq": 1, "next_by_subj": "s.b"})],
     "direct get without body": [create(allow_direct=True), fill("s.a", 1), direct("S")],
     "direct get with broken json": [create(allow_direct=True), fill("s.a", 1), direct("S", "{")],
+    "a subject transform": [create(subject_transform={"src": "s.*", "dest": "t.$1.x"}), fill("s.a", 2), fill("s.b.c", 1), ("STREAM.MSG.GET.S", {"seq": 1}), ("STREAM.MSG.GET.S", {"seq": 3}), INFO],
+    "a subject transform with functions": [create(subject_transform={"src": "s.*.*", "dest": "{{wildcard(2)}}.{{partition(3,1)}}.{{SplitFromLeft(1,1)}}"}), fill("s.ab.b", 1), ("STREAM.MSG.GET.S", {"seq": 1})],
+    "a subject transform of everything": [create(subject_transform={"src": "", "dest": "all.>"}), fill("s.a", 1), ("STREAM.MSG.GET.S", {"seq": 1})],
+    "a subject transform that changes": [create(subject_transform={"src": "s.*", "dest": "t.$1"}), fill("s.a", 1), update(subject_transform={"src": "s.*", "dest": "u.$1"}), fill("s.a", 1), update(), fill("s.a", 1), *[("STREAM.MSG.GET.S", {"seq": seq}) for seq in (1, 2, 3)]],
+    "a subject transform with a broken source is refused": [create(subject_transform={"src": "s..a", "dest": "t"})],
+    "a subject transform with an unknown function is refused": [create(subject_transform={"src": "s.*", "dest": "t.{{foo(1)}}"})],
+    "a subject transform with too few wildcards is refused": [create(subject_transform={"src": "s.*", "dest": "t.$2"})],
+    "a subject transform to a broken subject is refused": [create(subject_transform={"src": "s.*", "dest": "t. x"})],
+    "a subject transform and an expected sequence": [create(subject_transform={"src": "s.*", "dest": "t.$1"}), fill("s.a", 1), pub("s.a", "x", Nats_Expected_Last_Subject_Sequence="1"), pub("s.a", "x", Nats_Expected_Last_Subject_Sequence="1")],
+    "republish": [create(republish={"src": "s.>", "dest": "r.>"}), heard("r.>", fill("s.a", 2), pub("s.b", "x", Color="red"))],
+    "republish of headers": [create(republish={"src": "s.>", "dest": "r.>", "headers_only": True}), heard("r.>", fill("s.a", 2), pub("s.b", "x", Color="red"))],
+    "republish of some": [create(republish={"src": "s.a", "dest": "r"}), heard("r", fill("s.b", 1), fill("s.a", 1))],
+    "republish with a wildcard moved": [create(republish={"src": "s.*", "dest": "r.{{wildcard(1)}}.x"}), heard("r.>", fill("s.a", 1), fill("s.b", 1))],
+    "republish of all": [create(republish={"dest": "r.>"}), heard("r.>", fill("s.a", 1)), INFO],
+    "republish after a transform": [create(subject_transform={"src": "s.*", "dest": "t.$1"}, republish={"src": "t.*", "dest": "r.$1"}), heard("r.>", fill("s.a", 2))],
+    "republish by a transform": [create(subject_transform={"src": "s.>", "dest": "t.>"}, republish={"src": ">", "dest": ">"}), heard("t.>", fill("s.a", 2)), INFO],
+    "republish of duplicates and refusals": [create(republish={"src": "s.>", "dest": "r.>"}), heard("r.>", pub("s.a", "x", Nats_Msg_Id="1"), pub("s.a", "x", Nats_Msg_Id="1"), pub("s.a", "x", Nats_Expected_Last_Sequence="9"))],
+    "republish that is added and taken away": [create(), update(republish={"src": "s.>", "dest": "r.>"}), heard("r.>", fill("s.a", 1)), update(), heard("r.>", fill("s.a", 1))],
+    "republish into the stream is refused": [create(republish={"src": "s.a", "dest": "s.b"})],
+    "republish with a broken transform is refused": [create(republish={"src": "s.*", "dest": "r.$2"})],
+    "republish to nowhere": [create(republish={"src": "s.*", "dest": ""}), heard("*", fill("s.a", 1))],
+    "republish into a memory stream": [create(storage="memory", republish={"src": "s.>", "dest": "r.>"}), heard("r.>", fill("s.a", 1))],
     "direct batch": [create(allow_direct=True), fill("s.a", 5), batch("S", {"seq": 2, "batch": 3})],
     "direct batch with headers of its own": [create(allow_direct=True), pub("s.a", "x", Color="red"), fill("s.b", 2), batch("S", {"seq": 1, "batch": 2})],
     "direct batch of a subject": [create(allow_direct=True), fill("s.a", 2), fill("s.b", 3), fill("s.a", 2), batch("S", {"seq": 2, "batch": 10, "next_by_subj": "s.a"})],

@@ -80,11 +80,24 @@ pub enum PublishOutcome {
     Rejected(ApiError),
 }
 
+/// A stored message as the stream republishes it (ADR-28).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Republished {
+    pub subject: Bytes,
+    /// The message's own headers, then those that say where it is stored.
+    pub headers: Bytes,
+    /// Empty where only headers are republished.
+    pub payload: Bytes,
+}
+
 /// What applying a command answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// One for every record, in order.
-    Published(Vec<PublishOutcome>),
+    /// One outcome for every record, in order, and what the stream's leader publishes again.
+    Published {
+        outcomes: Vec<PublishOutcome>,
+        republished: Vec<Republished>,
+    },
     /// Messages removed by a delete, purge or expiry.
     Removed {
         count: u64,

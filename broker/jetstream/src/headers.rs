@@ -2,6 +2,8 @@
 //! nats-server; a malformed block has no headers.
 
 use bytes::Bytes;
+use weir_jsapi::headers as names;
+use weir_stdx::time::UnixNanos;
 
 const FIRST_LINE: &[u8] = b"NATS/1.0\r\n";
 
@@ -43,6 +45,34 @@ pub fn status(line: &str, fields: &[(&str, &dyn std::fmt::Display)]) -> Bytes {
     }
     out.push_str("\r\n");
     Bytes::from(out)
+}
+
+/// Where a message is stored, as headers say it.
+pub struct StoredAt<'a> {
+    pub stream: &'a str,
+    pub subject: &'a [u8],
+    pub seq: u64,
+    pub timestamp: UnixNanos,
+}
+
+/// A block with the headers of [`StoredAt`] at its end, still open: more may be pushed before its empty line.
+pub fn with_stored_at(block: &[u8], stored: &StoredAt<'_>) -> Vec<u8> {
+    let base = block.strip_suffix(b"\r\n").unwrap_or(FIRST_LINE);
+    let mut out = Vec::with_capacity(base.len() + 200);
+    out.extend_from_slice(base);
+    push(&mut out, names::STREAM, stored.stream.as_bytes());
+    push(&mut out, names::SUBJECT, stored.subject);
+    push(&mut out, names::SEQUENCE, stored.seq.to_string().as_bytes());
+    push(&mut out, names::TIME_STAMP, crate::stream::time(stored.timestamp).to_string().as_bytes());
+    out
+}
+
+/// Adds a header to an open block.
+pub fn push(block: &mut Vec<u8>, name: &str, value: &[u8]) {
+    block.extend_from_slice(name.as_bytes());
+    block.extend_from_slice(b": ");
+    block.extend_from_slice(value);
+    block.extend_from_slice(b"\r\n");
 }
 
 fn find_line_end(bytes: &[u8]) -> Option<usize> {

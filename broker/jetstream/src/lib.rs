@@ -16,7 +16,7 @@ pub mod stream;
 
 pub use ack::write_pub_ack;
 pub use codec::DecodeError;
-pub use command::{ConsumerDelta, Outcome, PublishOutcome, PublishRecord, Purge, StreamCommand};
+pub use command::{ConsumerDelta, Outcome, PublishOutcome, PublishRecord, Purge, Republished, StreamCommand};
 pub use consumer::{
     ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, StopReason,
 };

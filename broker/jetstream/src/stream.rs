@@ -11,6 +11,7 @@ mod prepare;
 mod publish;
 mod read;
 mod removal_log;
+mod republish;
 mod ttl;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ pub struct StreamMachine<S> {
     consumers: BTreeMap<Arc<str>, Consumer>,
     removals: RemovalLog,
     lifetimes: ttl::Lifetimes,
+    republisher: Option<republish::Republisher>,
     /// Of the latest publish; message times never go back.
     last_timestamp: UnixNanos,
     /// Of the latest message, if it had one, for `Nats-Expected-Last-Msg-Id`.
@@ -63,6 +65,7 @@ impl<S: Store> StreamMachine<S> {
         }
         Ok(Self {
             dedupe: Dedupe::default(),
+            republisher: republish::Republisher::of(&config),
             config: Arc::new(config),
             created,
             store,
@@ -109,10 +112,11 @@ impl<S: Store> StreamMachine<S> {
         match command {
             StreamCommand::Publish(records) => {
                 let mut outcomes = Vec::with_capacity(records.len());
+                let mut republished = Vec::new();
                 for record in records {
-                    outcomes.push(self.publish(record)?);
+                    outcomes.push(self.publish(record, &mut republished)?);
                 }
-                Ok(Outcome::Published(outcomes))
+                Ok(Outcome::Published { outcomes, republished })
             }
             StreamCommand::DeleteMessage { seq, erase } => self.delete_message(seq, erase),
             StreamCommand::Purge(purge) => self.purge(&purge),
@@ -135,6 +139,7 @@ impl<S: Store> StreamMachine<S> {
     fn update_config(&mut self, config: StreamConfig) -> Result<Outcome, StoreFailure> {
         let to_interest = config.retention == RetentionPolicy::Interest
             && self.config.retention != RetentionPolicy::Interest;
+        self.republisher = republish::Republisher::of(&config);
         self.config = Arc::new(config);
         if to_interest {
             self.remove_unneeded(1, &Filter::default())?;

@@ -5,12 +5,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use weir_hub::{Account, Inbound};
-use weir_jetstream::{Outcome, PublishOutcome, PublishRecord, StreamCommand};
+use weir_jetstream::{Outcome, PublishOutcome, PublishRecord, Republished, StreamCommand};
+use weir_jsapi::StreamConfig;
+use weir_stdx::rng::SeededRng;
 use weir_stdx::time::UnixNanos;
+use weir_subject::Transform;
 
 use super::state::StreamState;
 use crate::clock;
@@ -47,6 +51,8 @@ pub(crate) struct Ingest {
     wake: Notify,
     /// Publishers are answered; off for streams with `no_ack`.
     acks: AtomicBool,
+    /// What subjects become before they are stored.
+    transform: ArcSwapOption<Transform>,
     in_flight: Arc<Semaphore>,
 }
 
@@ -56,12 +62,18 @@ impl Ingest {
             queue: Mutex::new(Queue::default()),
             wake: Notify::new(),
             acks: AtomicBool::new(true),
+            transform: ArcSwapOption::empty(),
             in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
         })
     }
 
-    pub(crate) fn set_acks(&self, acks: bool) {
-        self.acks.store(acks, Ordering::Relaxed);
+    /// Takes over what the configuration says of publishes.
+    pub(crate) fn configure(&self, config: &StreamConfig) {
+        self.acks.store(!config.no_ack, Ordering::Relaxed);
+        // One that is not valid was refused before.
+        let transform = config.subject_transform.as_ref();
+        let transform = transform.and_then(|pair| Transform::new(&pair.src, &pair.dest).ok());
+        self.transform.store(transform.map(Arc::new));
     }
 
     /// Takes a message from the hub. False when the queue is full.
@@ -93,12 +105,16 @@ impl Ingest {
         account: Arc<Account>,
         replicated: Arc<Replicated<StreamState>>,
     ) {
+        let mut random = SeededRng::new(clock::now().as_nanos());
         loop {
             self.wake.notified().await;
             let mut drained = std::mem::take(&mut *self.queue.lock()).incoming.into_iter().peekable();
             while drained.peek().is_some() {
                 let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
-                let (records, replies) = next_batch(&mut drained);
+                let (mut records, replies) = next_batch(&mut drained);
+                if let Some(transform) = &*self.transform.load() {
+                    rename(&mut records, transform, &mut random);
+                }
                 let acks = Acks {
                     stream: Arc::clone(&stream),
                     domain: domain.clone(),
@@ -152,6 +168,27 @@ fn next_batch(incoming: &mut impl Iterator<Item = Incoming>) -> (Vec<PublishReco
     (records, replies)
 }
 
+/// Subjects that the transform leaves out stay as they are.
+fn rename(records: &mut [PublishRecord], transform: &Transform, random: &mut SeededRng) {
+    for record in records {
+        if let Some(subject) = transform.transform(&record.subject, || (random.next_u64() >> 32) as u32) {
+            record.subject = Bytes::from(subject);
+        }
+    }
+}
+
+fn republish(account: &Arc<Account>, messages: &[Republished]) {
+    if messages.is_empty() {
+        return;
+    }
+    account.publish_batch(messages.iter().map(|message| weir_hub::OutboundMessage {
+        subject: &message.subject,
+        headers: &message.headers,
+        payload: &message.payload,
+        ..weir_hub::OutboundMessage::default()
+    }));
+}
+
 /// The publishers of one batch that wait for an answer.
 struct Acks {
     stream: Arc<str>,
@@ -163,7 +200,10 @@ struct Acks {
 impl Acks {
     fn send(self, result: Result<Outcome, ProposeError>) {
         let outcomes = match result {
-            Ok(Outcome::Published(outcomes)) => outcomes,
+            Ok(Outcome::Published { outcomes, republished }) => {
+                republish(&self.account, &republished);
+                outcomes
+            }
             Ok(_) => return,
             // No answer: the message may or may not be there, and the publisher's timeout says just that.
             Err(ProposeError::Unknown(_) | ProposeError::NotLeader { .. }) => return,

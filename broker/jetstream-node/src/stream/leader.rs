@@ -129,7 +129,7 @@ impl StreamLeader {
     /// Subscribes to the subjects of a configuration; those that stay are left alone.
     pub(crate) fn subscribe_subjects(self: &Arc<Self>, config: &StreamConfig) {
         let mut subscriptions = self.subscriptions.lock();
-        self.ingest.set_acks(!config.no_ack);
+        self.ingest.configure(config);
         self.subscribe_direct_get(config, &mut subscriptions);
         subscriptions.subjects.retain(|(subject, _)| config.subjects.contains(subject));
         for subject in &config.subjects {

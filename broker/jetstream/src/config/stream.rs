@@ -6,7 +6,7 @@ use weir_jsapi::{
     API_LEVEL, ApiError, DiscardPolicy, RetentionPolicy, SERVER_VERSION, StoreCompression, StreamConfig,
     errors,
 };
-use weir_subject::{has_wildcards, is_subset, is_valid_subject, overlaps};
+use weir_subject::{Transform, has_wildcards, is_subset, is_valid_subject, overlaps, validate_mapping};
 
 use super::is_valid_name;
 
@@ -76,6 +76,8 @@ pub fn normalise_stream(
     check_flags(&config)?;
     check_unsupported(&config)?;
     set_subjects(&mut config)?;
+    check_transform(&config)?;
+    check_republish(&mut config, pedantic)?;
     if config.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
         return Err(invalid("preferred server not permitted in placement"));
     }
@@ -216,8 +218,6 @@ fn check_unsupported(config: &StreamConfig) -> Result<(), ApiError> {
     let unsupported = [
         ("mirror", config.mirror.is_some()),
         ("sources", !config.sources.is_empty()),
-        ("republish", config.republish.is_some()),
-        ("subject_transform", config.subject_transform.is_some()),
         ("compression", config.compression != StoreCompression::None),
         ("allow_msg_counter", config.allow_msg_counter),
         ("allow_atomic", config.allow_atomic),
@@ -246,6 +246,53 @@ fn set_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {
         check_reserved(subject, config.no_ack)?;
     }
     Ok(())
+}
+
+fn check_transform(config: &StreamConfig) -> Result<(), ApiError> {
+    let Some(transform) = &config.subject_transform else { return Ok(()) };
+    if !transform.src.is_empty() && !is_valid_subject(transform.src.as_bytes()) {
+        return Err(
+            errors::STREAM_TRANSFORM_INVALID_SOURCE.with(format!("invalid subject {}", transform.src))
+        );
+    }
+    validate_mapping(&transform.src, &transform.dest)
+        .map_err(|error| errors::STREAM_TRANSFORM_INVALID_DESTINATION.with(error))
+}
+
+/// What is republished must not come back into the stream.
+fn check_republish(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    let Some(republish) = &mut config.republish else { return Ok(()) };
+    if republish.src.is_empty() {
+        if pedantic {
+            return Err(errors::PEDANTIC.with("republish source can not be empty"));
+        }
+        ">".clone_into(&mut republish.src);
+    }
+    if republish.src == ">"
+        && republish.dest == ">"
+        && let Some(transform) = &config.subject_transform
+        && config.subjects == [transform.src.as_str()]
+    {
+        if pedantic {
+            return Err(errors::PEDANTIC.with("implicit republish based on subject transform"));
+        }
+        // Everything, under the subjects that the transform makes.
+        republish.src.clone_from(&transform.dest);
+        republish.dest.clone_from(&transform.dest);
+    }
+    if config.subjects.iter().any(|subject| overlaps(republish.dest.as_bytes(), subject.as_bytes())) {
+        return Err(invalid("stream configuration for republish destination forms a cycle"));
+    }
+    if republish.dest.is_empty() {
+        // The reference takes this, and republishes nothing.
+        return Ok(());
+    }
+    Transform::new(&republish.src, &republish.dest).map(drop).map_err(|_| {
+        invalid(format!(
+            "stream configuration for republish with transform from '{}' to '{}' not valid",
+            republish.src, republish.dest
+        ))
+    })
 }
 
 /// Subjects the server itself lives on may be captured only without publish acks, which would loop.

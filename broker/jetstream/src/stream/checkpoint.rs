@@ -58,6 +58,7 @@ impl<S: Store> StreamMachine<S> {
             dedupe.insert(id, seq, reader.time("time of a message id")?);
         }
         let mut machine = Self {
+            republisher: super::republish::Republisher::of(&config),
             config: Arc::new(config),
             created,
             store,

@@ -198,22 +198,16 @@ impl<S: Store> StreamMachine<S> {
     }
 
     fn direct_reply(&self, message: StoredMessage, batch: Option<InBatch>) -> DirectReply {
-        let base = message.headers.strip_suffix(b"\r\n").unwrap_or(b"NATS/1.0\r\n");
-        let mut block = Vec::with_capacity(base.len() + 200);
-        block.extend_from_slice(base);
-        let mut field = |name: &str, value: &[u8]| {
-            block.extend_from_slice(name.as_bytes());
-            block.extend_from_slice(b": ");
-            block.extend_from_slice(value);
-            block.extend_from_slice(b"\r\n");
+        let stored = headers::StoredAt {
+            stream: &self.config.name,
+            subject: &message.subject,
+            seq: message.seq,
+            timestamp: message.timestamp,
         };
-        field(names::STREAM, self.config.name.as_bytes());
-        field(names::SUBJECT, &message.subject);
-        field(names::SEQUENCE, message.seq.to_string().as_bytes());
-        field(names::TIME_STAMP, super::info::time(message.timestamp).to_string().as_bytes());
+        let mut block = headers::with_stored_at(&message.headers, &stored);
         if let Some(batch) = batch {
-            field(names::NUM_PENDING, batch.pending.to_string().as_bytes());
-            field(names::LAST_SEQUENCE, batch.last_seq.to_string().as_bytes());
+            headers::push(&mut block, names::NUM_PENDING, batch.pending.to_string().as_bytes());
+            headers::push(&mut block, names::LAST_SEQUENCE, batch.last_seq.to_string().as_bytes());
         }
         block.extend_from_slice(b"\r\n");
         DirectReply { headers: Bytes::from(block), payload: message.payload }

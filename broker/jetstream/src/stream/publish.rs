@@ -8,7 +8,7 @@ use weir_stdx::time::UnixNanos;
 
 use super::StreamMachine;
 use super::ttl::{self, MessageTtl};
-use crate::command::{PublishOutcome, PublishRecord};
+use crate::command::{PublishOutcome, PublishRecord, Republished};
 use crate::headers;
 use crate::store::{Lookup, Store, StoreFailure, StoredMessage};
 
@@ -44,7 +44,11 @@ enum Verdict {
 }
 
 impl<S: Store> StreamMachine<S> {
-    pub(super) fn publish(&mut self, record: PublishRecord) -> Result<PublishOutcome, StoreFailure> {
+    pub(super) fn publish(
+        &mut self,
+        record: PublishRecord,
+        republished: &mut Vec<Republished>,
+    ) -> Result<PublishOutcome, StoreFailure> {
         let timestamp = record.timestamp.max(self.last_timestamp);
         let accepted = match self.check_publish(&record, timestamp) {
             Verdict::Accept(accepted) => accepted,
@@ -60,6 +64,10 @@ impl<S: Store> StreamMachine<S> {
         } else {
             let PublishRecord { subject, headers, payload, .. } = record;
             let message = StoredMessage { seq, timestamp, subject, headers, payload };
+            if let Some(republisher) = &self.republisher {
+                let last_seq = self.store.subject_state(&message.subject).map_or(0, |state| state.last);
+                republished.extend(republisher.copy(&self.config.name, &message, last_seq));
+            }
             self.store.append(&message)?;
             if let Some(ttl) = accepted.ttl {
                 self.lifetimes.insert(seq, timestamp, ttl);

@@ -37,7 +37,7 @@ fn record(subject: &str, headers: &[(&str, &str)], payload: &str, at: u64) -> Pu
 
 fn put(machine: &mut Machine, record: PublishRecord) -> PublishOutcome {
     let outcome = machine.apply(StreamCommand::Publish(vec![record])).expect("apply");
-    let Outcome::Published(mut outcomes) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Published { mut outcomes, .. } = outcome else { panic!("{outcome:?}") };
     outcomes.remove(0)
 }
 

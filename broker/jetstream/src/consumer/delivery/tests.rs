@@ -144,7 +144,7 @@ fn publish(machine: &mut StreamMachine<MemStore>, now: UnixNanos, subjects: &[&s
     };
     let records: Vec<_> = subjects.iter().map(record).collect();
     let outcome = machine.apply(StreamCommand::Publish(records)).expect("apply");
-    let Outcome::Published(outcomes) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Published { outcomes, .. } = outcome else { panic!("{outcome:?}") };
     assert!(outcomes.iter().all(|outcome| matches!(outcome, PublishOutcome::Stored { .. })), "{outcomes:?}");
 }
 
