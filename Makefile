@@ -9,6 +9,8 @@ HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # A fresh clone in CI reuses the compiled dependencies of the run before it.
 ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
+# A clone is compiled once: what would make a second build of it faster only fills the disk.
+export CARGO_INCREMENTAL := 0
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
