@@ -7,6 +7,7 @@ use crate::interest::Interest;
 use crate::message::{Inbound, Origin, OutboundMessage};
 use crate::options::HubOptions;
 use crate::peer::{InterestListener, LocalInterest, Peer};
+use crate::snapshot::SubscriptionSnapshot;
 use crate::subscription::{Subscription, Target};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -40,6 +41,34 @@ pub struct Account {
     subscriptions: AtomicUsize,
     connections: AtomicUsize,
     exchange: AccountExchange,
+    inserts: AtomicU64,
+    removes: AtomicU64,
+    departed: Departed,
+}
+
+/// What an account's clients that are gone have moved.
+#[derive(Default)]
+struct Departed {
+    in_messages: AtomicU64,
+    in_bytes: AtomicU64,
+    out_messages: AtomicU64,
+    out_bytes: AtomicU64,
+    slow_consumers: AtomicU64,
+}
+
+/// What an account's clients have moved so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AccountTraffic {
+    /// Messages from clients.
+    pub in_messages: u64,
+    /// Bytes of those: headers and payloads.
+    pub in_bytes: u64,
+    /// Messages to clients.
+    pub out_messages: u64,
+    /// Bytes of those.
+    pub out_bytes: u64,
+    /// Clients cut because they did not read fast enough.
+    pub slow_consumers: u64,
 }
 
 /// A subscription of this process; dropping it unsubscribes.
@@ -77,6 +106,9 @@ impl Account {
             subscriptions: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             exchange: AccountExchange::new(options),
+            inserts: AtomicU64::new(0),
+            removes: AtomicU64::new(0),
+            departed: Departed::default(),
         })
     }
 
@@ -118,6 +150,53 @@ impl Account {
         max.is_some_and(|max| self.connection_count() >= max)
     }
 
+    /// How many subscriptions were ever made and how many ended, other servers' included: (made, ended).
+    pub fn subscription_changes(&self) -> (u64, u64) {
+        (self.inserts.load(Ordering::Relaxed), self.removes.load(Ordering::Relaxed))
+    }
+
+    /// What the clients that are gone have moved.
+    pub(crate) fn departed(&self) -> AccountTraffic {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let departed = &self.departed;
+        AccountTraffic {
+            in_messages: load(&departed.in_messages),
+            in_bytes: load(&departed.in_bytes),
+            out_messages: load(&departed.out_messages),
+            out_bytes: load(&departed.out_bytes),
+            slow_consumers: load(&departed.slow_consumers),
+        }
+    }
+
+    pub(crate) fn count_departed(&self, traffic: AccountTraffic) {
+        let add = |counter: &AtomicU64, count: u64| {
+            counter.fetch_add(count, Ordering::Relaxed);
+        };
+        let departed = &self.departed;
+        add(&departed.in_messages, traffic.in_messages);
+        add(&departed.in_bytes, traffic.in_bytes);
+        add(&departed.out_messages, traffic.out_messages);
+        add(&departed.out_bytes, traffic.out_bytes);
+        add(&departed.slow_consumers, traffic.slow_consumers);
+    }
+
+    /// How many subscriptions of this server's clients match: all that a literal `subject` is delivered to, or all
+    /// that lie within a pattern; with `queue`, only those of that queue group.
+    pub fn count_subscribers(&self, subject: &[u8], queue: Option<&[u8]>) -> usize {
+        let is_literal = !weir_subject::has_wildcards(subject);
+        let mut count = 0;
+        self.interest.for_each(|subscription| {
+            let covered = if is_literal {
+                weir_subject::matches(&subscription.subject, subject)
+            } else {
+                weir_subject::is_subset(&subscription.subject, subject)
+            };
+            let in_queue = queue.is_none_or(|queue| subscription.queue.as_deref() == Some(queue));
+            count += usize::from(covered && in_queue && matches!(subscription.target, Target::Client(_)));
+        });
+        count
+    }
+
     pub(crate) fn count_connection(&self, joined: bool) {
         if joined {
             self.connections.fetch_add(1, Ordering::Relaxed);
@@ -135,6 +214,17 @@ impl Account {
         });
     }
 
+    /// Every subscription of clients and of this process.
+    pub fn subscriptions_snapshot(&self) -> Vec<SubscriptionSnapshot> {
+        let mut found = Vec::new();
+        self.interest.for_each(|subscription| match &subscription.target {
+            Target::Client(client) => found.push(SubscriptionSnapshot::of(subscription, client.id)),
+            Target::Peer { .. } => {}
+            _ => found.push(SubscriptionSnapshot::of(subscription, 0)),
+        });
+        found
+    }
+
     /// Subscribes `handler` to `subject` (wildcards allowed), optionally as a member of a queue group.
     /// Interest is told to other servers as a client's would be. An invalid subject is never matched.
     pub fn subscribe_internal(
@@ -143,12 +233,29 @@ impl Account {
         queue: Option<&str>,
         handler: InternalHandler,
     ) -> InternalSubscription {
-        let subscription = Arc::new(Subscription::new(
-            subject.as_bytes(),
-            queue.map(str::as_bytes),
-            b"",
-            Target::Internal(handler),
-        ));
+        self.subscribe_inside(subject, queue, handler, true)
+    }
+
+    /// Like `subscribe_internal`, but other servers are not told: only what is published here arrives.
+    pub fn subscribe_local(
+        self: &Arc<Self>,
+        subject: &str,
+        handler: InternalHandler,
+    ) -> InternalSubscription {
+        self.subscribe_inside(subject, None, handler, false)
+    }
+
+    fn subscribe_inside(
+        self: &Arc<Self>,
+        subject: &str,
+        queue: Option<&str>,
+        handler: InternalHandler,
+        announced: bool,
+    ) -> InternalSubscription {
+        let mut subscription =
+            Subscription::new(subject.as_bytes(), queue.map(str::as_bytes), b"", Target::Internal(handler));
+        subscription.announced = announced;
+        let subscription = Arc::new(subscription);
         self.subscribe(Arc::clone(&subscription));
         InternalSubscription { account: Arc::clone(self), subscription }
     }
@@ -226,6 +333,7 @@ impl Account {
 
     pub(crate) fn subscribe(self: &Arc<Self>, subscription: Arc<Subscription>) {
         self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        self.inserts.fetch_add(1, Ordering::Relaxed);
         self.interest.insert(Arc::clone(&subscription));
         self.count_local(&subscription, true);
         self.announce_change(&subscription.subject);
@@ -239,6 +347,7 @@ impl Account {
         }
         if self.interest.remove(subscription) {
             self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            self.removes.fetch_add(1, Ordering::Relaxed);
             self.count_local(subscription, false);
         }
         self.announce_change(&subscription.subject);
@@ -246,6 +355,9 @@ impl Account {
     }
 
     fn count_local(&self, subscription: &Subscription, added: bool) {
+        if !subscription.announced {
+            return;
+        }
         let mut local = self.local.lock();
         let key = (subscription.subject.clone(), subscription.queue.clone());
         let weight = if added {

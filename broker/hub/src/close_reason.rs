@@ -146,6 +146,11 @@ impl CloseReason {
         }
     }
 
+    /// Whether the connection was cut because it did not read fast enough.
+    pub fn is_slow_consumer(self) -> bool {
+        matches!(self, Self::SlowConsumerPendingBytes | Self::SlowConsumerWriteDeadline)
+    }
+
     /// Whether what waits is still worth writing before the socket is closed.
     pub(crate) fn flushes(self) -> bool {
         !matches!(

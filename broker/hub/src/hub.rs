@@ -1,7 +1,7 @@
 //! One server's accounts, connections, limits and identity. Not the operations of a client.
 
 use crate::GLOBAL_ACCOUNT;
-use crate::account::{Account, ListenerSlot};
+use crate::account::{Account, AccountTraffic, ListenerSlot};
 use crate::account_settings::ActivationCheck;
 use crate::auth::{Authenticator, Credentials};
 use crate::client::{self, ClientHandle, ClientState, Greeting};
@@ -12,7 +12,7 @@ use crate::observer::Observer;
 use crate::options::{HubOptions, Limits};
 use crate::outbox::{Counted, Outbox};
 use crate::peer::InterestListener;
-use crate::snapshot::ConnectionSnapshot;
+use crate::snapshot::{ConnectionRights, ConnectionSnapshot};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -168,11 +168,18 @@ impl Hub {
         if let Some(account) = self.account(name) {
             return account;
         }
+        let mut is_new = false;
         let mut accounts = self.accounts.write();
-        let account = accounts
-            .entry(name.to_owned())
-            .or_insert_with(|| Account::new(name, Arc::clone(&self.listener), Arc::clone(&self.options)));
-        Arc::clone(account)
+        let account = accounts.entry(name.to_owned()).or_insert_with(|| {
+            is_new = true;
+            Account::new(name, Arc::clone(&self.listener), Arc::clone(&self.options))
+        });
+        let account = Arc::clone(account);
+        drop(accounts);
+        if is_new {
+            self.observe(|observer| observer.account_added(&account));
+        }
+        account
     }
 
     /// The connections that are bound to an account.
@@ -227,6 +234,53 @@ impl Hub {
     /// Connections that ended, oldest first, up to 10,000.
     pub fn closed_connections_snapshot(&self) -> Vec<ConnectionSnapshot> {
         self.closed.lock().iter().cloned().collect()
+    }
+
+    /// What the clients of each account have moved, those that are gone included, by the account's name.
+    pub fn account_traffic(&self) -> FxHashMap<String, AccountTraffic> {
+        let accounts = self.accounts();
+        let mut traffic: FxHashMap<_, _> =
+            accounts.iter().map(|account| (account.name().to_owned(), account.departed())).collect();
+        for handle in self.connections.read().values() {
+            let Some(name) = handle.state.read().account.as_ref().map(|account| account.name().to_owned())
+            else {
+                continue;
+            };
+            let entry = traffic.entry(name).or_default();
+            let (messages, bytes) = handle.outbox.sent();
+            entry.in_messages += handle.in_messages.load(Ordering::Relaxed);
+            entry.in_bytes += handle.in_bytes.load(Ordering::Relaxed);
+            entry.out_messages += messages;
+            entry.out_bytes += bytes;
+        }
+        traffic
+    }
+
+    /// One open connection.
+    pub fn connection_snapshot(&self, id: u64, with_subscriptions: bool) -> Option<ConnectionSnapshot> {
+        let handle = self.connections.read().get(&id).cloned();
+        handle.map(|handle| handle.snapshot(with_subscriptions))
+    }
+
+    /// What a connected client may do and when its credentials expire; `None` for an unknown connection.
+    pub fn connection_rights(&self, id: u64) -> Option<ConnectionRights> {
+        let handle = self.connections.read().get(&id).cloned()?;
+        let state = handle.state.read();
+        Some(ConnectionRights { permissions: state.permissions.clone(), expires: state.expires })
+    }
+
+    /// Tells one client, by INFO, that it should move to another server.
+    pub fn announce_lame_duck_to(&self, id: u64) -> Result<(), &'static str> {
+        let handle = self.connections.read().get(&id).cloned().ok_or("no such client id")?;
+        if !handle.async_info.load(Ordering::Relaxed) {
+            return Err("client does not support Lame Duck Mode or is not ready to receive the notification");
+        }
+        let mut info = self.client_info_of(&handle, None, None);
+        info.ldm = true;
+        let line = info.to_line();
+        handle.outbox.append(Counted::NOTHING, |out| out.extend_from_slice(&line));
+        handle.outbox.flush();
+        Ok(())
     }
 
     /// Messages and bytes to clients that are still connected and that are gone: (messages, bytes).
@@ -332,16 +386,21 @@ impl Hub {
         }
         debug!("{} - Client connection closed: {}", handle.label(), reason.text());
         self.counters.count_closed(reason, handle.outbox.sent());
-        let mut snapshot = handle.snapshot(false);
+        let mut snapshot = handle.snapshot(true);
         snapshot.stop = Some(now());
         snapshot.reason = Some(reason);
         let account = handle.state.read().account.clone();
         if let Some(account) = account {
-            self.observe(|observer| {
-                observer.account_changed(&account);
-                observer.disconnected(&snapshot);
+            account.count_departed(AccountTraffic {
+                in_messages: snapshot.in_messages,
+                in_bytes: snapshot.in_bytes,
+                out_messages: snapshot.out_messages,
+                out_bytes: snapshot.out_bytes,
+                slow_consumers: u64::from(reason.is_slow_consumer()),
             });
+            self.observe(|observer| observer.account_changed(&account));
         }
+        self.observe(|observer| observer.disconnected(&snapshot));
         let mut closed = self.closed.lock();
         if closed.len() == MAX_CLOSED {
             closed.pop_front();
@@ -356,6 +415,10 @@ impl Hub {
         account: Option<&str>,
         nonce: Option<&str>,
     ) -> Vec<u8> {
+        self.client_info_of(handle, account, nonce).to_line()
+    }
+
+    fn client_info_of(&self, handle: &ClientHandle, account: Option<&str>, nonce: Option<&str>) -> Info {
         let mut info = self.info();
         nonce.unwrap_or_default().clone_into(&mut info.nonce);
         info.client_id = handle.id;
@@ -368,7 +431,7 @@ impl Hub {
             account.clone_into(&mut info.remote_account);
             info.acc_is_sys = account == self.options.system_account;
         }
-        info.to_line()
+        info
     }
 
     /// The INFO that comes first.

@@ -27,7 +27,7 @@ mod snapshot;
 mod subscription;
 mod trace;
 
-pub use account::{Account, InternalHandler, InternalSubscription};
+pub use account::{Account, AccountTraffic, InternalHandler, InternalSubscription};
 pub use account_settings::{
     AccountError, AccountLimits, AccountSettings, ActivationCheck, ActivationRequest, ExchangeKind, Export,
     ExportAccess, Import, LatencySettings, MappingDestination, MappingSettings, MessageTraceSettings,
@@ -47,7 +47,7 @@ pub use options::{HubOptions, Limits, new_server_id};
 pub use outbox::{Appended, Counted, Outbox};
 pub use peer::{InterestListener, LocalInterest, Peer, PeerIngress, PeerMessage};
 pub use permissions::{Permissions, ResponsePermission, Rule, RuleSet};
-pub use snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
+pub use snapshot::{ConnectionRights, ConnectionSnapshot, SubscriptionSnapshot};
 pub use subscription::Subscription;
 pub use weir_net::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
 

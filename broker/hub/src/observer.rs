@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub trait Observer: Send + Sync {
     /// A client's CONNECT was accepted; a client that sends a second CONNECT is announced again.
     fn connected(&self, connection: &ConnectionSnapshot);
-    /// A client that was in an account is gone; `stop` and `reason` are set.
+    /// A client is gone; `stop` and `reason` are set, and the account unless it never got into one.
     fn disconnected(&self, connection: &ConnectionSnapshot);
     /// A client was refused, with the reason that its connection is closed with. `account` is the one whose
     /// credentials were refused, when they belong to one.
@@ -19,6 +19,8 @@ pub trait Observer: Send + Sync {
         reason: CloseReason,
         account: Option<&Arc<Account>>,
     );
+    /// An account is there from now on.
+    fn account_added(&self, account: &Arc<Account>);
     /// The number of an account's connections here has changed.
     fn account_changed(&self, account: &Arc<Account>);
 }

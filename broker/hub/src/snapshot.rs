@@ -1,6 +1,7 @@
 //! Copies of what connections are and do, for monitoring. Not its JSON.
 
 use crate::close_reason::CloseReason;
+use crate::permissions::Permissions;
 use crate::subscription::Subscription;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,15 @@ impl SubscriptionSnapshot {
     }
 }
 
+/// What a connected client may do, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionRights {
+    /// What it may do; `None` means everything.
+    pub permissions: Option<Arc<Permissions>>,
+    /// When its credentials expire.
+    pub expires: Option<UnixNanos>,
+}
+
 /// One client connection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionSnapshot {
@@ -67,8 +77,10 @@ pub struct ConnectionSnapshot {
     pub stalls: u64,
     /// How many subscriptions it has.
     pub subscriptions: usize,
-    /// Those, if asked for.
+    /// Those, if asked for; of a closed connection up to 1024.
     pub subscription_list: Vec<SubscriptionSnapshot>,
+    /// The protocol version from CONNECT.
+    pub protocol: i64,
     /// The name from CONNECT.
     pub name: String,
     /// The client library's language.

@@ -14,6 +14,8 @@ pub struct Subscription {
     pub(crate) queue: Option<Box<[u8]>>,
     pub(crate) sid: Box<[u8]>,
     pub(crate) target: Target,
+    /// Whether other servers are told of it.
+    pub(crate) announced: bool,
     /// Subjects that must not be delivered although the pattern covers them.
     pub(crate) denied: Option<Arc<[Rule]>>,
     /// The message after which it ends; 0 means never.
@@ -46,6 +48,7 @@ impl Subscription {
             queue: queue.map(Into::into),
             sid: sid.into(),
             target,
+            announced: true,
             denied: None,
             max: AtomicU64::new(0),
             delivered: AtomicU64::new(0),

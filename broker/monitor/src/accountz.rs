@@ -1,12 +1,17 @@
-//! `/accountz` and `/accstatz`: the accounts. Imports and exports are not served yet.
+//! `/accountz` and `/accstatz`: the accounts, one of them in detail, and what their connections moved.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 use weir_jsapi::time::Time;
 
 use crate::{
     Source,
+    json::is_false,
     query::{Query, Refused},
-    view::Account,
+    subsz::SublistStats,
+    view::{Account, Traffic},
 };
 
 #[derive(Serialize)]
@@ -18,14 +23,15 @@ pub(crate) struct Accountz {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accounts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    account_detail: Option<Detail>,
+    account_detail: Option<AccountInfo>,
 }
 
+/// One account in detail.
 #[derive(Serialize)]
-struct Detail {
+pub(crate) struct AccountInfo {
     account_name: String,
     update_time: Time,
-    #[serde(skip_serializing_if = "crate::json::is_false")]
+    #[serde(skip_serializing_if = "is_false")]
     is_system: bool,
     expired: bool,
     complete: bool,
@@ -33,110 +39,145 @@ struct Detail {
     leafnode_connections: u64,
     client_connections: u64,
     subscriptions: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    mappings: BTreeMap<String, Vec<Value>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exports: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    imports: Vec<Value>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    jwt: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    issuer_key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     name_tag: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoded_jwt: Option<Value>,
     sublist_stats: SublistStats,
-}
-
-#[derive(Serialize, Default)]
-struct SublistStats {
-    num_subscriptions: u64,
-    num_cache: u64,
-    num_inserts: u64,
-    num_removes: u64,
-    num_matches: u64,
-    cache_hit_rate: u64,
-    max_fanout: u64,
-    avg_fanout: u64,
 }
 
 pub(crate) fn accountz(source: &dyn Source, query: &Query) -> Result<Accountz, Refused> {
     let server = source.server();
-    let mut accounts = source.accounts();
-    accounts.sort_by(|a, b| a.name.cmp(&b.name));
-    let system_account = server.settings.system_account;
     let mut answer = Accountz {
         server_id: server.settings.server_id,
         now: server.now,
+        system_account: server.settings.system_account,
         accounts: Vec::new(),
         account_detail: None,
-        system_account: system_account.clone(),
     };
     match query.text("acc") {
-        None => answer.accounts = accounts.into_iter().map(|account| account.name).collect(),
-        Some(name) => {
-            let found = accounts.into_iter().find(|account| account.name == name);
-            let account = found.ok_or_else(|| format!("Account {name} does not exist"))?;
-            answer.account_detail = Some(Detail {
-                is_system: account.name == system_account,
-                name_tag: account.name.clone(),
-                account_name: account.name,
-                update_time: server.settings.start,
-                expired: false,
-                complete: true,
-                jetstream_enabled: account.jetstream,
-                leafnode_connections: 0,
-                client_connections: account.connections,
-                subscriptions: account.subscriptions,
-                sublist_stats: SublistStats {
-                    num_subscriptions: account.subscriptions,
-                    num_inserts: account.subscriptions,
-                    ..SublistStats::default()
-                },
-            });
+        Some(name) => answer.account_detail = Some(account_info(source, name)?),
+        None => {
+            answer.accounts = source.accounts().into_iter().map(|account| account.name).collect();
+            answer.accounts.sort();
         }
     }
     Ok(answer)
+}
+
+pub(crate) fn account_info(source: &dyn Source, name: &str) -> Result<AccountInfo, Refused> {
+    let found = source.accounts().into_iter().find(|account| account.name == name);
+    let account = found.ok_or_else(|| format!("Account {name} does not exist"))?;
+    Ok(AccountInfo {
+        is_system: account.name == source.server().settings.system_account,
+        sublist_stats: SublistStats::of(&account),
+        name_tag: account.name_tag,
+        account_name: account.name,
+        update_time: account.updated,
+        expired: account.expired,
+        complete: true,
+        jetstream_enabled: account.jetstream,
+        leafnode_connections: account.leafnodes,
+        client_connections: account.connections,
+        subscriptions: account.subscriptions,
+        mappings: account.mappings,
+        exports: account.exports,
+        imports: account.imports,
+        jwt: account.jwt,
+        issuer_key: account.issuer_key,
+        tags: account.tags,
+        decoded_jwt: account.decoded_jwt,
+    })
 }
 
 #[derive(Serialize)]
 pub(crate) struct Accstatz {
     server_id: String,
     now: Time,
-    account_statz: Vec<Stat>,
+    account_statz: Vec<AccountStat>,
 }
 
+/// What an account's connections moved; also in events about the number of its connections.
 #[derive(Serialize)]
-struct Stat {
+pub struct AccountStat {
     acc: String,
     name: String,
     conns: u64,
     leafnodes: u64,
     total_conns: u64,
     num_subscriptions: u64,
-    sent: Traffic,
-    received: Traffic,
+    sent: Moved,
+    received: Moved,
     slow_consumers: u64,
 }
 
+/// The whole, and the parts that came by other servers.
 #[derive(Serialize)]
-struct Traffic {
-    msgs: u64,
-    bytes: u64,
+struct Moved {
+    #[serde(flatten)]
+    all: Traffic,
+    gateways: Traffic,
+    routes: Traffic,
+    leafs: Traffic,
+}
+
+impl AccountStat {
+    /// The figures of one account.
+    pub fn of(account: Account) -> Self {
+        let moved = |clients: Traffic, routes: Traffic| Moved {
+            all: clients + routes,
+            gateways: Traffic::default(),
+            routes,
+            leafs: Traffic::default(),
+        };
+        Self {
+            acc: account.name,
+            name: account.name_tag,
+            conns: account.connections,
+            leafnodes: account.leafnodes,
+            total_conns: account.connections + account.leafnodes,
+            num_subscriptions: account.subscriptions,
+            sent: moved(account.sent, account.sent_by_routes),
+            received: moved(account.received, account.received_by_routes),
+            slow_consumers: account.slow_consumers,
+        }
+    }
 }
 
 pub(crate) fn accstatz(source: &dyn Source, query: &Query) -> Result<Accstatz, Refused> {
-    let unused = query.boolean("unused")?;
+    statz(source, &[], query.boolean("unused")?)
+}
+
+/// The figures of all accounts or of those named, of the ones without connections only with `unused`.
+pub(crate) fn statz(source: &dyn Source, names: &[String], unused: bool) -> Result<Accstatz, Refused> {
     let server = source.server();
     let mut accounts = source.accounts();
     accounts.sort_by(|a, b| a.name.cmp(&b.name));
-    accounts.retain(|account| unused || account.connections > 0);
+    accounts.retain(|account| {
+        (names.is_empty() || names.contains(&account.name))
+            && (unused || account.connections + account.leafnodes > 0)
+    });
     Ok(Accstatz {
         server_id: server.settings.server_id,
         now: server.now,
-        account_statz: accounts.into_iter().map(stat).collect(),
+        account_statz: accounts.into_iter().map(AccountStat::of).collect(),
     })
 }
 
-fn stat(account: Account) -> Stat {
-    Stat {
-        acc: account.name.clone(),
-        name: account.name,
-        conns: account.connections,
-        leafnodes: 0,
-        total_conns: account.total_connections,
-        num_subscriptions: account.subscriptions,
-        sent: Traffic { msgs: account.out_msgs, bytes: account.out_bytes },
-        received: Traffic { msgs: account.in_msgs, bytes: account.in_bytes },
-        slow_consumers: account.slow_consumers,
+impl Accstatz {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.account_statz.is_empty()
     }
 }

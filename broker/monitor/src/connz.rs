@@ -1,6 +1,6 @@
 //! `/connz`: the clients' connections, filtered, sorted and paged.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
 use serde::Serialize;
 use weir_jsapi::time::Time;
@@ -8,10 +8,10 @@ use weir_stdx::duration::format_duration;
 
 use crate::{
     Source, Wanted,
-    json::is_zero,
+    json::{is_false, is_zero},
     query::{Page, Query, Refused},
     varz::uptime,
-    view::{Connection, Subscription},
+    view::{Connection, PeerCertificate, Subscription},
 };
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ pub(crate) struct Connz {
     total: usize,
     offset: usize,
     limit: usize,
-    connections: Vec<ConnectionJson>,
+    connections: Option<Vec<ConnectionJson>>,
 }
 
 #[derive(Serialize)]
@@ -30,7 +30,7 @@ struct ConnectionJson {
     cid: u64,
     kind: &'static str,
     #[serde(rename = "type")]
-    protocol: &'static str,
+    client_type: &'static str,
     ip: String,
     port: u16,
     start: Time,
@@ -39,8 +39,7 @@ struct ConnectionJson {
     stop: Option<Time>,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rtt: Option<String>,
+    rtt: String,
     uptime: String,
     idle: String,
     pending_bytes: u64,
@@ -48,6 +47,8 @@ struct ConnectionJson {
     out_msgs: u64,
     in_bytes: u64,
     out_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    stalls: u64,
     subscriptions: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     name: String,
@@ -55,6 +56,14 @@ struct ConnectionJson {
     lang: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     version: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tls_version: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tls_cipher_suite: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tls_peer_certs: Vec<PeerCertificate>,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_first: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     authorized_user: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -64,7 +73,20 @@ struct ConnectionJson {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list_detail: Vec<SubscriptionJson>,
     #[serde(skip_serializing_if = "String::is_empty")]
+    jwt: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    issuer_key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     name_tag: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<Proxy>,
+}
+
+#[derive(Serialize)]
+struct Proxy {
+    key: String,
 }
 
 /// A subscription in a detailed list; also in `/routez` and `/subsz`.
@@ -93,8 +115,8 @@ impl SubscriptionJson {
     }
 
     pub(crate) fn with_account(subscription: Subscription) -> Self {
-        let account = subscription.account.clone();
-        Self { account: account.clone(), account_tag: account, ..Self::plain(subscription) }
+        let (account, account_tag) = (subscription.account.clone(), subscription.account_tag.clone());
+        Self { account, account_tag, ..Self::plain(subscription) }
     }
 }
 
@@ -109,7 +131,8 @@ pub(crate) enum Detail {
 impl Detail {
     /// From `subs=true|detail`.
     pub(crate) fn of(query: &Query) -> Result<Self, Refused> {
-        if query.text("subs").is_some_and(|word| word.eq_ignore_ascii_case("detail")) {
+        let is_detail = |word: &str| word.eq_ignore_ascii_case("detail");
+        if query.text("subs").is_some_and(is_detail) || query.boolean("subs-detail")? {
             return Ok(Self::Full);
         }
         Ok(if query.boolean("subs")? { Self::Subjects } else { Self::None })
@@ -117,7 +140,6 @@ impl Detail {
 }
 
 struct Filter<'a> {
-    cid: u64,
     user: Option<&'a str>,
     account: Option<&'a str>,
     subject: Option<&'a str>,
@@ -126,67 +148,109 @@ struct Filter<'a> {
 }
 
 impl Filter<'_> {
+    fn in_account(&self, connection: &Connection) -> bool {
+        self.account.is_none_or(|account| connection.account == account)
+    }
+
     fn matches(&self, connection: &Connection) -> bool {
         let subject = |subscription: &Subscription| {
             self.subject.is_none_or(|filter| {
-                weir_subject::matches(subscription.subject.as_bytes(), filter.as_bytes())
+                weir_subject::overlaps(subscription.subject.as_bytes(), filter.as_bytes())
             })
         };
-        (self.cid == 0 || connection.cid == self.cid)
-            && self.user.is_none_or(|user| connection.authorized_user == user)
-            && self.account.is_none_or(|account| connection.account == account)
-            && (self.subject.is_none() || connection.subscriptions.iter().any(subject))
+        self.user.is_none_or(|user| connection.authorized_user == user)
+            && (self.subject.is_none()
+                || connection.stop.is_some()
+                || connection.subscriptions.iter().any(subject))
             && !self.mqtt
     }
 }
 
+/// Which connections: open ones, closed ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct States {
+    open: bool,
+    closed: bool,
+}
+
+impl States {
+    const OPEN: Self = Self { open: true, closed: false };
+    const CLOSED: Self = Self { open: false, closed: true };
+    const ALL: Self = Self { open: true, closed: true };
+
+    /// As a word over HTTP, as a number in a request: of which an unknown one means neither.
+    fn of(query: &Query) -> Result<Self, Refused> {
+        if let Some(number) = query.text("state-number") {
+            return Ok(match number {
+                "0" => Self::OPEN,
+                "1" => Self::CLOSED,
+                "2" => Self::ALL,
+                _ => Self { open: false, closed: false },
+            });
+        }
+        let word = query.text("state");
+        match word.map(str::to_lowercase).as_deref() {
+            None | Some("open") => Ok(Self::OPEN),
+            Some("closed") => Ok(Self::CLOSED),
+            Some("any" | "all") => Ok(Self::ALL),
+            Some(_) => Err(format!("Error decoding state for {}", word.unwrap_or_default())),
+        }
+    }
+}
+
 pub(crate) fn connz(source: &dyn Source, query: &Query) -> Result<Connz, Refused> {
-    let detail = Detail::of(query)?;
     let with_user = query.boolean("auth")?;
-    let mut page = query.page()?;
+    let detail = Detail::of(query)?;
+    let page = query.page()?;
+    let cid = query.unsigned("cid")?;
+    let page = if cid > 0 { Page { limit: 1, ..page } } else { page };
+    let states = States::of(query)?;
+    let sort = query.text("sort").unwrap_or("cid");
+    check_sort(sort, states)?;
     let filter = Filter {
-        cid: query.unsigned("cid")?,
         user: query.text("user"),
         account: query.text("acc"),
-        subject: query.text("filter_subject"),
+        subject: query.text("filter_subject").filter(|subject| *subject != ">"),
         mqtt: query.text("mqtt_client").is_some(),
     };
-    if filter.cid > 0 {
-        page = Page { offset: 0, limit: 1 };
+    if filter.subject.is_some() && filter.account.is_none() {
+        return Err("filter by subject only valid with account filtering".to_owned());
     }
-    let (open, closed) = state(query.text("state"))?;
-    let sort = query.text("sort").unwrap_or("cid");
-    check_sort(sort, open, closed)?;
-    let subscriptions = detail != Detail::None || filter.subject.is_some();
-    let mut found = source.connections(Wanted { open, closed, subscriptions });
-    found.retain(|connection| filter.matches(connection));
     let server = source.server();
-    sort_by(&mut found, sort, server.now);
+    let Page { offset, limit } = page;
+    let now = server.now;
+    let empty = Connz {
+        server_id: String::new(),
+        now,
+        num_connections: 0,
+        total: 0,
+        offset,
+        limit,
+        connections: None,
+    };
+    let is_known = |name: &str| source.accounts().iter().any(|account| account.name == name);
+    if filter.account.is_some_and(|name| !is_known(name)) {
+        return Ok(empty);
+    }
+    let subscriptions = detail != Detail::None || filter.subject.is_some();
+    let wanted = Wanted { open: states.open, closed: states.closed, subscriptions };
+    let mut found = source.connections(wanted);
+    found.retain(|connection| filter.in_account(connection));
     let total = found.len();
+    found.retain(|connection| (cid == 0 || connection.cid == cid) && filter.matches(connection));
+    sort_by(&mut found, sort, now);
     let shown = page.of(found).into_iter();
-    let connections: Vec<_> =
-        shown.map(|connection| render(connection, server.now, detail, with_user)).collect();
+    let connections: Vec<_> = shown.map(|connection| render(connection, now, detail, with_user)).collect();
     Ok(Connz {
         server_id: server.settings.server_id,
-        now: server.now,
         num_connections: connections.len(),
         total,
-        offset: page.offset,
-        limit: page.limit,
-        connections,
+        connections: Some(connections),
+        ..empty
     })
 }
 
-fn state(word: Option<&str>) -> Result<(bool, bool), Refused> {
-    match word.map(str::to_lowercase).as_deref() {
-        None | Some("open") => Ok((true, false)),
-        Some("closed") => Ok((false, true)),
-        Some("any" | "all") => Ok((true, true)),
-        Some(_) => Err(format!("Error decoding state for {}", word.unwrap_or_default())),
-    }
-}
-
-fn check_sort(sort: &str, open: bool, closed: bool) -> Result<(), Refused> {
+fn check_sort(sort: &str, states: States) -> Result<(), Refused> {
     const KNOWN: &[&str] = &[
         "cid",
         "start",
@@ -207,7 +271,7 @@ fn check_sort(sort: &str, open: bool, closed: bool) -> Result<(), Refused> {
         return Err(format!("invalid sorting option: {sort}"));
     }
     match sort {
-        "stop" | "reason" if open || !closed => {
+        "stop" | "reason" if states != States::CLOSED => {
             Err(format!("sort by {sort} only valid on closed connections"))
         }
         _ => Ok(()),
@@ -250,14 +314,14 @@ fn render(mut connection: Connection, now: Time, detail: Detail, with_user: bool
     ConnectionJson {
         cid: connection.cid,
         kind: "Client",
-        protocol: "nats",
+        client_type: connection.client_type,
         ip: connection.ip,
         port: connection.port,
         start: connection.start,
         last_activity: connection.last_activity,
         stop: connection.stop,
         reason: connection.reason,
-        rtt: connection.rtt.map(format_duration),
+        rtt: format_duration(truncated(connection.rtt.unwrap_or_default())),
         uptime: uptime(connection.start, end),
         idle: uptime(connection.last_activity, end),
         pending_bytes: connection.pending_bytes,
@@ -265,15 +329,33 @@ fn render(mut connection: Connection, now: Time, detail: Detail, with_user: bool
         out_msgs: connection.out_msgs,
         in_bytes: connection.in_bytes,
         out_bytes: connection.out_bytes,
+        stalls: connection.stalls,
         subscriptions: connection.subscription_count,
         name: connection.name,
         lang: connection.lang,
         version: connection.version,
-        name_tag: shown(connection.account.clone()),
+        tls_version: connection.tls_version,
+        tls_cipher_suite: connection.tls_cipher_suite,
+        tls_peer_certs: if with_user { connection.tls_peer_certs } else { Vec::new() },
+        tls_first: connection.tls_first,
+        name_tag: shown(connection.account_tag),
         authorized_user: shown(connection.authorized_user),
         // The global account is not named, as in the reference.
         account: shown(connection.account).replace("$G", ""),
         subscriptions_list: subjects,
         subscriptions_list_detail: details,
+        jwt: shown(connection.jwt),
+        issuer_key: shown(connection.issuer_key),
+        tags: if with_user { connection.tags } else { Vec::new() },
+        proxy: (!connection.proxy_key.is_empty()).then_some(Proxy { key: connection.proxy_key }),
+    }
+}
+
+/// Round trips below a millisecond are shown in whole microseconds.
+pub(crate) fn truncated(rtt: Duration) -> Duration {
+    if rtt > Duration::from_micros(1) && rtt < Duration::from_millis(1) {
+        Duration::from_micros(u64::try_from(rtt.as_micros()).unwrap_or(0))
+    } else {
+        rtt
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Answer {
 #[derive(Serialize)]
 struct Body<'a> {
     status: &'a str,
+    #[serde(skip_serializing_if = "is_no_code")]
+    status_code: u16,
     #[serde(skip_serializing_if = "str::is_empty")]
     error: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -37,6 +39,11 @@ struct Detail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     consumer: Option<&'a str>,
     error: &'a str,
+}
+
+/// Over HTTP the status code is not repeated in the body.
+fn is_no_code(code: &u16) -> bool {
+    *code == 0
 }
 
 struct Problem {
@@ -70,6 +77,7 @@ struct Asked<'a> {
     enabled_only: bool,
     meta_only: bool,
     caught_up: bool,
+    details: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -83,30 +91,43 @@ impl<'a> Asked<'a> {
             enabled_only: query.boolean("js-enabled-only")? || query.boolean("js-enabled")?,
             meta_only: query.boolean("js-meta-only")?,
             caught_up: query.boolean("weir-caught-up")?,
+            details: query.boolean("details")?,
         })
     }
 }
 
 pub(crate) fn healthz(source: &dyn Source, query: &Query) -> Result<Answer, Refused> {
-    let details = query.boolean("details")?;
     let asked = Asked::of(query)?;
-    let Some(problem) = check(source, &asked) else {
-        let body = compact(&Body { status: "ok", error: "", errors: Vec::new() });
-        return Ok(Answer { status: 200, body });
+    let problem = check(source, &asked);
+    let status = problem.as_ref().map_or(200, |problem| problem.status);
+    let body = compact(&body(&asked, problem.as_ref(), 0));
+    Ok(Answer { status, body })
+}
+
+/// The same with the status code inside, for requests that do not come over HTTP.
+pub(crate) fn healthz_with_code(source: &dyn Source, query: &Query) -> Result<String, Refused> {
+    let asked = Asked::of(query)?;
+    let problem = check(source, &asked);
+    let status = problem.as_ref().map_or(200, |problem| problem.status);
+    Ok(compact(&body(&asked, problem.as_ref(), status)))
+}
+
+fn body<'a>(asked: &Asked<'a>, problem: Option<&'a Problem>, status_code: u16) -> Body<'a> {
+    let Some(problem) = problem else {
+        return Body { status: "ok", status_code, error: "", errors: Vec::new() };
     };
-    let body = if details {
-        let detail = Detail {
-            kind: problem.kind,
-            account: asked.account,
-            stream: asked.stream,
-            consumer: asked.consumer,
-            error: &problem.error,
-        };
-        compact(&Body { status: "error", error: "", errors: vec![detail] })
-    } else {
-        compact(&Body { status: problem.word, error: &problem.error, errors: Vec::new() })
+    if !asked.details {
+        return Body { status: problem.word, status_code, error: &problem.error, errors: Vec::new() };
+    }
+    let is_about = |kinds: &[&str]| kinds.contains(&problem.kind);
+    let detail = Detail {
+        kind: problem.kind,
+        account: asked.account.filter(|_| is_about(&["ACCOUNT", "STREAM", "CONSUMER"])),
+        stream: asked.stream.filter(|_| is_about(&["STREAM", "CONSUMER"])),
+        consumer: asked.consumer.filter(|_| is_about(&["CONSUMER"])),
+        error: &problem.error,
     };
-    Ok(Answer { status: problem.status, body })
+    Body { status: "error", status_code, error: "", errors: vec![detail] }
 }
 
 fn check(source: &dyn Source, asked: &Asked<'_>) -> Option<Problem> {

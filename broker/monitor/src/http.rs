@@ -1,6 +1,6 @@
 //! The HTTP side: paths, headers, and the count of requests.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use axum::{
     Router,
@@ -9,12 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::{
-    Source, accountz, connz, healthz, index, json, jsz, metrics,
+    Source, accountz, connz, healthz, index, internals, json, jsz, metrics, peers,
     query::{Query, Refused},
     routez, subsz, varz,
 };
@@ -27,8 +25,6 @@ pub struct Monitor {
 
 struct Inner {
     source: Arc<dyn Source>,
-    /// Requests by path, of the known paths only: the map is bounded.
-    requests: Mutex<BTreeMap<String, u64>>,
 }
 
 type Pairs = Parameters<Vec<(String, String)>>;
@@ -38,8 +34,8 @@ type Render = fn(&Inner, &Query) -> Result<String, Refused>;
 
 const ENDPOINTS: &[(&str, Render)] = &[
     ("/varz", |inner, _| {
-        let requests = inner.requests.lock().clone();
-        Ok(json::indented(&varz::varz(inner.source.as_ref(), requests)))
+        let source = inner.source.as_ref();
+        Ok(json::indented(&varz::varz(source, source.http_requests())))
     }),
     ("/connz", |inner, query| connz::connz(inner.source.as_ref(), query).map(|v| json::indented(&v))),
     ("/routez", |inner, query| routez::routez(inner.source.as_ref(), query).map(|v| json::indented(&v))),
@@ -54,45 +50,19 @@ const ENDPOINTS: &[(&str, Render)] = &[
     ("/accstatz", |inner, query| {
         accountz::accstatz(inner.source.as_ref(), query).map(|v| json::indented(&v))
     }),
-    ("/gatewayz", |inner, _| Ok(json::indented(&gateways(inner)))),
-    ("/leafz", |inner, _| Ok(json::indented(&leafs(inner)))),
+    ("/gatewayz", |inner, query| peers::gatewayz(inner.source.as_ref(), query).map(|v| json::indented(&v))),
+    ("/leafz", |inner, query| peers::leafz(inner.source.as_ref(), query).map(|v| json::indented(&v))),
+    ("/ipqueuesz", |inner, query| {
+        internals::ipqueuesz(inner.source.as_ref(), query).map(|v| json::indented(&v))
+    }),
+    ("/debug/vars", |inner, _| Ok(json::indented(&internals::variables(inner.source.as_ref())))),
+    ("/stacksz", |_, _| Ok("stacks are a Go runtime's; use a profiler of the system instead\n".to_owned())),
 ];
-
-/// We have no gateways.
-fn gateways(inner: &Inner) -> impl Serialize {
-    #[derive(Serialize)]
-    struct Gatewayz {
-        server_id: String,
-        now: weir_jsapi::time::Time,
-        outbound_gateways: BTreeMap<String, ()>,
-        inbound_gateways: BTreeMap<String, ()>,
-    }
-    let server = inner.source.server();
-    Gatewayz {
-        server_id: server.settings.server_id,
-        now: server.now,
-        outbound_gateways: BTreeMap::new(),
-        inbound_gateways: BTreeMap::new(),
-    }
-}
-
-/// We have no leaf nodes.
-fn leafs(inner: &Inner) -> impl Serialize {
-    #[derive(Serialize)]
-    struct Leafz {
-        server_id: String,
-        now: weir_jsapi::time::Time,
-        leafnodes: u64,
-        leafs: Vec<()>,
-    }
-    let server = inner.source.server();
-    Leafz { server_id: server.settings.server_id, now: server.now, leafnodes: 0, leafs: Vec::new() }
-}
 
 impl Monitor {
     /// The endpoints over `source`.
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { inner: Arc::new(Inner { source, requests: Mutex::new(BTreeMap::new()) }) }
+        Self { inner: Arc::new(Inner { source }) }
     }
 
     /// The routes, below `base_path` (empty, or with a leading slash).
@@ -102,6 +72,7 @@ impl Monitor {
         let mut router = Router::new()
             .route(&root, get(show_index))
             .route(&path("/healthz"), get(show_health))
+            .route(&path("/raftz"), get(show_raft_groups))
             .route(&path("/metrics"), get(show_metrics));
         for (name, render) in ENDPOINTS {
             let show = move |State(inner): State<Arc<Inner>>, Parameters(pairs): Pairs| async move {
@@ -118,14 +89,8 @@ impl Monitor {
 }
 
 impl Inner {
-    fn count(&self, path: &str) {
-        let mut requests = self.requests.lock();
-        match requests.get_mut(path) {
-            Some(count) => *count += 1,
-            None => {
-                requests.insert(path.to_owned(), 1);
-            }
-        }
+    fn count(&self, path: &'static str) {
+        self.source.count_http_request(path);
     }
 }
 
@@ -143,6 +108,13 @@ async fn show_health(State(inner): State<Arc<Inner>>, Parameters(pairs): Pairs) 
             json_response(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE), answer.body)
         }
         Err(refused) => bad_request(refused),
+    }
+}
+
+async fn show_raft_groups(State(inner): State<Arc<Inner>>, Parameters(pairs): Pairs) -> Response {
+    match internals::raftz(inner.source.as_ref(), &Query::new(pairs)) {
+        Some(groups) => json_response(StatusCode::OK, json::indented(&groups)),
+        None => (StatusCode::NOT_FOUND, "No Raft nodes registered").into_response(),
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) fn indented(value: &impl Serialize) -> String {
 }
 
 /// On one line.
-pub(crate) fn compact(value: &impl Serialize) -> String {
+pub fn compact(value: &impl Serialize) -> String {
     escaped(serde_json::to_string(value).unwrap_or_default())
 }
 

@@ -95,6 +95,39 @@ struct Api {
     errors: u64,
 }
 
+/// JetStream as `/varz` and the server's own statistics show it.
+#[derive(Serialize, Default)]
+pub(crate) struct JetStreamVarz {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Config>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Stats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta: Option<Meta>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+}
+
+impl JetStreamVarz {
+    pub(crate) fn of(jetstream: &JetStream) -> Self {
+        Self {
+            config: Some(Config::of(jetstream)),
+            stats: Some(Stats::of(jetstream)),
+            meta: jetstream.meta.as_ref().map(Meta::of),
+            limits: Some(Limits::of(jetstream)),
+        }
+    }
+}
+
+/// What other servers are shown: without the store's folder, and from others than the leader without the peers.
+pub(crate) fn shown_config(mut jetstream: JetStream) -> JetStream {
+    jetstream.config.store_dir.clear();
+    if let Some(meta) = jetstream.meta.as_mut().filter(|meta| !meta.is_leader) {
+        meta.cluster.replicas.clear();
+    }
+    jetstream
+}
+
 /// The level of the JetStream API that is spoken.
 const API_LEVEL: u64 = 5;
 
@@ -159,7 +192,7 @@ impl Meta {
 }
 
 #[derive(Serialize)]
-struct AccountDetail {
+pub(crate) struct AccountDetail {
     name: String,
     id: String,
     #[serde(flatten)]
@@ -251,6 +284,20 @@ pub(crate) fn jsz(source: &dyn Source, query: &Query) -> Result<Jsz, Refused> {
     accounts.sort_by(|a, b| a.name.cmp(&b.name));
     let accounts = page.of(accounts).into_iter();
     Ok(Jsz { account_details: accounts.map(|a| account(a, &depth)).collect(), ..shown })
+}
+
+/// One account's JetStream.
+pub(crate) fn account_jsz(source: &dyn Source, query: &Query) -> Result<AccountDetail, Refused> {
+    let depth = Depth::of(query)?;
+    let name = query.text("acc").unwrap_or_default();
+    let jetstream = source.jetstream(true).ok_or("jetstream not enabled")?;
+    if !source.accounts().iter().any(|account| account.name == name) {
+        return Err(format!("account {name:?} not found"));
+    }
+    let found = jetstream.accounts.into_iter().find(|account| account.name == name);
+    // Consumers alone do not ask for streams here, as in the reference.
+    let depth = Depth { streams: query.boolean("streams")?, ..depth };
+    found.map(|found| account(found, &depth)).ok_or_else(|| format!("account {name:?} not jetstream enabled"))
 }
 
 fn disabled(server_id: String, now: Time) -> Jsz {

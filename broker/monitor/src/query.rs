@@ -10,13 +10,18 @@ pub(crate) struct Query(BTreeMap<String, String>);
 pub(crate) type Refused = String;
 
 impl Query {
-    /// Of several equal parameters the first counts.
+    /// Of several equal parameters the first counts. What only requests over the system account can say is left out.
     pub(crate) fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut map = BTreeMap::new();
-        for (key, value) in pairs {
+        const REQUESTS_ONLY: [&str; 3] = ["filter_subject", "state-number", "subs-detail"];
+        for (key, value) in pairs.into_iter().filter(|(key, _)| !REQUESTS_ONLY.contains(&key.as_str())) {
             map.entry(key).or_insert(value);
         }
         Self(map)
+    }
+
+    pub(crate) fn set(&mut self, key: &str, value: String) {
+        self.0.insert(key.to_owned(), value);
     }
 
     /// Not empty.

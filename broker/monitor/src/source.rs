@@ -1,6 +1,8 @@
 //! Where the figures come from: the seam that the server room fills.
 
-use crate::view::{Account, Connection, JetStream, Route, Server, Subscription, SubscriptionCounts};
+use std::collections::BTreeMap;
+
+use crate::view::{Account, Connection, JetStream, Queue, RaftGroup, Route, Server, Subscription};
 
 /// What a render needs of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,12 +47,22 @@ pub trait Source: Send + Sync + 'static {
     fn connections(&self, wanted: Wanted) -> Vec<Connection>;
     /// The routes, with the interest learnt through each when `subscriptions` is set.
     fn routes(&self, subscriptions: bool) -> Vec<Route>;
-    /// Counts of the subscriptions of all accounts, and their list when `list` is set.
-    fn subscriptions(&self, list: bool) -> (SubscriptionCounts, Vec<Subscription>);
+    /// The subscriptions of clients and of this process, of one account or of all.
+    fn subscriptions(&self, account: Option<&str>) -> Vec<Subscription>;
     fn accounts(&self) -> Vec<Account>;
     /// JetStream with its accounts, their streams and consumers; `None` when it does not run. The
     /// details may be left empty when `details` is not set.
     fn jetstream(&self, details: bool) -> Option<JetStream>;
+    /// The Raft groups with a replica here; `None` without a cluster.
+    fn raft_groups(&self) -> Option<Vec<RaftGroup>>;
+    /// The queues inside the server.
+    fn queues(&self) -> Vec<Queue>;
+    /// What the process was started with.
+    fn command_line(&self) -> Vec<String>;
+    /// How often each path was asked for over HTTP.
+    fn http_requests(&self) -> BTreeMap<String, u64>;
+    /// Counts a request for one of the known paths.
+    fn count_http_request(&self, path: &'static str);
     fn health(&self) -> Health;
     /// Whether a stream (and one of its consumers) is here and in order.
     fn presence(&self, account: &str, stream: &str, consumer: Option<&str>) -> Presence;

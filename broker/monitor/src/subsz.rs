@@ -7,25 +7,47 @@ use crate::{
     Source,
     connz::SubscriptionJson,
     query::{Query, Refused},
+    view::Account,
 };
 
 #[derive(Serialize)]
 pub(crate) struct Subsz {
     server_id: String,
     now: Time,
-    num_subscriptions: u64,
-    num_cache: u64,
-    num_inserts: u64,
-    num_removes: u64,
-    num_matches: u64,
-    cache_hit_rate: f64,
-    max_fanout: u64,
-    avg_fanout: u64,
+    #[serde(flatten)]
+    stats: SublistStats,
     total: usize,
     offset: usize,
     limit: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list: Vec<SubscriptionJson>,
+}
+
+/// Counts of the subscriptions of one account or of all. Caches belong to connections here and are not counted.
+#[derive(Serialize, Default)]
+pub(crate) struct SublistStats {
+    num_subscriptions: u64,
+    num_cache: u64,
+    num_inserts: u64,
+    num_removes: u64,
+    num_matches: u64,
+    cache_hit_rate: u64,
+    max_fanout: u64,
+    avg_fanout: u64,
+}
+
+impl SublistStats {
+    pub(crate) fn of(account: &Account) -> Self {
+        let mut stats = Self::default();
+        stats.add(account);
+        stats
+    }
+
+    fn add(&mut self, account: &Account) {
+        self.num_subscriptions += account.subscriptions;
+        self.num_inserts += account.subscription_inserts;
+        self.num_removes += account.subscription_removes;
+    }
 }
 
 pub(crate) fn subsz(source: &dyn Source, query: &Query) -> Result<Subsz, Refused> {
@@ -36,32 +58,23 @@ pub(crate) fn subsz(source: &dyn Source, query: &Query) -> Result<Subsz, Refused
         return Err(format!("invalid test subject, must be valid publish subject: {subject}"));
     }
     let account = query.text("acc");
-    let (counts, mut list) = source.subscriptions(with_list);
+    let mut stats = SublistStats::default();
+    for known in source.accounts() {
+        if account.is_none_or(|account| known.name == account) {
+            stats.add(&known);
+        }
+    }
+    let mut list = if with_list { source.subscriptions(account) } else { Vec::new() };
     list.retain(|subscription| {
-        account.is_none_or(|account| subscription.account == account)
-            && test.is_none_or(|subject| {
-                weir_subject::matches(subscription.subject.as_bytes(), subject.as_bytes())
-            })
+        test.is_none_or(|subject| weir_subject::matches(subscription.subject.as_bytes(), subject.as_bytes()))
     });
     list.sort_by(|a, b| (&a.account, &a.subject, a.cid).cmp(&(&b.account, &b.subject, b.cid)));
     let server = source.server();
     let total = list.len();
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let cache_hit_rate = match counts.num_matches {
-        0 => 0.0,
-        matches => counts.cache_hits as f64 / matches as f64,
-    };
     Ok(Subsz {
         server_id: server.settings.server_id,
         now: server.now,
-        num_subscriptions: counts.num_subscriptions,
-        num_cache: counts.num_cache,
-        num_inserts: counts.num_inserts,
-        num_removes: counts.num_removes,
-        num_matches: counts.num_matches,
-        cache_hit_rate,
-        max_fanout: 0,
-        avg_fanout: 0,
+        stats,
         total,
         offset: page.offset,
         limit: page.limit,

@@ -9,8 +9,8 @@ use weir_jsapi::time::Time;
 use crate::{
     Source,
     json::{is_false, is_zero, nanos, seconds},
-    jsz::{Config, Limits, Meta, Stats},
-    view::Server,
+    jsz::JetStreamVarz,
+    view::{Counters, Server},
 };
 
 #[derive(Serialize)]
@@ -79,7 +79,8 @@ pub(crate) struct Varz {
     tags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<String, String>,
-    feature_flags: BTreeMap<&'static str, bool>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    feature_flags: BTreeMap<String, bool>,
     #[serde(skip_serializing_if = "String::is_empty")]
     system_account: String,
     slow_consumer_stats: ByKind,
@@ -108,24 +109,37 @@ struct Cluster {
     pool_size: Option<i32>,
 }
 
-#[derive(Serialize, Default)]
-struct JetStreamVarz {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    config: Option<Config>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats: Option<Stats>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meta: Option<Meta>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<Limits>,
-}
-
-#[derive(Serialize, Default)]
-struct ByKind {
+/// A count by what kind of connection it concerns.
+#[derive(Serialize, Default, Clone, Copy)]
+pub(crate) struct ByKind {
     clients: u64,
     routes: u64,
     gateways: u64,
     leafs: u64,
+}
+
+impl ByKind {
+    pub(crate) fn slow(counters: &Counters) -> Self {
+        Self { clients: counters.slow_consumers, routes: counters.slow_routes, ..Self::default() }
+    }
+
+    pub(crate) fn stale(counters: &Counters) -> Self {
+        Self { clients: counters.stale_connections, routes: counters.stale_routes, ..Self::default() }
+    }
+
+    pub(crate) fn total(self) -> u64 {
+        self.clients + self.routes + self.gateways + self.leafs
+    }
+}
+
+/// The reference shows whole percents without a fraction.
+pub(crate) fn percent(percent: f64) -> Number {
+    let rounded = Number::from_f64((percent * 10.0).round() / 10.0).unwrap_or_else(|| 0.into());
+    match rounded.as_f64() {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage")]
+        Some(whole) if whole.fract() == 0.0 && whole >= 0.0 => (whole as u64).into(),
+        _ => rounded,
+    }
 }
 
 #[derive(Serialize, Default)]
@@ -138,24 +152,14 @@ struct DiskWaits {
 
 pub(crate) fn varz(source: &dyn Source, requests: BTreeMap<String, u64>) -> Varz {
     let server = source.server();
-    let jetstream = source.jetstream(false).map(|jetstream| JetStreamVarz {
-        config: Some(Config::of(&jetstream)),
-        stats: Some(Stats::of(&jetstream)),
-        meta: jetstream.meta.as_ref().map(Meta::of),
-        limits: Some(Limits::of(&jetstream)),
-    });
+    let jetstream = source.jetstream(false).as_ref().map(JetStreamVarz::of);
     render(server, requests, jetstream.unwrap_or_default())
 }
 
 fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamVarz) -> Varz {
     let Server { settings, counters, now, memory_bytes, cpu_percent, connect_urls } = server;
-    // The reference shows whole percents without a fraction.
-    let cpu = Number::from_f64((cpu_percent * 10.0).round() / 10.0).unwrap_or_else(|| 0.into());
-    let cpu = match cpu.as_f64() {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage")]
-        Some(whole) if whole.fract() == 0.0 && whole >= 0.0 => (whole as u64).into(),
-        _ => cpu,
-    };
+    let cpu = percent(cpu_percent);
+    let (slow, stale) = (ByKind::slow(&counters), ByKind::stale(&counters));
     Varz {
         server_id: settings.server_id,
         server_name: settings.server_name,
@@ -207,8 +211,8 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         out_bytes: counters.out_bytes,
         out_client_msgs: counters.out_client_msgs,
         out_client_bytes: counters.out_client_bytes,
-        slow_consumers: counters.slow_consumers + counters.slow_routes,
-        stale_connections: counters.stale_connections + counters.stale_routes,
+        slow_consumers: slow.total(),
+        stale_connections: stale.total(),
         stalled_clients: counters.stalled_clients,
         subscriptions: counters.subscriptions,
         http_req_stats: requests,
@@ -216,23 +220,10 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         config_digest: settings.config_digest,
         tags: settings.tags,
         metadata: settings.metadata,
-        feature_flags: BTreeMap::from([
-            ("js_ack_fc_v2", false),
-            ("js_api_reply_v2", false),
-            ("js_raft_delete_range", false),
-            ("js_snapshot_sources", false),
-        ]),
+        feature_flags: settings.feature_flags,
         system_account: settings.system_account,
-        slow_consumer_stats: ByKind {
-            clients: counters.slow_consumers,
-            routes: counters.slow_routes,
-            ..ByKind::default()
-        },
-        stale_connection_stats: ByKind {
-            clients: counters.stale_connections,
-            routes: counters.stale_routes,
-            ..ByKind::default()
-        },
+        slow_consumer_stats: slow,
+        stale_connection_stats: stale,
         disk_io_wait_stats: DiskWaits::default(),
     }
 }

@@ -54,6 +54,7 @@ pub struct ServerSettings {
     pub system_account: String,
     pub tags: Vec<String>,
     pub metadata: BTreeMap<String, String>,
+    pub feature_flags: BTreeMap<String, bool>,
     pub cores: usize,
 }
 
@@ -114,15 +115,45 @@ pub struct Connection {
     pub name: String,
     pub lang: String,
     pub version: String,
+    /// How often it had to wait for a receiver.
+    pub stalls: u64,
+    /// `nats` or `websocket`.
+    pub client_type: &'static str,
+    /// `1.2` or `1.3`; empty without TLS.
+    pub tls_version: String,
+    pub tls_cipher_suite: String,
+    pub tls_peer_certs: Vec<PeerCertificate>,
+    /// TLS began before INFO.
+    pub tls_first: bool,
     pub authorized_user: String,
     pub account: String,
+    /// The account's name for people.
+    pub account_tag: String,
+    pub jwt: String,
+    pub issuer_key: String,
+    pub tags: Vec<String>,
+    /// The key of the trusted proxy it came through.
+    pub proxy_key: String,
     pub subscriptions: Vec<Subscription>,
+}
+
+/// A certificate that a client showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PeerCertificate {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub spki_sha256: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cert_sha256: String,
 }
 
 /// One subscription of one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscription {
     pub account: String,
+    /// The account's name for people.
+    pub account_tag: String,
     pub subject: String,
     pub queue: Option<String>,
     pub sid: String,
@@ -133,15 +164,51 @@ pub struct Subscription {
     pub cid: u64,
 }
 
-/// Counts of all subscriptions.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct SubscriptionCounts {
-    pub num_subscriptions: u64,
-    pub num_cache: u64,
-    pub num_inserts: u64,
-    pub num_removes: u64,
-    pub num_matches: u64,
-    pub cache_hits: u64,
+/// A queue inside the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Queue {
+    pub name: String,
+    pub pending: u64,
+    pub in_progress: u64,
+}
+
+/// A replica of a Raft group on this server.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct RaftGroup {
+    #[serde(skip)]
+    pub account: String,
+    #[serde(skip)]
+    pub name: String,
+    /// This server's short id.
+    pub id: String,
+    /// `LEADER` or `FOLLOWER`.
+    pub state: String,
+    pub size: u64,
+    pub quorum_needed: u64,
+    pub committed: u64,
+    pub applied: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub leader: String,
+    pub ever_had_leader: bool,
+    pub term: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub voted_for: String,
+    pub pterm: u64,
+    pub pindex: u64,
+    pub system_account: bool,
+    pub traffic_account: String,
+    pub ipq_proposal_len: u64,
+    pub ipq_entry_len: u64,
+    pub ipq_resp_len: u64,
+    pub ipq_apply_len: u64,
+    pub peers: BTreeMap<String, RaftPeer>,
+}
+
+/// Another member of a Raft group.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct RaftPeer {
+    pub name: String,
+    pub known: bool,
 }
 
 /// A connection to another server.
@@ -174,15 +241,48 @@ pub struct Route {
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     pub name: String,
+    /// The name for people; the same as `name` without another.
+    pub name_tag: String,
     pub jetstream: bool,
     pub connections: u64,
-    pub total_connections: u64,
+    pub leafnodes: u64,
     pub subscriptions: u64,
-    pub in_msgs: u64,
-    pub in_bytes: u64,
-    pub out_msgs: u64,
-    pub out_bytes: u64,
+    /// Subscriptions ever made, and ended.
+    pub subscription_inserts: u64,
+    pub subscription_removes: u64,
+    /// When its settings were last changed.
+    pub updated: Time,
+    pub expired: bool,
+    /// From its clients.
+    pub received: Traffic,
+    /// To its clients.
+    pub sent: Traffic,
+    pub received_by_routes: Traffic,
+    pub sent_by_routes: Traffic,
     pub slow_consumers: u64,
+    /// What it offers, takes and maps, as nats-server prints it.
+    pub exports: Vec<serde_json::Value>,
+    pub imports: Vec<serde_json::Value>,
+    pub mappings: BTreeMap<String, Vec<serde_json::Value>>,
+    pub jwt: String,
+    pub issuer_key: String,
+    pub tags: Vec<String>,
+    pub decoded_jwt: Option<serde_json::Value>,
+}
+
+/// Messages and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Traffic {
+    pub msgs: u64,
+    pub bytes: u64,
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { msgs: self.msgs + other.msgs, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// JetStream on this server.

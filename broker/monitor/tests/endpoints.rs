@@ -1,9 +1,12 @@
 //! The endpoints over a made-up source: the keys are those that nats-server 2.15.1 prints, in its
 //! order; parameters and refusals are worded as there.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -13,7 +16,7 @@ use tokio::{
 use weir_jsapi::{config::StreamConfig, stream::StreamState, time::Time};
 use weir_monitor::{
     Account, Connection, Health, JetStream, JetStreamAccount, JetStreamStream, MetaGroup, Monitor, Presence,
-    Route, Server, ServerSettings, Source, Subscription, SubscriptionCounts, Wanted,
+    Queue, RaftGroup, Route, Server, ServerSettings, Source, Subscription, Wanted,
 };
 
 #[derive(Default)]
@@ -21,6 +24,7 @@ struct Fake {
     behind: AtomicBool,
     without_jetstream: bool,
     draining: bool,
+    requests: Mutex<BTreeMap<String, u64>>,
 }
 
 fn subscription(subject: &str) -> Subscription {
@@ -33,6 +37,7 @@ impl Source for Fake {
         let settings = ServerSettings {
             server_id: "NID".to_owned(),
             server_name: "a".to_owned(),
+            feature_flags: BTreeMap::from([("flag".to_owned(), false)]),
             ..ServerSettings::default()
         };
         Server { settings, now: Time::from_unix_nanos(3_600_000_000_000), ..Server::default() }
@@ -63,13 +68,32 @@ impl Source for Fake {
         vec![Route { rid: 3, remote_name: "b".to_owned(), ..Route::default() }]
     }
 
-    fn subscriptions(&self, list: bool) -> (SubscriptionCounts, Vec<Subscription>) {
-        let list = if list { vec![subscription("a.>"), subscription("b")] } else { vec![] };
-        (SubscriptionCounts { num_subscriptions: 2, ..SubscriptionCounts::default() }, list)
+    fn subscriptions(&self, _: Option<&str>) -> Vec<Subscription> {
+        vec![subscription("a.>"), subscription("b")]
+    }
+
+    fn raft_groups(&self) -> Option<Vec<RaftGroup>> {
+        None
+    }
+
+    fn queues(&self) -> Vec<Queue> {
+        Vec::new()
+    }
+
+    fn command_line(&self) -> Vec<String> {
+        vec!["weir".to_owned()]
+    }
+
+    fn http_requests(&self) -> BTreeMap<String, u64> {
+        self.requests.lock().expect("not poisoned").clone()
+    }
+
+    fn count_http_request(&self, path: &'static str) {
+        *self.requests.lock().expect("not poisoned").entry(path.to_owned()).or_insert(0) += 1;
     }
 
     fn accounts(&self) -> Vec<Account> {
-        vec![Account { name: "$G".to_owned(), jetstream: true, ..Account::default() }]
+        vec![Account { name: "$G".to_owned(), subscriptions: 2, jetstream: true, ..Account::default() }]
     }
 
     fn jetstream(&self, _: bool) -> Option<JetStream> {
@@ -227,7 +251,7 @@ async fn connections_are_sorted_filtered_and_paged() {
         ("/connz?state=any&sort=cid", &[6, 7, 8, 9]),
         ("/connz?cid=8", &[8]),
         ("/connz?user=user-9", &[9]),
-        ("/connz?filter_subject=a.b&limit=2", &[7, 8]),
+        ("/connz?filter_subject=zz&limit=2", &[7, 8]),
     ];
     for (path, wanted) in table {
         assert_eq!(cids(&ask(path).await.body), wanted, "{path}");

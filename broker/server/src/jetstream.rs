@@ -13,9 +13,10 @@ use weir_hub::Hub;
 use weir_jetstream_node::{
     ClusterOptions, JetStreamNode, JetStreamSnapshot, NodeOptions, SnapshotOptions, StreamSnapshot,
 };
-use weir_jsapi::{ConsumerInfo, StorageType, stream::ClusterInfo};
+use weir_jsapi::{ConsumerInfo, PeerInfo, StorageType, stream::ClusterInfo};
 use weir_monitor::{
     JetStream, JetStreamAccount, JetStreamConfig, JetStreamStats, JetStreamStream, MetaGroup, Presence,
+    RaftGroup, RaftPeer,
 };
 
 use crate::{identity::short_hash, io_reason, machine, startup};
@@ -162,6 +163,54 @@ impl RunningJetStream {
                 ..ClusterInfo::default()
             },
         })
+    }
+
+    /// The Raft groups with a replica here, all of the system account; `None` without a cluster.
+    pub(crate) fn raft_groups(&self, server_name: &str, system_account: &str) -> Option<Vec<RaftGroup>> {
+        let meta = self.node.meta_snapshot()?;
+        let id = short_hash(server_name);
+        let group = |name: &str, leader: &str, is_leader: bool, size: u64| RaftGroup {
+            account: system_account.to_owned(),
+            name: name.to_owned(),
+            id: id.clone(),
+            state: if is_leader { "LEADER" } else { "FOLLOWER" }.to_owned(),
+            size,
+            quorum_needed: size / 2 + 1,
+            leader: if leader.is_empty() { String::new() } else { short_hash(leader) },
+            ever_had_leader: !leader.is_empty(),
+            system_account: true,
+            traffic_account: system_account.to_owned(),
+            ..RaftGroup::default()
+        };
+        let peers = |list: &[PeerInfo]| {
+            let others = list.iter().filter(|peer| peer.name != server_name);
+            others
+                .map(|peer| (short_hash(&peer.name), RaftPeer { name: peer.name.clone(), known: true }))
+                .collect()
+        };
+        let mut groups = vec![RaftGroup {
+            committed: meta.committed,
+            applied: meta.applied,
+            term: meta.term,
+            pterm: meta.term,
+            pindex: meta.committed,
+            peers: peers(&meta.replicas),
+            ..group("_meta_", &meta.leader, meta.is_leader, meta.size as u64)
+        }];
+        for held in self.node.snapshot(SnapshotOptions { streams: true, consumers: false }).streams {
+            let Some(cluster) = held.info.cluster.filter(|cluster| !cluster.replicas.is_empty()) else {
+                continue;
+            };
+            let size = cluster.replicas.len() as u64 + u64::from(!cluster.leader.is_empty());
+            groups.push(RaftGroup {
+                committed: held.committed,
+                applied: held.applied,
+                pindex: held.committed,
+                peers: peers(&cluster.replicas),
+                ..group(&cluster.raft_group, &cluster.leader, held.is_leader, size)
+            });
+        }
+        Some(groups)
     }
 
     /// What keeps the meta group from serving, in nats-server's words.

@@ -23,6 +23,7 @@ mod settings;
 mod signal_command;
 mod signals;
 mod startup;
+mod system;
 
 pub use app::main;
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 use weir_conf::{RunRequest, SystemSources};
 use weir_hub::{Hub, new_server_id};
@@ -24,8 +24,11 @@ use crate::{
     settings::{hub_options, limits, settings},
     signals::{Caught, Signals},
     startup,
+    system::{Command, System},
 };
 
+/// Commands from the system account that may wait.
+const COMMANDS_MAX: usize = 16;
 /// How long clients get to take what is on its way to them when the server stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -34,14 +37,22 @@ pub(crate) async fn run(request: RunRequest, program: Program) -> Result<(), Str
     let mut signals = Signals::new().map_err(|error| format!("Can't catch signals: {error}"))?;
     let mut server = Server::start(request, &program).await?;
     loop {
-        match signals.next().await {
+        let caught = tokio::select! {
+            caught = signals.next() => caught,
+            Some(command) = server.commands.recv() => {
+                server.obey(command).await;
+                continue;
+            }
+        };
+        match caught {
             Caught::Terminate(name) => {
                 info!("Trapped {name:?} signal");
                 break;
             }
             Caught::Reload => {
                 info!("Trapped \"hangup\" signal");
-                server.reload().await;
+                // The log says what went wrong.
+                let _ = server.reload().await;
             }
             Caught::Reopen => {
                 info!("Trapped \"user defined signal 1\" signal");
@@ -70,6 +81,10 @@ struct Server {
     jetstream: Option<Arc<RunningJetStream>>,
     cluster: Option<Arc<RunningCluster>>,
     source: Arc<ServerSource>,
+    /// Absent when the configuration wants none.
+    system: Option<Arc<System>>,
+    /// From the system account.
+    commands: mpsc::Receiver<Command>,
     /// Dropped or set: monitoring ends.
     stopping: watch::Sender<bool>,
     _ports_file: Option<PortsFile>,
@@ -126,6 +141,9 @@ impl Server {
             source.set_jetstream(Arc::clone(jetstream));
         }
         source.update_settings(|settings| settings.port = clients.port);
+        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let system = (!options.no_system_account)
+            .then(|| System::start(&hub, &source, seed_of(random).rotate_left(1), command_sender));
         clients.serve(options, &hub, &mut ports)?;
         source.set_accepting(true);
         info!("Server is ready");
@@ -138,14 +156,34 @@ impl Server {
                 .inspect_err(|message| error!("{message}"))
                 .ok(),
         };
-        Ok(Self { request, hub, jetstream, cluster, source, stopping, _ports_file: ports_file })
+        Ok(Self {
+            request,
+            hub,
+            jetstream,
+            cluster,
+            source,
+            system,
+            commands,
+            stopping,
+            _ports_file: ports_file,
+        })
+    }
+
+    /// Does what somebody of the system account asks for.
+    async fn obey(&mut self, command: Command) {
+        let Command::Reload(done) = command;
+        let outcome = self.reload().await;
+        // Who asked may have gone.
+        let _ = done.send(outcome);
     }
 
     /// Reads the configuration again and takes over what can change; else keeps what it has.
-    async fn reload(&mut self) {
-        if let Err(message) = self.try_reload().await {
-            error!("Failed to reload server configuration: {}", message.trim_end());
+    async fn reload(&mut self) -> Result<(), String> {
+        let outcome = self.try_reload().await.map_err(|message| message.trim_end().to_owned());
+        if let Err(message) = &outcome {
+            error!("Failed to reload server configuration: {message}");
         }
+        outcome
     }
 
     async fn try_reload(&mut self) -> Result<(), String> {
@@ -187,6 +225,9 @@ impl Server {
     async fn lame_duck(&self, signals: &mut Signals) -> bool {
         info!("Entering lame duck mode, stop accepting new clients");
         self.source.set_accepting(false);
+        if let Some(system) = &self.system {
+            system.lame_duck();
+        }
         let options = &self.request.options;
         let (duration, grace) = (options.lame_duck_duration, options.lame_duck_grace_period);
         if let Some(cluster) = &self.cluster {
@@ -229,6 +270,9 @@ impl Server {
     async fn stop(self) {
         info!("Initiating Shutdown...");
         self.source.set_accepting(false);
+        if let Some(system) = &self.system {
+            system.stop();
+        }
         if let Some(jetstream) = &self.jetstream {
             info!("Initiating JetStream Shutdown...");
             jetstream.node.hand_over().await;

@@ -1,6 +1,7 @@
 //! Fills the monitor's [`Source`] from the other rooms.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -9,16 +10,16 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use weir_hub::{ConnectionSnapshot, Hub, SubscriptionSnapshot};
+use weir_hub::{AccountTraffic, ConnectionSnapshot, Hub, SubscriptionSnapshot};
 use weir_jsapi::time::Time;
 use weir_monitor::{
-    Account, Connection, Counters, Health, JetStream, Presence, Route, Server, ServerSettings, Source,
-    Subscription, SubscriptionCounts, Wanted,
+    Account, Connection, Counters, Health, JetStream, Presence, Queue, RaftGroup, Route, Server,
+    ServerSettings, Source, Subscription, Traffic, Wanted,
 };
 
 use weir_topology::RouteSnapshot;
 
-use crate::{cluster::RunningCluster, jetstream::RunningJetStream, machine};
+use crate::{cluster::RunningCluster, jetstream::RunningJetStream, machine, system::client_type};
 
 /// Publishes this server's figures.
 pub(crate) struct ServerSource {
@@ -26,6 +27,8 @@ pub(crate) struct ServerSource {
     settings: RwLock<ServerSettings>,
     /// Clients are served: not while starting, in lame duck mode or stopping.
     accepting: AtomicBool,
+    /// Requests by path, of the known paths only: the map is bounded.
+    http_requests: Mutex<BTreeMap<&'static str, u64>>,
     processor: Mutex<ProcessorUse>,
     /// The configuration asks for JetStream.
     jetstream_configured: bool,
@@ -46,6 +49,7 @@ impl ServerSource {
             hub,
             settings: RwLock::new(settings),
             accepting: AtomicBool::new(false),
+            http_requests: Mutex::new(BTreeMap::new()),
             processor: Mutex::new(processor),
             jetstream_configured,
             jetstream: OnceLock::new(),
@@ -74,6 +78,47 @@ impl ServerSource {
         });
         // Set once, at the start.
         let _ = self.cluster.set(cluster);
+    }
+
+    /// Settings as they are now.
+    pub(crate) fn settings(&self) -> ServerSettings {
+        self.settings.read().clone()
+    }
+
+    /// There may be other servers.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.cluster.get().is_some()
+    }
+
+    /// An account's name for people.
+    pub(crate) fn account_tag(&self, name: &str) -> String {
+        let tag = self.hub.account(name).map(|account| account.settings().display_name.clone());
+        tag.filter(|tag| !tag.is_empty()).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// One account's figures.
+    pub(crate) fn account(&self, name: &str) -> Option<Account> {
+        let traffic = self.hub.account_traffic();
+        let account = self.hub.account(name)?;
+        Some(self.account_view(&account, traffic.get(name).copied().unwrap_or_default()))
+    }
+
+    fn account_view(&self, account: &weir_hub::Account, traffic: AccountTraffic) -> Account {
+        let (inserts, removes) = account.subscription_changes();
+        Account {
+            name: account.name().to_owned(),
+            name_tag: self.account_tag(account.name()),
+            jetstream: self.jetstream.get().is_some_and(|js| js.serves(account.name())),
+            connections: account.connection_count() as u64,
+            subscriptions: account.subscription_count() as u64,
+            subscription_inserts: inserts,
+            subscription_removes: removes,
+            updated: self.settings.read().start,
+            received: Traffic { msgs: traffic.in_messages, bytes: traffic.in_bytes },
+            sent: Traffic { msgs: traffic.out_messages, bytes: traffic.out_bytes },
+            slow_consumers: traffic.slow_consumers,
+            ..Account::default()
+        }
     }
 
     pub(crate) fn update_settings(&self, change: impl FnOnce(&mut ServerSettings)) {
@@ -128,7 +173,8 @@ pub(crate) fn now() -> Time {
     Time::from_unix_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-fn time_of(nanos: u64) -> Time {
+/// A moment, as the API prints it.
+pub(crate) fn time_of(nanos: u64) -> Time {
     Time::from_unix_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
@@ -153,7 +199,15 @@ impl Source for ServerSource {
         if wanted.closed {
             found.extend(self.hub.closed_connections_snapshot());
         }
-        found.into_iter().map(connection).collect()
+        let tagged = |snapshot: ConnectionSnapshot| {
+            let name = match snapshot.account.as_str() {
+                "" => weir_hub::GLOBAL_ACCOUNT,
+                name => name,
+            };
+            let tag = self.account_tag(name);
+            connection(snapshot, tag)
+        };
+        found.into_iter().map(tagged).collect()
     }
 
     fn routes(&self, subscriptions: bool) -> Vec<Route> {
@@ -162,34 +216,52 @@ impl Source for ServerSource {
         routes.map(|snapshot| route(snapshot, subscriptions)).collect()
     }
 
-    fn subscriptions(&self, list: bool) -> (SubscriptionCounts, Vec<Subscription>) {
-        let num_subscriptions = self.hub.subscription_count() as u64;
-        let counts = SubscriptionCounts {
-            num_subscriptions,
-            num_inserts: num_subscriptions,
-            ..SubscriptionCounts::default()
-        };
+    fn subscriptions(&self, account: Option<&str>) -> Vec<Subscription> {
         let mut found = Vec::new();
-        if list {
-            for open in self.hub.connections_snapshot(true) {
-                let account = open.account.clone();
-                found.extend(open.subscription_list.into_iter().map(|one| subscription(one, &account)));
+        for held in self.hub.accounts() {
+            if account.is_none_or(|name| held.name() == name) {
+                let tag = self.account_tag(held.name());
+                let list = held.subscriptions_snapshot().into_iter();
+                found.extend(
+                    list.map(|one| Subscription {
+                        account_tag: tag.clone(),
+                        ..subscription(one, held.name())
+                    }),
+                );
             }
         }
-        (counts, found)
+        found
     }
 
     fn accounts(&self) -> Vec<Account> {
-        let accounts = self.hub.accounts().into_iter();
-        let view = |account: Arc<weir_hub::Account>| Account {
-            name: account.name().to_owned(),
-            jetstream: self.jetstream.get().is_some_and(|js| js.serves(account.name())),
-            connections: account.connection_count() as u64,
-            total_connections: account.connection_count() as u64,
-            subscriptions: account.subscription_count() as u64,
-            ..Account::default()
+        let traffic = self.hub.account_traffic();
+        let view = |account: Arc<weir_hub::Account>| {
+            self.account_view(&account, traffic.get(account.name()).copied().unwrap_or_default())
         };
-        accounts.map(view).collect()
+        self.hub.accounts().into_iter().map(view).collect()
+    }
+
+    fn raft_groups(&self) -> Option<Vec<RaftGroup>> {
+        let jetstream = self.jetstream.get()?;
+        let own = self.settings.read();
+        jetstream.raft_groups(&own.server_name, &own.system_account)
+    }
+
+    fn queues(&self) -> Vec<Queue> {
+        Vec::new()
+    }
+
+    fn command_line(&self) -> Vec<String> {
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
+    }
+
+    fn http_requests(&self) -> BTreeMap<String, u64> {
+        let requests = self.http_requests.lock();
+        requests.iter().map(|(path, count)| ((*path).to_owned(), *count)).collect()
+    }
+
+    fn count_http_request(&self, path: &'static str) {
+        *self.http_requests.lock().entry(path).or_insert(0) += 1;
     }
 
     fn jetstream(&self, details: bool) -> Option<JetStream> {
@@ -215,8 +287,10 @@ impl Source for ServerSource {
     }
 }
 
-fn connection(snapshot: ConnectionSnapshot) -> Connection {
+fn connection(snapshot: ConnectionSnapshot, account_tag: String) -> Connection {
+    let client_type = client_type(&snapshot);
     let account = snapshot.account;
+    let tls = snapshot.transport.as_ref().and_then(|transport| transport.tls.clone()).unwrap_or_default();
     let list = snapshot.subscription_list.into_iter();
     Connection {
         cid: snapshot.id,
@@ -236,7 +310,18 @@ fn connection(snapshot: ConnectionSnapshot) -> Connection {
         name: snapshot.name,
         lang: snapshot.lang,
         version: snapshot.version,
+        stalls: snapshot.stalls,
+        client_type,
+        tls_version: tls.version,
+        tls_cipher_suite: tls.cipher_suite,
+        tls_peer_certs: Vec::new(),
+        tls_first: tls.is_first,
         authorized_user: snapshot.authorized_user,
+        account_tag,
+        jwt: snapshot.jwt,
+        issuer_key: snapshot.issuer_key,
+        tags: snapshot.tags,
+        proxy_key: String::new(),
         subscriptions: list.map(|one| subscription(one, &account)).collect(),
         account,
     }
@@ -270,6 +355,7 @@ fn route(snapshot: RouteSnapshot, subscriptions: bool) -> Route {
 fn subscription(snapshot: SubscriptionSnapshot, account: &str) -> Subscription {
     Subscription {
         account: account.to_owned(),
+        account_tag: account.to_owned(),
         subject: snapshot.subject,
         queue: Some(snapshot.queue).filter(|queue| !queue.is_empty()),
         sid: snapshot.sid,

@@ -1,5 +1,7 @@
 //! From the options to what the hub and the monitor are told.
 
+use std::collections::BTreeMap;
+
 use weir_conf::Options;
 use weir_hub::{HubOptions, Limits};
 use weir_monitor::{ClusterSettings, ServerSettings};
@@ -33,6 +35,20 @@ pub(crate) fn hub_options(
 /// The system account's name, configured or not.
 pub(crate) fn system_account(options: &Options) -> String {
     options.system_account.clone().unwrap_or_else(|| weir_hub::SYSTEM_ACCOUNT.to_owned())
+}
+
+/// The flags that nats-server knows, as it defaults them, and what the configuration says of them.
+fn feature_flags(options: &Options) -> BTreeMap<String, bool> {
+    const DEFAULTS: [(&str, bool); 4] = [
+        ("js_ack_fc_v2", false),
+        ("js_api_reply_v2", false),
+        ("js_raft_delete_range", true),
+        ("js_snapshot_sources", false),
+    ];
+    let mut flags: BTreeMap<_, _> =
+        DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    flags.extend(options.feature_flags.iter().map(|(name, value)| (name.clone(), *value)));
+    flags
 }
 
 /// What clients may use.
@@ -106,6 +122,7 @@ pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> Server
         },
         tags: options.server_tags.clone(),
         metadata: options.server_metadata.clone(),
+        feature_flags: feature_flags(options),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     }
 }

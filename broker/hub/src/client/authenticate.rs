@@ -138,6 +138,7 @@ impl Session {
         };
         state.permissions = permissions;
         self.expires = principal.expires;
+        state.expires = principal.expires;
         if is_same {
             drop(state);
             self.apply_limits(&account);

@@ -18,6 +18,9 @@ use weir_net::{ConnectionKind, TransportFacts};
 use weir_proto::ConnectOptions;
 use weir_stdx::time::UnixNanos;
 
+/// So many subscriptions of a connection that is gone are remembered for monitoring.
+const MAX_REMEMBERED_SUBSCRIPTIONS: usize = 1024;
+
 /// One client connection.
 pub(crate) struct ClientHandle {
     pub(crate) id: u64,
@@ -57,10 +60,14 @@ pub(crate) struct ClientState {
     /// What else authentication found out, for monitoring.
     pub(crate) identity: Identity,
     pub(crate) permissions: Option<Arc<Permissions>>,
+    /// When its credentials expire.
+    pub(crate) expires: Option<UnixNanos>,
     pub(crate) options: ConnectOptions,
     pub(crate) connected: bool,
     /// It is gone; the account stays known for those who ask about it.
     pub(crate) left: bool,
+    /// What it had subscribed to when it left: how many, and the first of them.
+    left_with: (usize, Vec<SubscriptionSnapshot>),
     /// What it got in with, to be checked again when users change.
     pub(crate) credentials: Option<Credentials>,
 }
@@ -180,6 +187,11 @@ impl ClientHandle {
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
         let mut state = self.state.write();
         let was_left = std::mem::replace(&mut state.left, true);
+        if !was_left {
+            let list = subscriptions.values().take(MAX_REMEMBERED_SUBSCRIPTIONS);
+            let list = list.map(|subscription| SubscriptionSnapshot::of(subscription, self.id)).collect();
+            state.left_with = (subscriptions.len(), list);
+        }
         let account = state.account.clone().filter(|_| !was_left);
         drop(state);
         if let Some(account) = account {
@@ -192,7 +204,15 @@ impl ClientHandle {
 
     pub(crate) fn snapshot(&self, with_subscriptions: bool) -> ConnectionSnapshot {
         let state = self.state.read();
-        let subscriptions = self.subscriptions.lock();
+        let (subscriptions, subscription_list) = match state.left {
+            true if with_subscriptions => state.left_with.clone(),
+            true => (state.left_with.0, Vec::new()),
+            false => {
+                let held = self.subscriptions.lock();
+                let list = held.values().filter(|_| with_subscriptions);
+                (held.len(), list.map(|one| SubscriptionSnapshot::of(one, self.id)).collect())
+            }
+        };
         let (out_messages, out_bytes) = self.outbox.sent();
         ConnectionSnapshot {
             id: self.id,
@@ -207,15 +227,9 @@ impl ClientHandle {
             out_messages,
             out_bytes,
             stalls: self.stalls.load(Ordering::Relaxed),
-            subscriptions: subscriptions.len(),
-            subscription_list: if with_subscriptions {
-                subscriptions
-                    .values()
-                    .map(|subscription| SubscriptionSnapshot::of(subscription, self.id))
-                    .collect()
-            } else {
-                Vec::new()
-            },
+            subscriptions,
+            subscription_list,
+            protocol: state.options.protocol,
             name: state.options.name.clone(),
             lang: state.options.lang.clone(),
             version: state.options.version.clone(),
