@@ -9,6 +9,7 @@ use crate::client::ClientHandle;
 use crate::exchange::Passed;
 use crate::interest::{MatchCache, Matched, QueueGroup};
 use crate::message::{Inbound, Origin};
+use crate::message_trace::MessageTrace;
 use crate::outbox::{Appended, Counted, Outbox};
 use crate::peer::{Peer, PeerMessage};
 use crate::permissions::is_denied;
@@ -88,6 +89,8 @@ pub(crate) struct Delivery {
     pub(crate) client: Option<Arc<ClientHandle>>,
     /// The imports that the message is going through, outermost first.
     pub(crate) passed: Vec<Passed>,
+    /// The message's trace, if its sender wants one.
+    pub(crate) trace: Option<Box<MessageTrace>>,
 }
 
 impl Ingress {
@@ -104,6 +107,7 @@ impl Ingress {
                 shared: None,
                 client: None,
                 passed: Vec::new(),
+                trace: None,
             },
         }
     }
@@ -129,6 +133,19 @@ impl Ingress {
     /// Says whose messages these are; services of other accounts are told.
     pub(crate) fn set_client(&mut self, client: &Arc<ClientHandle>) {
         self.delivery.client = Some(Arc::clone(client));
+    }
+
+    /// Traces the next message, or none.
+    pub(crate) fn set_trace(&mut self, trace: Option<Box<MessageTrace>>) {
+        self.delivery.trace = trace;
+    }
+
+    pub(crate) fn take_trace(&mut self) -> Option<Box<MessageTrace>> {
+        self.delivery.trace.take()
+    }
+
+    pub(crate) fn trace(&self) -> Option<&MessageTrace> {
+        self.delivery.trace.as_deref()
     }
 
     /// Any number, for choices by weight.
@@ -175,9 +192,9 @@ impl Delivery {
         self.shared = share.then(|| Bytes::copy_from_slice(message.payload));
         let mut deliveries = 0;
         for subscription in &matched.plain {
-            if !is_own_echo(subscription, origin, echo)
-                && self.deliver(subscription, account, message, origin)
-            {
+            if is_own_echo(subscription, origin, echo) {
+                self.note_own_echo(subscription, account);
+            } else if self.deliver(subscription, account, message, origin) {
                 deliveries += 1;
             }
         }
@@ -291,7 +308,9 @@ impl Delivery {
         if !peer.accepts(message.subject) {
             return false;
         }
-        let headers = if peer.takes_headers() { message.headers } else { &[] };
+        let traced = self.note_server(&**peer, message.headers);
+        let headers = traced.as_deref().unwrap_or(message.headers);
+        let headers = if peer.takes_headers() { headers } else { &[] };
         let routed = PeerMessage {
             account: account.name(),
             subject: message.shown.unwrap_or(message.subject),
@@ -305,7 +324,22 @@ impl Delivery {
         true
     }
 
+    #[inline]
     pub(crate) fn deliver(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+    ) -> bool {
+        if self.trace.is_some() {
+            return self.deliver_traced(subscription, subscription.subject(), account, message, origin);
+        }
+        self.deliver_plain(subscription, account, message, origin)
+    }
+
+    #[inline]
+    pub(crate) fn deliver_plain(
         &mut self,
         subscription: &Arc<Subscription>,
         account: &Arc<Account>,
@@ -339,11 +373,14 @@ impl Delivery {
                 payload: message.payload,
                 origin,
                 account,
+                trace: self.trace.as_deref(),
             }),
             Target::Peer { .. } => return false,
             Target::Service(import) => return self.request_service(import, account, message, origin),
             Target::Responses => self.respond(account, message, origin),
-            Target::Shadow(shadow) => return self.deliver_shadow(shadow, message, origin),
+            Target::Shadow(shadow) => {
+                return self.deliver_shadow(shadow, &subscription.subject, message, origin);
+            }
         }
         true
     }

@@ -2,6 +2,7 @@
 
 use crate::account::Account;
 use crate::ingress::Message;
+use crate::message_trace::MessageTrace;
 use std::sync::Arc;
 
 /// Where a message came from.
@@ -36,6 +37,8 @@ pub struct Inbound<'a> {
     pub origin: Origin,
     /// The account it was published in.
     pub account: &'a Arc<Account>,
+    /// Its trace, if its sender wants one.
+    pub trace: Option<&'a MessageTrace>,
 }
 
 /// A message to publish from inside the process.

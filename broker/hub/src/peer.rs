@@ -1,8 +1,9 @@
 //! The seam for routes: remote interest comes in, messages go out. Not the route protocol itself.
 
 use crate::account::Account;
-use crate::ingress::{Audience, Ingress};
+use crate::ingress::{Audience, Ingress, Message};
 use crate::message::{Origin, OutboundMessage};
+use crate::message_trace::{Begun, Source, begin, may_be_traced};
 use crate::outbox::Outbox;
 use std::sync::Arc;
 
@@ -38,6 +39,14 @@ pub trait Peer: Send + Sync {
     fn accepts(&self, _subject: &[u8]) -> bool {
         true
     }
+    /// The connection's number as monitoring shows it.
+    fn connection(&self) -> u64 {
+        self.id()
+    }
+    /// The other server's name.
+    fn name(&self) -> String {
+        String::new()
+    }
     /// Appends what goes before the headers: the operation and its arguments, with the line's end.
     fn write_line(&self, message: &PeerMessage<'_>, out: &mut Vec<u8>);
 }
@@ -64,25 +73,52 @@ pub trait InterestListener: Send + Sync {
 pub struct PeerIngress {
     ingress: Ingress,
     link: u64,
+    /// The other server's name.
+    name: String,
 }
 
 impl PeerIngress {
     /// `link` is the id of the link's outbox.
     pub fn new(link: u64) -> Self {
-        Self { ingress: Ingress::new(link, link.wrapping_mul(0x9E37_79B9_7F4A_7C15)), link }
+        let ingress = Ingress::new(link, link.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Self { ingress, link, name: String::new() }
     }
 
     /// Delivers one message; `queues` are the names of queue groups, separated by white space, of which one
     /// member each gets it. Returns the number of deliveries. Nothing is written before `flush`.
     pub fn deliver(&mut self, account: &Arc<Account>, message: &OutboundMessage<'_>, queues: &[u8]) -> usize {
         let message = message.to_route();
-        self.ingress.route(
-            account,
-            &message,
-            Origin::Route { id: self.link },
-            true,
-            Audience::Local { queues },
-        )
+        if may_be_traced(message.headers, account) {
+            return self.deliver_traced(account, &message, queues);
+        }
+        self.route(account, &message, queues)
+    }
+
+    fn route(&mut self, account: &Arc<Account>, message: &Message<'_>, queues: &[u8]) -> usize {
+        let origin = Origin::Route { id: self.link };
+        self.ingress.route(account, message, origin, true, Audience::Local { queues })
+    }
+
+    fn deliver_traced(&mut self, account: &Arc<Account>, message: &Message<'_>, queues: &[u8]) -> usize {
+        let source = Source::Server { cid: self.link, name: &self.name };
+        let bytes = message.headers.len() + message.payload.len();
+        match begin(&source, account, message.subject, message.headers, bytes, || 0) {
+            Begun::Untraced | Begun::Disabled | Begun::Refused(_) => self.route(account, message, queues),
+            Begun::Dropped => 0,
+            Begun::Traced(trace) => {
+                self.ingress.set_trace(Some(trace));
+                let deliveries = self.route(account, message, queues);
+                if let Some(trace) = self.ingress.take_trace() {
+                    trace.tell();
+                }
+                deliveries
+            }
+        }
+    }
+
+    /// Says which server it is, for traces.
+    pub fn set_name(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
     }
 
     /// Writes to everyone touched. Returns a receiver that is nearly full, for whom the reader should wait a little.

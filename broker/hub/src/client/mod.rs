@@ -8,6 +8,7 @@ mod powers;
 mod refuse;
 mod replies;
 mod session;
+mod traced;
 
 pub(crate) use connection::{refuse, run};
 pub(crate) use handle::{ClientHandle, ClientState};

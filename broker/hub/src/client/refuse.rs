@@ -6,12 +6,20 @@ use weir_stdx::quote::quote;
 
 impl Session {
     pub(super) fn refuse_publish(&mut self, subject: &[u8]) {
+        self.trace_refusal("Publish to", subject);
         let subject = quote(subject);
         self.error(&format!("Permissions Violation for Publish to {subject}"));
         error!("{} - Publish Violation - Subject {subject}", self.handle.label());
     }
 
+    fn trace_refusal(&self, what: &str, subject: &[u8]) {
+        if let Some(trace) = self.ingress.trace() {
+            trace.refused(&format!("Permissions Violation for {what} {}", quote(subject)));
+        }
+    }
+
     pub(super) fn refuse_reply(&mut self, reply: &[u8]) {
+        self.trace_refusal("Publish with Reply of", reply);
         let reply = quote(reply);
         self.error(&format!("Permissions Violation for Publish with Reply of {reply}"));
         error!("{} - Publish Violation - Reply {reply}", self.handle.label());

@@ -8,6 +8,7 @@ use crate::exchange::Mapped;
 use crate::hub::Hub;
 use crate::ingress::{Audience, Ingress, Message};
 use crate::message::Origin;
+use crate::message_trace::may_be_traced;
 use crate::outbox::{Counted, Outbox};
 use crate::permissions::{Permissions, SubscribeVerdict};
 use crate::reserved::{is_reserved_reply, is_reserved_subject};
@@ -239,28 +240,39 @@ impl Session {
         }
         self.in_messages += 1;
         self.in_bytes += (publish.headers.len() + publish.payload.len()) as u64;
+        if self.account.as_ref().is_some_and(|account| may_be_traced(publish.headers, account)) {
+            self.publish_traced(publish);
+        } else {
+            self.publish_to_account(publish);
+        }
+        Ok(())
+    }
+
+    /// Takes a message to where it goes, if it may go there.
+    #[inline]
+    pub(super) fn publish_to_account(&mut self, publish: &Publish<'_>) {
         // Permissions are for where a message goes, not for what the client called it, as in nats-server.
         let mapped = self.mapped(publish.subject);
         let publish = &Publish { subject: mapped.as_deref().unwrap_or(publish.subject), ..*publish };
         if self.permissions.is_some() && !self.may_publish(publish.subject) {
             self.refuse_publish(publish.subject);
-            return Ok(());
+            return;
         }
-        if is_reserved_subject(publish.subject, || self.is_in_system_account()) {
+        if self.is_reserved(publish.subject) {
             self.refuse_publish(publish.subject);
-            return Ok(());
+            return;
         }
         if let Some(reply) = publish.reply
             && is_reserved_reply(reply)
         {
             self.refuse_reply(reply);
-            return Ok(());
+            return;
         }
         if self.pedantic && !is_valid_literal(publish.subject) {
             self.error(err::INVALID_PUBLISH_SUBJECT);
         }
         self.acknowledge();
-        let Some(account) = &self.account else { return Ok(()) };
+        let Some(account) = &self.account else { return };
         let message = Message {
             subject: publish.subject,
             shown: None,
@@ -276,7 +288,10 @@ impl Session {
         {
             self.send_no_responders(publish.subject, reply);
         }
-        Ok(())
+    }
+
+    pub(super) fn is_reserved(&self, subject: &[u8]) -> bool {
+        is_reserved_subject(subject, || self.is_in_system_account())
     }
 
     /// Where the account's mappings lead, if they are for this subject.
@@ -289,6 +304,9 @@ impl Session {
         let Mapped::To(to) = exchange.map(subject, || self.ingress.random_number()) else { return None };
         if trace::is_on() {
             trace::mapping(&self.handle.label(), subject, &to);
+        }
+        if let Some(trace) = self.ingress.trace() {
+            trace.mapped(&to);
         }
         Some(to)
     }

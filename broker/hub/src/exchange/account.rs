@@ -27,6 +27,7 @@ pub(crate) struct AccountExchange {
     pub(crate) options: Arc<HubOptions>,
     current: ArcSwap<Exchange>,
     has_mappings: AtomicBool,
+    has_trace: AtomicBool,
     pub(crate) responses: Responses,
     waiting: Mutex<Waiting>,
     waiting_count: AtomicUsize,
@@ -40,6 +41,7 @@ impl AccountExchange {
             options,
             current: ArcSwap::from_pointee(Exchange::default()),
             has_mappings: AtomicBool::new(false),
+            has_trace: AtomicBool::new(false),
             responses: Responses::default(),
             waiting: Mutex::new(Waiting::default()),
             waiting_count: AtomicUsize::new(0),
@@ -56,6 +58,12 @@ impl AccountExchange {
     #[inline]
     pub(crate) fn has_mappings(&self) -> bool {
         self.has_mappings.load(Ordering::Relaxed)
+    }
+
+    /// Whether other tracing systems' headers start message traces.
+    #[inline]
+    pub(crate) fn has_trace(&self) -> bool {
+        self.has_trace.load(Ordering::Relaxed)
     }
 
     pub(crate) fn map(&self, subject: &[u8], random: impl FnMut() -> u32) -> Mapped {
@@ -80,6 +88,7 @@ impl Account {
             self.interest().insert(Arc::clone(subscription));
         }
         state.has_mappings.store(!new.mappings.is_empty(), Ordering::Relaxed);
+        state.has_trace.store(new.settings.message_trace.is_some(), Ordering::Relaxed);
         state.has_streams.store(!new.streams.is_empty(), Ordering::Relaxed);
         let mut local = Vec::new();
         if !new.streams.is_empty() {

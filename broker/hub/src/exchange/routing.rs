@@ -13,6 +13,7 @@ use crate::account::Account;
 use crate::account_settings::ResponseType;
 use crate::ingress::{Audience, Delivery, Message};
 use crate::message::Origin;
+use crate::message_trace::{DESTINATION, DISABLED, MessageTrace};
 use crate::subscription::{Subscription, Target};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,26 @@ const MAX_CHAIN: usize = 32;
 pub(crate) struct Passed {
     export: Option<Arc<ServiceExport>>,
     share: bool,
+}
+
+/// What becomes of a message's trace at an imported service.
+enum Crossing {
+    /// The message was for the trace only, which ends here.
+    Stopped,
+    On {
+        headers: Vec<u8>,
+        /// The trace, when the message goes on without it.
+        trace: Option<Box<MessageTrace>>,
+        renamed: Option<Renamed>,
+    },
+}
+
+/// A trace whose destination is named as the exporting account needs it.
+struct Renamed {
+    destination: Vec<u8>,
+    /// To how many servers the message had gone before.
+    hops: u32,
+    response: Arc<Response>,
 }
 
 impl Delivery {
@@ -66,22 +87,33 @@ impl Delivery {
             importer,
             earlier_shares: self.passed.last().map(|passed| passed.share),
             shares: import.share,
-            to_system: exporter.name() == crate::SYSTEM_ACCOUNT,
+            to_system: exporter.name() == exporter.exchange().options.system_account,
             reply: message.reply,
         };
         let info = step.value(message.headers, &exporter.exchange().options);
         let headers = set_header(message.headers, REQUEST_INFO, &info);
         let reply = response.as_ref().map(|response| &*response.name).or(message.reply);
-        let forwarded = Message {
-            subject: &to,
-            shown: message.shown,
-            reply,
-            headers: &headers,
-            payload: message.payload,
+        let accounts = (importer, &exporter);
+        let is_delivered = match self.cross(import, accounts, (message.subject, &to), headers) {
+            Crossing::Stopped => false,
+            Crossing::On { headers, trace, renamed } => {
+                let forwarded = Message {
+                    subject: &to,
+                    shown: message.shown,
+                    reply,
+                    headers: &headers,
+                    payload: message.payload,
+                };
+                let passed = Passed { export: import.export.clone(), share: import.share };
+                let is_delivered = self.pass(passed, &exporter, &forwarded, origin);
+                self.uncross(&exporter, trace, renamed);
+                is_delivered
+            }
         };
-        let passed = Passed { export: import.export.clone(), share: import.share };
-        let is_delivered = self.pass(passed, &exporter, &forwarded, origin);
-        if !is_delivered && let Some(response) = &response {
+        let only_traced = self.trace.as_ref().is_some_and(|trace| trace.only);
+        if (!is_delivered || only_traced)
+            && let Some(response) = &response
+        {
             exporter.end_response(response, Ended::NotDelivered);
         }
         is_delivered
@@ -129,7 +161,13 @@ impl Delivery {
     }
 
     /// Delivers a message of the exporting account to a subscription of an importing one.
-    pub(crate) fn deliver_shadow(&mut self, shadow: &Shadow, message: &Message<'_>, origin: Origin) -> bool {
+    pub(crate) fn deliver_shadow(
+        &mut self,
+        shadow: &Shadow,
+        subject: &[u8],
+        message: &Message<'_>,
+        origin: Origin,
+    ) -> bool {
         // What came as a request is not exported again.
         if !self.passed.is_empty() {
             return false;
@@ -137,7 +175,68 @@ impl Delivery {
         let Some(importer) = shadow.importer.upgrade() else { return false };
         let appears_as = shadow.import.subject_for(message.subject);
         let shown = message.shown.unwrap_or(&appears_as);
-        self.deliver(&shadow.subscription, &importer, &Message { shown: Some(shown), ..*message }, origin)
+        let message = Message { shown: Some(shown), ..*message };
+        let Some(trace) = &self.trace else {
+            return self.deliver_plain(&shadow.subscription, &importer, &message, origin);
+        };
+        trace.exported(importer.name(), shown);
+        if shadow.import.allow_trace {
+            return self.deliver_traced(&shadow.subscription, subject, &importer, &message, origin);
+        }
+        if trace.only {
+            return true;
+        }
+        let outer = self.trace.take();
+        let is_delivered = self.deliver_plain(&shadow.subscription, &importer, &message, origin);
+        self.trace = outer;
+        is_delivered
+    }
+
+    /// Notes in the message's trace that it goes into another account, and what becomes of the trace there.
+    fn cross(
+        &mut self,
+        import: &Arc<ServiceImport>,
+        (importer, exporter): (&Arc<Account>, &Arc<Account>),
+        (from, to): (&[u8], &[u8]),
+        headers: Vec<u8>,
+    ) -> Crossing {
+        let Some(trace) = &self.trace else { return Crossing::On { headers, trace: None, renamed: None } };
+        trace.imported(exporter.name(), from, to);
+        if !import.allow_trace() {
+            if trace.only {
+                return Crossing::Stopped;
+            }
+            // It goes on untraced, on other servers as well.
+            let headers = set_header(&headers, DESTINATION, DISABLED);
+            return Crossing::On { headers, trace: self.trace.take(), renamed: None };
+        }
+        let (destination, hops) = (trace.destination().to_vec(), trace.hops());
+        let Some(response) = self.expect_response(exporter, importer, &destination, import, None) else {
+            return Crossing::Stopped;
+        };
+        let headers = set_header(&headers, DESTINATION, &response.name);
+        if let Some(trace) = &mut self.trace {
+            trace.rename_destination(response.name.to_vec());
+        }
+        Crossing::On { headers, trace: None, renamed: Some(Renamed { destination, hops, response }) }
+    }
+
+    /// Takes back what `cross` changed.
+    fn uncross(
+        &mut self,
+        exporter: &Arc<Account>,
+        trace: Option<Box<MessageTrace>>,
+        renamed: Option<Renamed>,
+    ) {
+        if trace.is_some() {
+            self.trace = trace;
+        }
+        let (Some(trace), Some(renamed)) = (&mut self.trace, renamed) else { return };
+        trace.rename_destination(renamed.destination);
+        // Other servers that got it tell their traces by the one-time subject, until it expires.
+        if trace.hops() == renamed.hops {
+            exporter.end_response(&renamed.response, Ended::Answered);
+        }
     }
 
     fn may_pass(&self, export: Option<&Arc<ServiceExport>>) -> bool {

@@ -53,7 +53,6 @@ impl ServiceImport {
         self.export.as_ref().and_then(|export| export.latency.as_ref())
     }
 
-    #[expect(dead_code, reason = "read by message traces")]
     pub(crate) fn allow_trace(&self) -> bool {
         self.export.as_ref().is_some_and(|export| export.allow_trace)
     }

@@ -17,7 +17,6 @@ pub(crate) struct StreamImport {
     pub(crate) reverse: Option<Transform>,
     /// Both patterns are the same: the subject stays.
     pub(crate) keeps_subject: bool,
-    #[expect(dead_code, reason = "read by message traces")]
     pub(crate) allow_trace: bool,
 }
 
