@@ -13,6 +13,7 @@ use crate::options::{HubOptions, Limits};
 use crate::outbox::{Counted, Outbox};
 use crate::peer::InterestListener;
 use crate::snapshot::{ConnectionRights, ConnectionSnapshot};
+use crate::websocket::WebSocketEntrance;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,7 +27,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
-use weir_net::Transport;
+use weir_net::{ConnectionKind, Transport, TransportFacts};
 use weir_proto::{ConnectOptions, Info, encode, err};
 use weir_stdx::time::UnixNanos;
 
@@ -62,6 +63,7 @@ pub struct Hub {
     pub(crate) configuring: Mutex<()>,
     observer: ArcSwapOption<Arc<dyn Observer>>,
     entrance: ArcSwap<Entrance>,
+    websocket: ArcSwapOption<WebSocketEntrance>,
     connections: RwLock<FxHashMap<u64, Arc<ClientHandle>>>,
     closed: Mutex<VecDeque<ConnectionSnapshot>>,
     counters: Counters,
@@ -75,6 +77,7 @@ pub struct Hub {
 #[derive(Default)]
 struct InfoState {
     connect_urls: Vec<String>,
+    websocket_urls: Vec<String>,
     port: u16,
 }
 
@@ -92,12 +95,13 @@ impl Hub {
             configuring: Mutex::new(()),
             observer: ArcSwapOption::empty(),
             entrance: ArcSwap::default(),
+            websocket: ArcSwapOption::empty(),
             connections: RwLock::new(FxHashMap::default()),
             closed: Mutex::new(VecDeque::new()),
             counters: Counters::default(),
             // nats-server's first client has id 5 or so as well: its own connections come first.
             next_id: AtomicU64::new(5),
-            info: Mutex::new(InfoState { connect_urls: Vec::new(), port }),
+            info: Mutex::new(InfoState { port, ..InfoState::default() }),
             lame_duck: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
         };
@@ -122,6 +126,23 @@ impl Hub {
             connection.outbox.set_max_pending(limits.max_pending);
         }
         self.limits.store(Arc::new(limits));
+    }
+
+    /// How connections come in over WebSocket; `None` when they do not.
+    pub fn websocket(&self) -> Option<Arc<WebSocketEntrance>> {
+        self.websocket.load_full()
+    }
+
+    /// Changes how connections come in over WebSocket from now on.
+    pub fn set_websocket(&self, entrance: WebSocketEntrance) {
+        self.websocket.store(Some(Arc::new(entrance)));
+    }
+
+    /// The entrance of a connection that came in over WebSocket.
+    pub(crate) fn websocket_of(&self, handle: &ClientHandle) -> Option<Arc<WebSocketEntrance>> {
+        let facts = handle.transport.load();
+        facts.as_ref().filter(|facts| facts.kind == ConnectionKind::WebSocket)?;
+        self.websocket()
     }
 
     /// How connections come in.
@@ -312,32 +333,45 @@ impl Hub {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
             match accepted {
-                Ok((stream, address)) => self.admit(stream, address),
-                Err(problem) => {
-                    error!(
-                        "Temporary Client Accept Error ({problem}), sleeping {}ms",
-                        ACCEPT_PAUSE.as_millis()
-                    );
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Ok((stream, address)) => self.admit(Arc::new(self.transport_of(stream)), address, None),
+                Err(problem) => Self::pause_accepting(&problem).await,
             }
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
-        let limits = self.limits();
+    pub(crate) async fn pause_accepting(problem: &std::io::Error) {
+        error!("Temporary Client Accept Error ({problem}), sleeping {}ms", ACCEPT_PAUSE.as_millis());
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    pub(crate) fn transport_of(&self, stream: TcpStream) -> Transport {
         if let Err(problem) = stream.set_nodelay(true) {
             debug!("cannot set TCP_NODELAY: {problem}");
         }
+        Transport::plain(stream)
+    }
+
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Takes a connection into the books and serves it; `facts` is what is known of it already.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        transport: Arc<Transport>,
+        address: SocketAddr,
+        facts: Option<Arc<TransportFacts>>,
+    ) {
+        let limits = self.limits();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let transport = Arc::new(Transport::plain(stream));
+        let came_through = facts.is_some();
         let handle = Arc::new(ClientHandle {
             id,
             socket_address: SocketAddr::new(address.ip().to_canonical(), address.port()),
             proxied_address: OnceLock::new(),
             started: now(),
             outbox: Outbox::new(id, Arc::clone(&transport), limits.max_pending),
-            transport: ArcSwapOption::empty(),
+            transport: ArcSwapOption::new(facts),
             last_activity: AtomicU64::new(now().as_nanos()),
             in_messages: AtomicU64::new(0),
             in_bytes: AtomicU64::new(0),
@@ -363,7 +397,7 @@ impl Hub {
             tokio::spawn(client::refuse(Arc::clone(self), handle, err::MAX_CONNECTIONS));
         } else {
             let entrance = self.entrance.load();
-            let entrance = (!entrance.is_plain()).then(|| Arc::clone(&entrance));
+            let entrance = (!came_through && !entrance.is_plain()).then(|| Arc::clone(&entrance));
             tokio::spawn(client::run(Arc::clone(self), transport, handle, entrance));
         }
     }
@@ -426,6 +460,7 @@ impl Hub {
         let max_payload = handle.max_payload.load(Ordering::Relaxed);
         info.max_payload = i64::try_from(max_payload).unwrap_or(i64::MAX);
         info.ldm = self.lame_duck.load(Ordering::Relaxed);
+        self.adapt_to_transport(&mut info, handle);
         if let Some(account) = account {
             info.connect_info = true;
             account.clone_into(&mut info.remote_account);
@@ -448,6 +483,7 @@ impl Hub {
             info.client_ip = handle.address().ip().to_string();
         }
         info.tls_required = greeting.tls_required.unwrap_or(info.tls_required);
+        self.adapt_to_transport(&mut info, handle);
         info.ldm = self.lame_duck.load(Ordering::Relaxed);
         info.to_line()
     }
@@ -497,6 +533,29 @@ impl Hub {
             drop(state);
             self.broadcast_info();
         }
+    }
+
+    /// Sets the `host:port` of the WebSocket ports of the cluster and tells clients that can take it.
+    pub fn set_websocket_urls(&self, mut urls: Vec<String>) {
+        urls.sort();
+        urls.dedup();
+        let mut state = self.info.lock();
+        if state.websocket_urls != urls {
+            state.websocket_urls = urls;
+            drop(state);
+            self.broadcast_info();
+        }
+    }
+
+    /// The INFO of a client that came in over WebSocket speaks of that port.
+    fn adapt_to_transport(&self, info: &mut Info, handle: &ClientHandle) {
+        let Some(entrance) = self.websocket_of(handle) else { return };
+        info.connect_urls.clone_from(&self.info.lock().websocket_urls);
+        info.tls_required = entrance.tls.is_some();
+        info.tls_available = entrance.tls.is_some();
+        info.host.clone_from(&entrance.host);
+        info.port = entrance.port;
+        info.auth_required |= entrance.overrides_auth;
     }
 
     fn broadcast_info(&self) {

@@ -27,6 +27,7 @@ mod reserved;
 mod snapshot;
 mod subscription;
 mod trace;
+mod websocket;
 
 pub use account::{Account, AccountTraffic, InternalHandler, InternalSubscription};
 pub use account_settings::{
@@ -51,6 +52,7 @@ pub use peer::{InterestListener, LocalInterest, Peer, PeerIngress, PeerMessage};
 pub use permissions::{Permissions, ResponsePermission, Rule, RuleSet};
 pub use snapshot::{ConnectionRights, ConnectionSnapshot, SubscriptionSnapshot};
 pub use subscription::Subscription;
+pub use websocket::WebSocketEntrance;
 pub use weir_net::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
 
 /// The name of the account that clients belong to when nothing else is configured.

@@ -12,6 +12,6 @@ pub mod websocket;
 
 pub use codec::{Codec, Farewell, Taken, gather};
 pub use facts::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
-pub use proxy::{Fronted, ProxyError};
+pub use proxy::{Fronted, ProxyError, parse_proxy_header};
 pub use tokio::io::{Interest, Ready};
 pub use transport::Transport;

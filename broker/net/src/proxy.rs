@@ -101,8 +101,7 @@ impl Transport {
         debug_assert_eq!(command, 1);
         let needed = if family == 0x10 { 12 } else { 36 };
         if length < needed {
-            let name = if family == 0x10 { "IPv4" } else { "IPv6" };
-            return Err(ProxyError(format!("{name} address data too short: {length} bytes")));
+            return Err(too_short(family, length));
         }
         let data = self.take(length).await.map_err(|error| failed("address data", &error))?;
         client_of(family, &data).map(Fronted::Client).ok_or_else(|| invalid("address"))
@@ -137,6 +136,42 @@ fn failed(what: &str, error: &io::Error) -> ProxyError {
         _ => error.to_string(),
     };
     ProxyError(format!("failed to read {what}: {reason}"))
+}
+
+/// Parses what is in front of a connection: what it is and how long; `None` when more bytes have to come.
+pub fn parse_proxy_header(bytes: &[u8]) -> Result<Option<(Fronted, usize)>, ProxyError> {
+    let begins_like = |signature: &[u8]| signature.starts_with(bytes) || bytes.starts_with(signature);
+    if begins_like(V1_PREFIX) && bytes.len() >= V1_PREFIX.len() {
+        let line = bytes.get(..bytes.len().min(V1_MAX_LINE_BYTES)).unwrap_or_default();
+        return match line.windows(2).position(|pair| pair == b"\r\n") {
+            Some(end) => {
+                let line = line.get(..end).unwrap_or_default();
+                parse_version_1(line).map(|fronted| Some((fronted, end + 2)))
+            }
+            None if line.len() == V1_MAX_LINE_BYTES => Err(invalid("v1 line too long")),
+            None => Ok(None),
+        };
+    }
+    let first = bytes.get(..bytes.len().min(V1_PREFIX.len())).unwrap_or_default();
+    if !V2_SIGNATURE.starts_with(first) && !V1_PREFIX.starts_with(first) {
+        return Ok(Some((Fronted::Absent, 0)));
+    }
+    let Some(fixed) = bytes.get(..V2_FIXED_BYTES) else { return Ok(None) };
+    let named = parse_version_2(fixed)?;
+    let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+    let Some(data) = bytes.get(V2_FIXED_BYTES..V2_FIXED_BYTES + length) else { return Ok(None) };
+    let fronted = match named {
+        None => Fronted::Local,
+        Some((_, family, _)) => {
+            Fronted::Client(client_of(family, data).ok_or_else(|| too_short(family, length))?)
+        }
+    };
+    Ok(Some((fronted, V2_FIXED_BYTES + length)))
+}
+
+fn too_short(family: u8, length: usize) -> ProxyError {
+    let name = if family == 0x10 { "IPv4" } else { "IPv6" };
+    ProxyError(format!("{name} address data too short: {length} bytes"))
 }
 
 /// Reads a line of version 1 without its end.
@@ -253,6 +288,25 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(version_1(line), Err(expected.to_owned()), "{line}");
         }
+    }
+
+    #[test]
+    fn a_header_may_come_in_pieces_and_has_an_end() {
+        let whole = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nCONNECT {}\r\n";
+        let end = 42;
+        for count in 0..end {
+            assert_eq!(parse_proxy_header(&whole[..count]), Ok(None), "{count}");
+        }
+        let client = Fronted::Client("192.0.2.1:56324".parse().expect("an address"));
+        assert_eq!(parse_proxy_header(whole), Ok(Some((client, end))));
+        assert_eq!(parse_proxy_header(b"CONNECT {}\r\n"), Ok(Some((Fronted::Absent, 0))));
+        let mut second = V2_SIGNATURE.to_vec();
+        second.extend([0x21, 0x11, 0, 13, 1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 0, 8, 99, b'P']);
+        for count in 0..second.len() - 1 {
+            assert_eq!(parse_proxy_header(&second[..count]), Ok(None), "{count}");
+        }
+        let client = Fronted::Client("1.2.3.4:9".parse().expect("an address"));
+        assert_eq!(parse_proxy_header(&second), Ok(Some((client, second.len() - 1))));
     }
 
     #[test]

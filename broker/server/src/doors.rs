@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
 use weir_conf::{HandshakeFirst, Options};
-use weir_hub::Hub;
+use weir_hub::{Hub, WebSocketEntrance};
 use weir_monitor::Monitor;
 
 use crate::{files::Ports, listen, monitoring::ServerSource};
@@ -81,6 +81,40 @@ fn log_tls(options: &Options) {
     }
     if is_first {
         warn!("Clients that are not using \"TLS Handshake First\" option will fail to connect");
+    }
+}
+
+/// The WebSocket port: bound before the server says that it is ready.
+pub(crate) struct WebSocketListener {
+    listener: std::net::TcpListener,
+    port: u16,
+}
+
+impl WebSocketListener {
+    /// Binds it where it is configured; the entrance learns the real port.
+    pub(crate) fn bind(
+        entrance: Option<&mut WebSocketEntrance>,
+        options: &Options,
+    ) -> Result<Option<Self>, String> {
+        let (Some(entrance), Some(websocket)) = (entrance, &options.websocket) else { return Ok(None) };
+        let listener = listen::bind(&websocket.host, websocket.port)
+            .map_err(|reason| format!("Unable to listen for websocket connections: {reason}"))?;
+        let port = listen::port_of(&listener);
+        entrance.port = port;
+        Ok(Some(Self { listener, port }))
+    }
+
+    pub(crate) fn serve(self, hub: &Arc<Hub>, ports: &mut Ports) -> Result<(), String> {
+        let Some(entrance) = hub.websocket() else { return Ok(()) };
+        let scheme = if entrance.tls.is_some() { "wss" } else { "ws" };
+        info!("Listening for websocket clients on {scheme}://{}:{}", entrance.host, self.port);
+        if entrance.tls.is_none() {
+            warn!("Websocket not configured with TLS. DO NOT USE IN PRODUCTION!");
+        }
+        ports.websocket = vec![format!("{scheme}://{}", listen::join(reachable(&entrance.host), self.port))];
+        let listener = TcpListener::from_std(self.listener).map_err(|error| error.to_string())?;
+        tokio::spawn(Arc::clone(hub).serve_websocket(listener));
+        Ok(())
     }
 }
 

@@ -1,28 +1,85 @@
-//! How clients come in, from the options: TLS of their port, headers of proxies. Not the handshakes.
+//! How clients come in, from the options: TLS of the ports, headers of proxies, WebSocket. Not the handshakes.
 
 use std::sync::Arc;
 
-use weir_conf::Options;
-use weir_hub::Entrance;
-use weir_net::tls::{ServerTls, server_config};
+use weir_conf::{Options, WebSocketOptions};
+use weir_hub::{Entrance, WebSocketEntrance};
+use weir_net::{
+    tls::{ServerTls, server_config},
+    websocket::{AllowedOrigin, CookieNames, OriginRules, UpgradeRules},
+};
+
+/// What every listener of clients goes by.
+pub(crate) struct Entrances {
+    pub(crate) clients: Entrance,
+    pub(crate) websocket: Option<WebSocketEntrance>,
+}
 
 /// Loads certificates and keys; the error is what keeps the server from starting.
-pub(crate) fn load(options: &Options) -> Result<Entrance, String> {
-    let tls = options.tls.as_ref().map(server_config).transpose()?.map(Arc::new);
-    Ok(entrance(options, tls))
+pub(crate) fn load(options: &Options) -> Result<Entrances, String> {
+    from(options, None, None)
 }
 
 /// Loads them again for the handshakes from now on; on an error all stays as it was.
-pub(crate) fn reload(options: &Options, current: &Entrance) -> Result<Entrance, String> {
-    match (&options.tls, &current.tls) {
-        (Some(new), Some(tls)) => {
-            tls.replace(new)?;
-            Ok(entrance(options, Some(Arc::clone(tls))))
-        }
-        _ => load(options),
-    }
+pub(crate) fn reload(
+    options: &Options,
+    clients: &Entrance,
+    websocket: Option<&WebSocketEntrance>,
+) -> Result<Entrances, String> {
+    // Everything is loaded before anything is replaced.
+    load(options)?;
+    let websocket = websocket.and_then(|entrance| entrance.tls.as_ref());
+    from(options, clients.tls.as_ref(), websocket)
 }
 
-fn entrance(options: &Options, tls: Option<Arc<ServerTls>>) -> Entrance {
-    Entrance { tls, allow_non_tls: options.allow_non_tls, proxy_protocol: options.proxy_protocol }
+fn from(
+    options: &Options,
+    clients_tls: Option<&Arc<ServerTls>>,
+    websocket_tls: Option<&Arc<ServerTls>>,
+) -> Result<Entrances, String> {
+    let tls_of = |new: &weir_conf::TlsOptions, current: Option<&Arc<ServerTls>>| match current {
+        None => server_config(new).map(Arc::new),
+        Some(tls) => tls.replace(new).map(|()| Arc::clone(tls)),
+    };
+    let clients = Entrance {
+        tls: options.tls.as_ref().map(|tls| tls_of(tls, clients_tls)).transpose()?,
+        allow_non_tls: options.allow_non_tls,
+        proxy_protocol: options.proxy_protocol,
+    };
+    let Some(websocket) = options.websocket.as_ref().filter(|websocket| websocket.port != 0) else {
+        return Ok(Entrances { clients, websocket: None });
+    };
+    let tls = websocket.tls.as_ref().map(|tls| tls_of(tls, websocket_tls)).transpose()?;
+    let websocket = WebSocketEntrance {
+        rules: rules(options, websocket, tls.is_some())?,
+        tls,
+        handshake_timeout: websocket.handshake_timeout,
+        overrides_auth: websocket.username.is_some()
+            || websocket.token.is_some()
+            || websocket.no_auth_user.is_some(),
+        auth_timeout: websocket.auth_timeout,
+        ping_interval: websocket.ping_interval,
+        host: websocket.host.clone(),
+        port: u16::try_from(websocket.port).unwrap_or(0),
+    };
+    Ok(Entrances { clients, websocket: Some(websocket) })
+}
+
+fn rules(options: &Options, websocket: &WebSocketOptions, over_tls: bool) -> Result<UpgradeRules, String> {
+    let allowed: Result<_, _> =
+        websocket.allowed_origins.iter().map(|origin| AllowedOrigin::parse(origin)).collect();
+    Ok(UpgradeRules {
+        origins: OriginRules { same_origin: websocket.same_origin, allowed: allowed? },
+        compression: websocket.compression,
+        headers: websocket.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
+        cookies: CookieNames {
+            jwt: websocket.jwt_cookie.clone(),
+            user: websocket.user_cookie.clone(),
+            password: websocket.pass_cookie.clone(),
+            token: websocket.token_cookie.clone(),
+        },
+        over_tls,
+        mqtt: false,
+        max_payload: usize::try_from(options.max_payload).unwrap_or(usize::MAX),
+    })
 }

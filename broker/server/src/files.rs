@@ -31,6 +31,8 @@ pub(crate) struct Ports {
     pub(crate) monitoring: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) cluster: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) websocket: Vec<String>,
 }
 
 /// The file `<executable>_<pid>.ports`; removed when dropped.

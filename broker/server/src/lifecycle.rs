@@ -13,7 +13,7 @@ use crate::{
     app::Program,
     authenticator::authenticator,
     cluster::{self, RunningCluster},
-    doors::{ClientListener, reachable, start_monitoring},
+    doors::{ClientListener, WebSocketListener, reachable, start_monitoring},
     entrance,
     files::{Ports, PortsFile, write_pid_file},
     jetstream::{self, RunningJetStream},
@@ -93,7 +93,7 @@ struct Server {
 impl Server {
     async fn start(request: RunRequest, program: &Program) -> Result<Self, String> {
         let options = &request.options;
-        let entrance = entrance::load(options)?;
+        let mut entrances = entrance::load(options)?;
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
         let server_id = new_server_id(random);
@@ -116,7 +116,11 @@ impl Server {
             limits(options),
             authenticator(options),
         );
-        hub.set_entrance(entrance);
+        hub.set_entrance(entrances.clients);
+        let websocket = WebSocketListener::bind(entrances.websocket.as_mut(), options)?;
+        if let Some(entrance) = entrances.websocket {
+            hub.set_websocket(entrance);
+        }
         accounts::check(options, hub.options().cluster.as_deref())?;
         accounts::apply(&hub, options, None);
         let settings = settings(options, &server_id, &name);
@@ -144,6 +148,9 @@ impl Server {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let system = (!options.no_system_account)
             .then(|| System::start(&hub, &source, seed_of(random).rotate_left(1), command_sender));
+        if let Some(websocket) = websocket {
+            websocket.serve(&hub, &mut ports)?;
+        }
         clients.serve(options, &hub, &mut ports)?;
         source.set_accepting(true);
         info!("Server is ready");
@@ -193,14 +200,19 @@ impl Server {
         }
         let changes = reload::plan(&self.request.options, &new)?;
         accounts::check(&new, self.hub.options().cluster.as_deref())?;
-        let entrance = entrance::reload(&new, &self.hub.entrance())?;
+        let current = self.hub.websocket();
+        let mut entrances = entrance::reload(&new, &self.hub.entrance(), current.as_deref())?;
         log::apply(&LogOptions::of(&new))?;
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
             write_pid_file(path)?;
         }
         accounts::apply(&self.hub, &new, Some(&self.request.options));
         self.hub.set_limits(limits(&new));
-        self.hub.set_entrance(entrance);
+        self.hub.set_entrance(entrances.clients);
+        if let (Some(entrance), Some(current)) = (&mut entrances.websocket, current) {
+            entrance.port = current.port;
+            self.hub.set_websocket(entrance.clone());
+        }
         self.hub.set_authenticator(authenticator(&new));
         self.hub.recheck_credentials().await;
         self.source.update_settings(|settings| {

@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::error;
 use weir_net::{Interest, Transport};
 use weir_proto::encode;
 use weir_proto::err;
@@ -110,28 +111,33 @@ enum ReadOutcome {
 
 impl Connection {
     fn new(hub: Arc<Hub>, transport: Arc<Transport>, handle: Arc<ClientHandle>) -> Self {
-        let limits = hub.limits();
-        let now = Instant::now();
         let session = Session::new(Arc::clone(&hub), Arc::clone(&handle));
-        let first_ping = limits.ping_interval.min(FIRST_PING);
-        Self {
-            auth_deadline: (!session.is_authenticated()).then(|| now + limits.auth_timeout),
-            next_ping: now + first_ping + jitter(first_ping, handle.id),
+        let mut connection = Self {
+            auth_deadline: None,
+            next_ping: Instant::now(),
             hub,
             transport,
             handle,
             session,
             partial: BytesMut::new(),
-        }
+        };
+        connection.start_timers();
+        connection
     }
 
     /// Counts from now on what has to come in time.
     pub(super) fn start_timers(&mut self) {
         let now = Instant::now();
-        let limits = self.hub.limits();
-        let first_ping = limits.ping_interval.min(FIRST_PING);
-        self.auth_deadline = (!self.session.is_authenticated()).then(|| now + limits.auth_timeout);
+        let auth_timeout = self.hub.websocket_of(&self.handle).and_then(|entrance| entrance.auth_timeout);
+        let auth_timeout = auth_timeout.unwrap_or_else(|| self.hub.limits().auth_timeout);
+        let first_ping = self.ping_interval().min(FIRST_PING);
+        self.auth_deadline = (!self.session.is_authenticated()).then(|| now + auth_timeout);
         self.next_ping = now + first_ping + jitter(first_ping, self.handle.id);
+    }
+
+    fn ping_interval(&self) -> Duration {
+        let own = self.hub.websocket_of(&self.handle).and_then(|entrance| entrance.ping_interval);
+        own.unwrap_or_else(|| self.hub.limits().ping_interval)
     }
 
     async fn serve(&mut self) {
@@ -270,7 +276,7 @@ impl Connection {
                 Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(ReadOutcome::Empty),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(CloseReason::ReadError),
+                Err(error) => return Err(self.on_read_error(&error)),
             }
         };
         debug_assert!(count > 0);
@@ -304,9 +310,17 @@ impl Connection {
                 Ok(count) => return Ok(Some(count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(CloseReason::ReadError),
+                Err(error) => return Err(self.on_read_error(&error)),
             }
         }
+    }
+
+    fn on_read_error(&self, error: &std::io::Error) -> CloseReason {
+        // Frames that are none, as nats-server says; what the network does is nobody's news.
+        if error.kind() == ErrorKind::InvalidData {
+            error!("{} - read error: {error}", self.handle.label());
+        }
+        CloseReason::ReadError
     }
 
     fn next_deadline(&self, blocked: Option<std::time::Instant>) -> Instant {
@@ -342,8 +356,9 @@ impl Connection {
             return;
         }
         if now >= self.next_ping {
-            self.next_ping = now + limits.ping_interval;
-            if self.session.on_ping_timer(limits.ping_interval, limits.ping_max).is_err() {
+            let interval = self.ping_interval();
+            self.next_ping = now + interval;
+            if self.session.on_ping_timer(interval, limits.ping_max).is_err() {
                 self.session.error(err::STALE_CONNECTION);
                 self.session.flush();
                 self.handle.close(CloseReason::StaleConnection);

@@ -117,7 +117,9 @@ impl Session {
         };
         session.ingress.set_client(&session.handle);
         let authenticator = session.hub.authenticator();
-        if !authenticator.is_required() {
+        let overrides =
+            session.hub.websocket_of(&session.handle).is_some_and(|entrance| entrance.overrides_auth);
+        if !authenticator.is_required() && !overrides {
             // Who finds the account full is told so after CONNECT.
             let _ = session.join(authenticator.default_principal());
         }
