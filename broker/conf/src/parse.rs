@@ -316,6 +316,10 @@ impl<'a> Parser<'a> {
             // The reference counts a quoted string from behind its quote.
             at.offset += usize::from(quoted);
             let value = self.value()?;
+            if matches!(value, Value::Map(_) | Value::Array(_)) {
+                // The reference places a map or an array where it ends.
+                at = self.scanner.position();
+            }
             items.push(self.node(value, at));
             if self.array_value_end()? {
                 break;

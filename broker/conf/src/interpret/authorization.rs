@@ -167,7 +167,7 @@ fn user(reader: &mut Reader<'_>, node: &Node, account: &str) -> Option<UserConfi
     let mut user = UserConfig { account: account.to_owned(), ..UserConfig::default() };
     // The reference points at the field it has read last.
     let mut last = node;
-    let mut refused = false;
+    let complaints = reader.errors.len();
     for (key, node) in reader.entries(node)? {
         last = node;
         match key.to_lowercase().as_str() {
@@ -181,10 +181,7 @@ fn user(reader: &mut Reader<'_>, node: &Node, account: &str) -> Option<UserConfi
                 user.allowed_connection_types = connection_types(reader, node);
             }
             "proxy_required" => user.proxy_required = reader.boolean(node).unwrap_or(true),
-            _ => {
-                refused = true;
-                reader.unknown(key, node);
-            }
+            _ => reader.unknown(key, node),
         }
     }
     match &user.nkey {
@@ -197,7 +194,7 @@ fn user(reader: &mut Reader<'_>, node: &Node, account: &str) -> Option<UserConfi
             None
         }
         None if user.user.is_empty() => {
-            if !refused {
+            if reader.errors.len() == complaints {
                 reader.error(last, "User entry requires a user");
             }
             None

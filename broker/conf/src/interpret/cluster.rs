@@ -46,7 +46,7 @@ pub(super) fn name(reader: &mut Reader<'_>, node: &Node, kind: &str) -> Option<S
         reader.error(node, format!("{kind} name cannot contain spaces"));
         return None;
     }
-    if name == "_lnoc_" {
+    if name == "_" {
         reader.error(node, "cluster name is reserved");
         return None;
     }
@@ -159,6 +159,10 @@ pub(super) fn server_authorization(
 }
 
 fn route_permissions(reader: &mut Reader<'_>, cluster: &mut ClusterOptions, node: &Node) {
+    if node.as_map().is_none() {
+        // The reference knows no position here.
+        return tls::bare(reader, format!("Expected permissions to be a map/struct, got {}", node.shown()));
+    }
     let Some(permissions) = permissions(reader, node) else { return };
     if permissions.allow_responses.is_some() {
         return reader.error(node, "Cluster permissions do not support dynamic responses");

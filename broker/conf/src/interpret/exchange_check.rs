@@ -62,7 +62,7 @@ fn check_export(options: &Options, account: &AccountConfig, export: &ExportConfi
     }
     let position = export.account_token_position;
     if position > 0 && subject.split('.').nth(position - 1) != Some("*") {
-        return Err(format!("Error adding {kind} export {subject:?}: invalid subject"));
+        return Err(format!("Error adding {kind} export {subject:?}: sublist: invalid subject"));
     }
     let Some(latency) = &export.latency else { return Ok(()) };
     if options.no_system_account {
@@ -157,7 +157,7 @@ fn check_service(
     let from = local(import);
     let to = &import.subject;
     if !is_valid_subject(&from) || !is_valid_subject(to) {
-        return Err("invalid subject".to_owned());
+        return Err("sublist: invalid subject".to_owned());
     }
     if !may_import(exporter, account, import) {
         return Err("service import not authorized".to_owned());

@@ -49,7 +49,11 @@ fn block(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
             "strict" => match node.value {
                 Value::Boolean(strict) => jetstream.strict = strict,
                 _ => {
-                    let shown = node.shown();
+                    // The words of Go for a number printed as a string.
+                    let shown = match &node.value {
+                        Value::String(text) => text.clone(),
+                        other => format!("%!s({}={})", other.go_type(), node.shown()),
+                    };
                     let message = format!("Expected 'true' or 'false' for bool value, got '{shown}'");
                     reader.error(node, message);
                 }

@@ -67,7 +67,7 @@ pub(super) fn gateway(reader: &mut Reader<'_>, node: &Node) {
 fn gateways(reader: &mut Reader<'_>, node: &Node) {
     let Value::Array(items) = &node.value else {
         let kind = node.value.go_type();
-        return reader.error(node, format!("Expected gateways field to be an array, got {kind}"));
+        return tls::bare(reader, format!("Expected gateways field to be an array, got {kind}"));
     };
     for (position, item) in items.iter().enumerate() {
         if item.as_map().is_none() {

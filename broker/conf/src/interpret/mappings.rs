@@ -48,7 +48,10 @@ fn destination(reader: &mut Reader<'_>, node: &Node) -> Option<MappingDestinatio
         reader.error(node, "Expected an entry for the mapping destination");
         return None;
     };
-    weighted(reader, node, map)
+    reader.blamed = Some((node.file.clone(), node.line, node.column));
+    let destination = weighted(reader, node, map);
+    reader.blamed = None;
+    destination
 }
 
 fn weighted(reader: &mut Reader<'_>, place: &Node, map: &Map) -> Option<MappingDestination> {

@@ -15,6 +15,7 @@ pub(super) fn stapling(reader: &mut Reader<'_>, options: &mut Options, node: &No
         Value::Boolean(true) => {}
         Value::Boolean(false) => ocsp.mode = OcspMode::Never,
         Value::Map(map) => {
+            reader.blamed = Some((node.file.clone(), node.line, node.column));
             for (key, node) in map {
                 match key.as_str() {
                     "mode" => match reader.string(node).map(|mode| mode.to_lowercase()).as_deref() {
@@ -32,6 +33,7 @@ pub(super) fn stapling(reader: &mut Reader<'_>, options: &mut Options, node: &No
                     _ => reader.error(node, "error parsing ocsp config: unsupported field string"),
                 }
             }
+            reader.blamed = None;
         }
         other => {
             let message = format!("error parsing ocsp config: unsupported type {}", other.go_type());
@@ -64,7 +66,11 @@ pub(super) fn cache(reader: &mut Reader<'_>, options: &mut Options, node: &Node)
                     ("local_store", Value::String(path)) => store = PathBuf::from(path),
                     ("preserve_revoked", Value::Boolean(on)) => preserve = *on,
                     ("save_interval", _) => {
-                        let what = "error parsing OCSP peer cache config, conversion error:";
+                        // A duration is refused in the words for peers.
+                        let what = match node.value {
+                            Value::String(_) => "error parsing tls peer config, conversion error:",
+                            _ => "error parsing OCSP peer cache config, conversion error:",
+                        };
                         if let Some(time) = reader.seconds_or(node, what, "unexpected type") {
                             interval = time.max(SAVE_INTERVAL_MIN);
                         }

@@ -9,7 +9,6 @@ use crate::{
     keys::{self, KeyKind},
     options::{Options, Resolver, TrustedProxy},
     read::Reader,
-    url::Url,
     value::{Node, Value},
 };
 
@@ -36,6 +35,11 @@ pub(super) fn key(reader: &mut Reader<'_>, options: &mut Options, name: &str, no
         }
         "trusted" | "trusted_keys" => {
             options.operator.trusted_keys = list(reader, node, "trusted");
+            // The reference points at the last of them.
+            let node = match &node.value {
+                Value::Array(items) => items.last().unwrap_or(node),
+                _ => node,
+            };
             for key in &options.operator.trusted_keys {
                 if !keys::is_valid(key, KeyKind::Operator) {
                     let message = format!("trust key {key:?} required to be a valid public operator nkey");
@@ -157,7 +161,7 @@ fn url_resolver(reader: &mut Reader<'_>, node: &Node, text: &str) -> Option<Opti
     let rest = &text[start + 4..];
     let Some(inside) = rest.split(')').next() else { return Some(None) };
     let address = inside.trim().trim_matches('"');
-    if Url::parse(address).is_none() {
+    if address.contains(char::is_control) {
         reader.error(node, format!("error parsing account resolver url [{address:?}]"));
         return None;
     }
@@ -252,10 +256,12 @@ fn directory_keys(reader: &mut Reader<'_>, node: &Node) -> Option<Directory> {
 
 fn check_directory(reader: &mut Reader<'_>, node: &Node, path: &Path) {
     if path.as_os_str().is_empty() {
-        return reader.error(node, "dir has no value and needs to point to a directory");
+        reader.error(node, "dir has no value and needs to point to a directory");
+        return reader.error(node, "mkdir : no such file or directory");
     }
     if reader.is_file(path) {
         reader.error(node, "dir needs to point to an accessible directory");
+        reader.error(node, format!("mkdir {}: not a directory", path.display()));
     }
 }
 

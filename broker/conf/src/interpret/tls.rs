@@ -70,9 +70,7 @@ pub(super) enum Place {
 pub(super) fn tls(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<TlsOptions> {
     let mut tls = TlsOptions::default();
     let mut insecure = Vec::new();
-    let mut last = node;
     for (key, node) in reader.entries(node)? {
-        last = node;
         let name = key.to_lowercase();
         let read = match name.as_str() {
             "cert_file" => file(reader, node, &name).map(|path| tls.cert_file = path),
@@ -101,7 +99,7 @@ pub(super) fn tls(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<
     if !tls.certificates.is_empty() && tls.cert_file.is_some() {
         refuse(
             reader,
-            last,
+            node,
             "error parsing tls config, cannot combine 'cert_file' option with 'certs' option".to_owned(),
         )?;
     }
@@ -110,7 +108,7 @@ pub(super) fn tls(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<
             "insecure cipher suites configured without 'allow_insecure_cipher_suites' option set: {}",
             insecure.join(", ")
         );
-        refuse(reader, last, message)?;
+        refuse(reader, node, message)?;
     }
     if tls.timeout.is_zero() {
         tls.timeout = TlsOptions::default().timeout;
@@ -392,6 +390,12 @@ fn holds_pem(text: &str, wanted: &str, kind: &str) -> Result<(), String> {
     }
     if blocks.is_empty() {
         return Err(format!("tls: failed to find any PEM data in {kind} input"));
+    }
+    if kind == "certificate" && blocks.len() == 1 && blocks[0].ends_with("PRIVATE KEY") {
+        return Err(
+            "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched"
+                .to_owned(),
+        );
     }
     if kind == "key" && blocks == ["CERTIFICATE"] {
         return Err("tls: found a certificate rather than a key in the PEM for the private key".to_owned());

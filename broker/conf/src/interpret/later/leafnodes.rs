@@ -301,7 +301,7 @@ fn behaviour(reader: &mut Reader<'_>, key: &str, name: &str, node: &Node) -> boo
             other => {
                 let kind = other.go_type();
                 let message = format!("Expected boolean or map for jetstream_cluster_migrate, got {kind}");
-                reader.error(node, message);
+                tls::bare(reader, message);
             }
         },
         "compression" => {
