@@ -45,7 +45,7 @@ pub(crate) fn now() -> UnixNanos {
 }
 
 /// 11 random bytes in base64, as nats-server asks clients to sign; `None` when there is no randomness.
-pub(crate) fn new_nonce() -> Option<Box<str>> {
+pub fn new_nonce() -> Option<Box<str>> {
     let mut random = [0u8; 11];
     getrandom::fill(&mut random).ok()?;
     Some(URL_SAFE_NO_PAD.encode(random).into_boxed_str())
@@ -78,6 +78,8 @@ pub struct Hub {
 struct InfoState {
     connect_urls: Vec<String>,
     websocket_urls: Vec<String>,
+    /// Another name of the cluster than the one it began with.
+    cluster: Option<String>,
     port: u16,
 }
 
@@ -511,9 +513,10 @@ impl Hub {
             auth_required: self.authenticator.load().is_required(),
             max_payload: i64::try_from(limits.max_payload).unwrap_or(i64::MAX),
             jetstream: options.jetstream,
-            cluster: options.cluster.clone().unwrap_or_default(),
+            cluster: state.cluster.as_ref().or(options.cluster.as_ref()).cloned().unwrap_or_default(),
             domain: options.domain.clone().unwrap_or_default(),
             connect_urls: state.connect_urls.clone(),
+            ws_connect_urls: state.websocket_urls.clone(),
             api_lvl: options.api_level,
             xkey: options.xkey.clone(),
             tls_required: entrance.requires_tls(),
@@ -556,6 +559,16 @@ impl Hub {
         info.host.clone_from(&entrance.host);
         info.port = entrance.port;
         info.auth_required |= entrance.overrides_auth;
+    }
+
+    /// The cluster's name now: one that was made up gives way to one that another server brings.
+    pub fn cluster_name(&self) -> String {
+        self.info.lock().cluster.clone().or_else(|| self.options.cluster.clone()).unwrap_or_default()
+    }
+
+    /// Changes the cluster's name.
+    pub fn set_cluster_name(&self, name: &str) {
+        self.info.lock().cluster = Some(name.to_owned());
     }
 
     fn broadcast_info(&self) {

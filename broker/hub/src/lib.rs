@@ -42,7 +42,7 @@ pub use auth::{
 pub use close_reason::CloseReason;
 pub use counters::Counters;
 pub use entrance::Entrance;
-pub use hub::Hub;
+pub use hub::{Hub, new_nonce};
 pub use message::{Inbound, Origin, OutboundMessage};
 pub use message_trace::MessageTrace;
 pub use observer::Observer;

@@ -82,6 +82,11 @@ impl Permissions {
             && !rules.deny.iter().any(|rule| matches(&rule.subject, subject))
     }
 
+    /// Whether the subject, wildcards included, may be subscribed to, be it with exceptions.
+    pub fn may_subscribe(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        self.judge_subscription(subject, queue) != SubscribeVerdict::Refused
+    }
+
     pub(crate) fn judge_subscription(&self, subject: &[u8], queue: Option<&[u8]>) -> SubscribeVerdict {
         let rules = &self.subscribe;
         let allowed = rules.allow.as_ref().is_none_or(|allow| {

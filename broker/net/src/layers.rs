@@ -96,12 +96,13 @@ impl Layers {
         self.publish(&state);
     }
 
-    pub(crate) fn set_codec(&self, codec: Box<dyn Codec>) {
+    /// `read` is what was read already and has to go through the codec first.
+    pub(crate) fn set_codec(&self, codec: Box<dyn Codec>, read: &[u8]) {
         let mut state = self.state.lock();
         state.codec = Some(codec);
         // What was decoded without it came behind the agreement on it.
         let at = state.decoded_at;
-        let unread = state.decoded.get(at..).unwrap_or_default().to_vec();
+        let unread = [read, state.decoded.get(at..).unwrap_or_default()].concat();
         state.decoded = Vec::new();
         state.decoded_at = 0;
         if !unread.is_empty() {

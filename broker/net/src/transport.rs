@@ -100,7 +100,13 @@ impl Transport {
 
     /// Puts a codec on top; bytes of the peer that were read already must have been read to their end.
     pub fn set_codec(&self, codec: Box<dyn Codec>) {
-        self.layers().set_codec(codec);
+        self.set_codec_behind(codec, &[]);
+    }
+
+    /// Puts a codec on top that begins in the middle of a connection: `read` is what was read of the peer's
+    /// bytes behind the agreement on the codec.
+    pub fn set_codec_behind(&self, codec: Box<dyn Codec>, read: &[u8]) {
+        self.layers().set_codec(codec, read);
     }
 
     pub(crate) fn set_tls(&self, session: Box<TlsSession>, incoming: Vec<u8>, decoded: Vec<u8>) {

@@ -108,6 +108,27 @@ pub struct RouteConnect {
     /// Whether the cluster's name was made up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cluster_dynamic: bool,
+    /// Whether it understands origins of leaf nodes' interest and messages.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lnoc: bool,
+    /// Whether it understands them at the end of such interest.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lnocu: bool,
+    /// Whether it understands leaf nodes' interest without an origin; implies the two above.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ln: bool,
+    /// Only set by gateways, which have no business here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub gateway: String,
+    /// Only set by clients, which have no business here.
+    #[serde(skip_serializing)]
+    pub lang: String,
+    /// Only set by clients.
+    #[serde(skip_serializing)]
+    pub account: String,
+    /// Only set by clients.
+    #[serde(skip_serializing)]
+    pub new_account: bool,
 }
 
 impl RouteConnect {

@@ -93,6 +93,15 @@ pub struct Info {
     /// Routes: what is exported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<ImportExport>,
+    /// Routes: whether origins of leaf nodes' interest and messages are understood.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lnoc: bool,
+    /// Routes: the same for the end of such interest.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lnocu: bool,
+    /// Routes: whether leaf nodes' interest without an origin is understood; implies the two above.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ln: bool,
     /// Routes: whether INFO may be sent before CONNECT was read.
     #[serde(skip_serializing_if = "is_false")]
     pub info_on_connect: bool,
@@ -105,7 +114,10 @@ pub struct Info {
     /// Routes: the account the connection is dedicated to.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub route_account: String,
-    /// Routes: how the receiver of gossip shall treat it.
+    /// Routes: names the request to give an account a connection of its own, and the answer to it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub route_acc_add_reqid: String,
+    /// Routes: how the receiver of gossip shall treat it: 0 as usual, 1 tell nobody, 2 tell all.
     #[serde(skip_serializing_if = "is_zero_signed")]
     pub gossip_mode: i64,
     /// The public curve key for encrypted auth callouts.

@@ -10,7 +10,7 @@ pub const DEFAULT_MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 pub const DEFAULT_MAX_CONNECTIONS: usize = 64 * 1024;
 /// The most arguments any operation of a client has; more is an error.
 pub(crate) const MAX_CLIENT_ARGS: usize = 5;
-/// Bound of one control line between servers, in bytes: INFO and CONNECT carry lists of URLs.
-pub const MAX_ROUTE_LINE_BYTES: usize = 256 * 1024;
+/// A control line between servers may be so many times longer than one of a client.
+pub const ROUTE_LINE_FACTOR: usize = 16;
 /// The most queue groups one message between servers may name.
 pub const MAX_ROUTE_QUEUES: usize = 4096;

@@ -1,15 +1,16 @@
-//! What another server sends over a route: INFO CONNECT PING PONG RS+ RS- RMSG HMSG (and A+ A-).
+//! What another server sends over a route: INFO CONNECT PING PONG RS+ RS- LS+ LS- RMSG HMSG LMSG (and A+ A-).
 //! Allocates nothing; queue lists are iterated lazily. Not the machine that answers.
 
 use crate::Parsed;
 use crate::args::{find_line_end, is_prefix_of_any, parse_size, trim};
 use crate::client::check_body_end;
 use crate::error::ParseError;
-use crate::limits::MAX_ROUTE_LINE_BYTES;
 
 /// A message from another server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteMessage<'a> {
+    /// The cluster of the leaf node it came from, if it came from one.
+    pub origin: Option<&'a [u8]>,
     /// The account's name; empty when the link is dedicated to one account.
     pub account: &'a [u8],
     /// The literal subject.
@@ -42,8 +43,10 @@ pub enum RouteOp<'a> {
     Ping,
     /// PONG.
     Pong,
-    /// RS+: interest there.
+    /// RS+ or LS+: interest there.
     Subscribe {
+        /// For interest of its leaf nodes: their cluster, or `_`.
+        leaf: Option<&'a [u8]>,
         /// The account's name; empty when the link is dedicated to one account.
         account: &'a [u8],
         /// The subject, wildcards included.
@@ -51,8 +54,10 @@ pub enum RouteOp<'a> {
         /// The queue group and how many members it has there.
         queue: Option<(&'a [u8], u32)>,
     },
-    /// RS-: no more interest there.
+    /// RS- or LS-: no more interest there.
     Unsubscribe {
+        /// For interest of its leaf nodes: their cluster, or `_`.
+        leaf: Option<&'a [u8]>,
         /// The account's name; empty when the link is dedicated to one account.
         account: &'a [u8],
         /// The subject, wildcards included.
@@ -75,6 +80,8 @@ pub enum RouteOp<'a> {
 pub struct RouteParser {
     /// The largest message (headers and payload), in bytes.
     pub max_payload: usize,
+    /// The longest argument line, in bytes.
+    pub max_line: usize,
     /// Whether the link is dedicated to one account, so that its operations do not name it.
     pub dedicated: bool,
 }
@@ -86,8 +93,11 @@ const NAMES: &[&[u8]] = &[
     b"PONG",
     b"RS+ ",
     b"RS- ",
+    b"LS+ ",
+    b"LS- ",
     b"RMSG ",
     b"HMSG ",
+    b"LMSG ",
     b"A+ ",
     b"A- ",
     b"+OK",
@@ -101,7 +111,15 @@ impl RouteParser {
         if buffer.is_empty() {
             return Ok(Parsed::Incomplete { total: 0 });
         }
-        let Some(name) = NAMES.iter().copied().find(|name| starts_with(buffer, name)) else {
+        // Nearly all of the traffic is one of these two.
+        let name = if buffer.starts_with(b"RMSG ") {
+            Some(&b"RMSG "[..])
+        } else if buffer.starts_with(b"HMSG ") {
+            Some(&b"HMSG "[..])
+        } else {
+            NAMES.iter().copied().find(|name| starts_with(buffer, name))
+        };
+        let Some(name) = name else {
             return if buffer.len() < LONGEST_NAME && is_prefix_of_any(buffer, NAMES) {
                 Ok(Parsed::Incomplete { total: 0 })
             } else {
@@ -109,15 +127,18 @@ impl RouteParser {
             };
         };
         let from = name.len();
-        let Some(end) = find_line_end(buffer, from, MAX_ROUTE_LINE_BYTES)? else {
+        let Some(end) = find_line_end(buffer, from, self.max_line)? else {
             return Ok(Parsed::Incomplete { total: 0 });
         };
         let line = trim(&buffer[from..end]);
         let op = match name {
-            b"RMSG " => return self.parse_message(buffer, line, end + 1, false),
-            b"HMSG " => return self.parse_message(buffer, line, end + 1, true),
-            b"RS+ " => self.parse_subscribe(line)?,
-            b"RS- " => self.parse_unsubscribe(line)?,
+            b"RMSG " => return self.parse_message(buffer, line, end + 1, Form::Plain),
+            b"HMSG " => return self.parse_message(buffer, line, end + 1, Form::Headers),
+            b"LMSG " => return self.parse_message(buffer, line, end + 1, Form::Leaf),
+            b"RS+ " => self.parse_subscribe(line, false)?,
+            b"RS- " => self.parse_unsubscribe(line, false)?,
+            b"LS+ " => self.parse_subscribe(line, true)?,
+            b"LS- " => self.parse_unsubscribe(line, true)?,
             b"INFO " => RouteOp::Info(line.trim_ascii()),
             b"CONNECT " => RouteOp::Connect(line.trim_ascii()),
             b"PING" => RouteOp::Ping,
@@ -137,8 +158,9 @@ impl RouteParser {
         }
     }
 
-    fn parse_subscribe<'a>(&self, line: &'a [u8]) -> Result<RouteOp<'a>, ParseError> {
+    fn parse_subscribe<'a>(&self, line: &'a [u8], is_leaf: bool) -> Result<RouteOp<'a>, ParseError> {
         let mut args = words(line);
+        let leaf = origin(&mut args, is_leaf)?;
         let account = self.account(&mut args)?;
         let subject = args.next().ok_or(ParseError::BadArguments("RS+ without a subject"))?;
         let queue = match (args.next(), args.next()) {
@@ -152,35 +174,37 @@ impl RouteParser {
         if args.next().is_some() {
             return Err(ParseError::BadArguments("RS+ with too many arguments"));
         }
-        Ok(RouteOp::Subscribe { account, subject, queue })
+        Ok(RouteOp::Subscribe { leaf, account, subject, queue })
     }
 
-    fn parse_unsubscribe<'a>(&self, line: &'a [u8]) -> Result<RouteOp<'a>, ParseError> {
+    fn parse_unsubscribe<'a>(&self, line: &'a [u8], is_leaf: bool) -> Result<RouteOp<'a>, ParseError> {
         let mut args = words(line);
+        let leaf = origin(&mut args, is_leaf)?;
         let account = self.account(&mut args)?;
         let subject = args.next().ok_or(ParseError::BadArguments("RS- without a subject"))?;
         let queue = args.next();
         if args.next().is_some() {
             return Err(ParseError::BadArguments("RS- with too many arguments"));
         }
-        Ok(RouteOp::Unsubscribe { account, subject, queue })
+        Ok(RouteOp::Unsubscribe { leaf, account, subject, queue })
     }
 
-    /// `[account] subject [reply] sizes`, or with queue groups `[account] subject (+ reply | "|") queue... sizes`.
+    /// `[origin] [account] subject [reply] sizes`, or with queue groups `[account] subject (+ reply | "|") queue... sizes`.
     fn parse_message<'a>(
         &self,
         buffer: &'a [u8],
         line: &'a [u8],
         body: usize,
-        with_headers: bool,
+        form: Form,
     ) -> Result<Parsed<RouteOp<'a>>, ParseError> {
         let (rest, size) = last_word(line);
         let size = parse_size(size).ok_or(ParseError::BadArguments("message without a size"))?;
-        let (rest, header_size) = if with_headers { last_word(rest) } else { (rest, &b"0"[..]) };
+        let (rest, header_size) = if form == Form::Plain { (rest, &b"0"[..]) } else { last_word(rest) };
         let header_size = parse_size(header_size)
             .filter(|header_size| *header_size <= size)
             .ok_or(ParseError::BadArguments("message with a bad header size"))?;
         let mut args = WordsWithRest { rest };
+        let origin = origin(&mut args, form == Form::Leaf)?;
         let account = self.account(&mut args)?;
         let subject = args.next().ok_or(ParseError::BadArguments("message without a subject"))?;
         let (reply, queues) = match args.next() {
@@ -191,6 +215,9 @@ impl RouteParser {
                 (Some(reply), args.rest)
             }
             Some(b"|") => (None, args.rest),
+            Some(_) if !args.rest.trim_ascii().is_empty() => {
+                return Err(ParseError::BadArguments("message with a bad reply indicator"));
+            }
             Some(reply) => (Some(reply), &[][..]),
         };
         // Both are below 10^9 (see parse_size), so they fit.
@@ -204,8 +231,27 @@ impl RouteParser {
             return Ok(Parsed::Incomplete { total: body_end + 2 });
         }
         let (headers, payload) = buffer[body..body_end].split_at(header_bytes);
-        let message = RouteMessage { account, subject, reply, queues, headers, payload };
+        let message = RouteMessage { origin, account, subject, reply, queues, headers, payload };
         Ok(Parsed::Op(RouteOp::Message(message), body_end + 2))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Headers,
+    /// From a leaf node: with its cluster, and always with a header size.
+    Leaf,
+}
+
+fn origin<'a>(
+    args: &mut impl Iterator<Item = &'a [u8]>,
+    is_leaf: bool,
+) -> Result<Option<&'a [u8]>, ParseError> {
+    match is_leaf.then(|| args.next()) {
+        None => Ok(None),
+        Some(Some(origin)) => Ok(Some(origin)),
+        Some(None) => Err(ParseError::BadArguments("the origin is missing")),
     }
 }
 
@@ -250,7 +296,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(bytes: &[u8], dedicated: bool) -> Result<Option<(RouteOp<'_>, usize)>, ParseError> {
-        match (RouteParser { max_payload: 1024, dedicated }).parse(bytes)? {
+        match (RouteParser { max_payload: 1024, max_line: 4096, dedicated }).parse(bytes)? {
             Parsed::Op(op, consumed) => Ok(Some((op, consumed))),
             Parsed::Incomplete { .. } => Ok(None),
         }
@@ -288,7 +334,10 @@ mod tests {
         assert_eq!((message.headers, message.payload), (&b"NATS/1.0\r\n\r\n"[..], &b"hi"[..]));
         assert_eq!(
             parse(b"RS+ a.> q 3\r\n", true),
-            Ok(Some((RouteOp::Subscribe { account: b"", subject: b"a.>", queue: Some((b"q", 3)) }, 13)))
+            Ok(Some((
+                RouteOp::Subscribe { leaf: None, account: b"", subject: b"a.>", queue: Some((b"q", 3)) },
+                13
+            )))
         );
     }
 
@@ -296,14 +345,49 @@ mod tests {
     fn interest_needs_a_weight_with_a_queue() {
         assert_eq!(
             parse(b"RS+ $G a\r\n", false),
-            Ok(Some((RouteOp::Subscribe { account: b"$G", subject: b"a", queue: None }, 10)))
+            Ok(Some((RouteOp::Subscribe { leaf: None, account: b"$G", subject: b"a", queue: None }, 10)))
         );
         assert!(parse(b"RS+ $G a q\r\n", false).is_err());
         assert!(parse(b"RS+ $G\r\n", false).is_err());
         assert_eq!(
             parse(b"RS- $G a q\r\n", false),
-            Ok(Some((RouteOp::Unsubscribe { account: b"$G", subject: b"a", queue: Some(b"q") }, 12)))
+            Ok(Some((
+                RouteOp::Unsubscribe { leaf: None, account: b"$G", subject: b"a", queue: Some(b"q") },
+                12
+            )))
         );
+    }
+
+    #[test]
+    fn what_comes_from_leaf_nodes_names_their_cluster() {
+        assert_eq!(
+            parse(b"LS+ L1 $G a q 2\r\n", false),
+            Ok(Some((
+                RouteOp::Subscribe {
+                    leaf: Some(b"L1"),
+                    account: b"$G",
+                    subject: b"a",
+                    queue: Some((b"q", 2))
+                },
+                17
+            )))
+        );
+        assert_eq!(
+            parse(b"LS- _ a\r\n", true),
+            Ok(Some((
+                RouteOp::Unsubscribe { leaf: Some(b"_"), account: b"", subject: b"a", queue: None },
+                9
+            )))
+        );
+        let Ok(Some((RouteOp::Message(message), _))) = parse(b"LMSG L1 $G foo r 0 2\r\nhi\r\n", false) else {
+            panic!()
+        };
+        assert_eq!((message.origin, message.account), (Some(&b"L1"[..]), &b"$G"[..]));
+        assert_eq!(
+            (message.reply, message.headers, message.payload),
+            (Some(&b"r"[..]), &b""[..], &b"hi"[..])
+        );
+        assert!(parse(b"RMSG $G foo r q 2\r\nhi\r\n", false).is_err());
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The cluster: routes from the options, and what JetStream needs to know of the other servers.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -8,12 +8,17 @@ use weir_conf::{ClusterOptions, Options, WeirOptions};
 use weir_hub::Hub;
 use weir_jetstream_node::{Neighbours, PeerInfo, PeerSeen, Seed};
 use weir_raft::GroupOptions;
-use weir_topology::{RouteOptions, RouteUrl, SeedState, Topology};
+use weir_topology::{RouteOptions, RouteTls, RouteUrl, SeedState, Topology};
 
 use crate::listen;
 
 /// nats-server's port for routes, for seeds that name none.
 const ROUTE_PORT_DEFAULT: u16 = 6222;
+
+/// The longest pause between attempts at a seed with `connect_backoff`, as in nats-server.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// Without `cluster.ping_interval` routes are pinged at least this often, so that a dead one is noticed soon.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The running routes.
 pub(crate) struct RunningCluster {
@@ -43,6 +48,30 @@ pub(crate) fn start(
     let routes = RouteOptions {
         cluster: name.clone(),
         cluster_is_dynamic: name_is_dynamic,
+        ..route_options(options, cluster, &hub.options().system_account)?
+    };
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+    let topology = Topology::start(Arc::clone(hub), routes, listener);
+    let host = cluster.host.clone();
+    Ok(Some(RunningCluster { topology, name, name_is_dynamic, host }))
+}
+
+/// What the routes need of the options, but for the cluster's name.
+fn route_options(
+    options: &Options,
+    cluster: &ClusterOptions,
+    system_account: &str,
+) -> Result<RouteOptions, String> {
+    let mut accounts = cluster.accounts.clone();
+    // As in nats-server: the system account has its own connection wherever there are pools.
+    if cluster.pool_size < 1 {
+        accounts.clear();
+    } else if !options.no_system_account && !accounts.iter().any(|account| account == system_account) {
+        accounts.push(system_account.to_owned());
+    }
+    let tls = cluster.tls.as_ref().map(RouteTls::load).transpose()?;
+    let defaults = RouteOptions::default();
+    Ok(RouteOptions {
         host: cluster.host.clone(),
         advertise: cluster.advertise.clone(),
         no_advertise: cluster.no_advertise,
@@ -50,14 +79,22 @@ pub(crate) fn start(
         user: cluster.user.clone(),
         password: cluster.password.clone(),
         auth_timeout: cluster.auth_timeout,
+        tls: tls.map(Arc::new),
         seeds: cluster.routes.iter().map(seed).collect(),
-        pool_size: usize::try_from(cluster.pool_size).unwrap_or(1).max(1),
-        ..RouteOptions::default()
-    };
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
-    let topology = Topology::start(Arc::clone(hub), routes, listener);
-    let host = cluster.host.clone();
-    Ok(Some(RunningCluster { topology, name, name_is_dynamic, host }))
+        pool_size: cluster.pool_size,
+        accounts,
+        permissions: cluster.permissions.clone(),
+        compression: cluster.compression.clone(),
+        connect_retries: cluster.connect_retries,
+        max_reconnect_delay: if cluster.connect_backoff { MAX_BACKOFF } else { defaults.max_reconnect_delay },
+        connect_error_reports: options.connect_error_reports,
+        reconnect_error_reports: options.reconnect_error_reports,
+        ping_interval: cluster.ping_interval.unwrap_or_else(|| options.ping_interval.min(PING_INTERVAL)),
+        ping_max: cluster.ping_max.unwrap_or(options.ping_max),
+        write_deadline: cluster.write_deadline,
+        write_timeout: cluster.write_timeout,
+        ..defaults
+    })
 }
 
 fn seed(url: &weir_conf::Url) -> RouteUrl {
@@ -75,6 +112,12 @@ impl RunningCluster {
         info!("Cluster name is {}", self.name);
         if self.name_is_dynamic {
             warn!("Cluster name was dynamically generated, consider setting one");
+        }
+        let options = self.topology.options();
+        if options.tls.as_ref().is_some_and(|tls| tls.options().insecure) {
+            warn!(
+                "TLS certificate chain and hostname of solicited routes will not be verified. DO NOT USE IN PRODUCTION!"
+            );
         }
         let address = listen::join(&self.host, self.topology.port());
         info!("Listening for route connections on {address}");

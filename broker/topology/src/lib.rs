@@ -5,18 +5,27 @@
 //! object, see `Topology::announce`).
 
 mod address;
+mod compression;
 mod dial;
+mod gossip;
 mod handshake;
 mod interest;
-mod link;
+mod introduce;
+mod operations;
 mod options;
+mod places;
 mod register;
+mod reload;
 mod remote;
 mod resolve;
+mod rules;
+mod session;
 mod snapshot;
+mod tls;
 mod topology;
 
 pub use address::{RouteUrl, RouteUrlError};
 pub use options::RouteOptions;
-pub use snapshot::{PeerSeen, RouteSnapshot, RoutesSnapshot, SeedState, SeedView};
+pub use snapshot::{PeerSeen, RouteSnapshot, RouteSubscription, RoutesSnapshot, SeedState, SeedView};
+pub use tls::RouteTls;
 pub use topology::Topology;

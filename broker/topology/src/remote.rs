@@ -1,18 +1,29 @@
 //! Another server and the connections to it: where a message for it goes. Not the table of all servers.
 
+use crate::address::RouteUrl;
+use crate::places::Places;
+use crate::rules::RouteRules;
 use crate::snapshot::PeerSeen;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use weir_conf::CompressionMode;
 use weir_hub::{Outbox, Peer, PeerMessage, Subscription};
-use weir_proto::encode;
+use weir_proto::{ImportExport, encode};
 use weir_stdx::time::UnixNanos;
 
-/// Interest as one connection brought it: (account, subject, queue).
-pub(crate) type InterestKey = (Box<[u8]>, Box<[u8]>, Option<Box<[u8]>>);
+/// Interest as one connection brought it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct InterestKey {
+    pub(crate) account: Box<[u8]>,
+    pub(crate) subject: Box<[u8]>,
+    pub(crate) queue: Option<Box<[u8]>>,
+    /// The cluster of the leaf nodes whose interest it is.
+    pub(crate) leaf: Option<Box<[u8]>>,
+}
 
 /// One connection to another server.
 pub(crate) struct Link {
@@ -22,15 +33,52 @@ pub(crate) struct Link {
     pub(crate) local_ip: Option<IpAddr>,
     /// Whether this server began it.
     pub(crate) solicited: bool,
-    pub(crate) configured: bool,
+    /// Whether it is one of the configured seeds.
+    pub(crate) configured: AtomicBool,
+    /// What was dialled.
+    pub(crate) url: Option<RouteUrl>,
     pub(crate) started: UnixNanos,
     pub(crate) last_activity: AtomicU64,
     pub(crate) in_messages: AtomicU64,
     pub(crate) in_bytes: AtomicU64,
     pub(crate) rtt_nanos: AtomicU64,
-    pub(crate) interest: parking_lot::Mutex<FxHashMap<InterestKey, Arc<Subscription>>>,
+    pub(crate) interest: Mutex<FxHashMap<InterestKey, Arc<Subscription>>>,
     /// What its interest leads to, by account.
-    pub(crate) peers: parking_lot::Mutex<FxHashMap<String, Arc<dyn Peer>>>,
+    pub(crate) peers: Mutex<FxHashMap<String, Arc<dyn Peer>>>,
+    pub(crate) rules: Arc<RouteRules>,
+    pub(crate) takes_headers: AtomicBool,
+    /// What its introduction brought.
+    pub(crate) terms: Mutex<Terms>,
+    /// Its place in the pool.
+    pub(crate) index: AtomicUsize,
+}
+
+/// What two servers agreed on for a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    /// The account it is for alone; empty for all.
+    pub(crate) account: String,
+    pub(crate) compression: CompressionMode,
+    /// What the other server imports and exports.
+    pub(crate) import: Option<ImportExport>,
+    pub(crate) export: Option<ImportExport>,
+}
+
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Link {
+    /// The number that logs and monitoring show.
+    pub(crate) fn number(&self) -> u64 {
+        self.id & ((1 << 48) - 1)
+    }
+
+    pub(crate) fn label(&self) -> String {
+        format!("{} - rid:{}", self.address, self.number())
+    }
 }
 
 /// Another server.
@@ -39,44 +87,28 @@ pub(crate) struct Remote {
     pub(crate) name: String,
     /// Whether it let us in, or we let it in: until then it is nobody's peer.
     pub(crate) confirmed: AtomicBool,
-    /// Whether somebody completes the pool.
-    pub(crate) filling: AtomicBool,
+    pub(crate) places: RwLock<Places<Arc<Link>>>,
     state: RwLock<State>,
 }
 
 struct State {
-    /// The pool, by index.
-    links: Vec<Option<Arc<Link>>>,
-    /// Connections for one account each.
-    dedicated: FxHashMap<String, Arc<Link>>,
     weir: Option<Value>,
     connect_urls: Vec<String>,
+    websocket_urls: Vec<String>,
     remote_ip: IpAddr,
 }
 
-/// nats-server's choice of a connection for an account.
-pub(crate) fn pool_index(account: &str, pool_size: usize) -> usize {
-    if pool_size <= 1 {
-        return 0;
-    }
-    let hash = account
-        .bytes()
-        .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash as usize % pool_size
-}
-
 impl Remote {
-    pub(crate) fn new(id: &str, name: &str, pool_size: usize, remote_ip: IpAddr) -> Self {
+    pub(crate) fn new(id: &str, name: &str, remote_ip: IpAddr) -> Self {
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
             confirmed: AtomicBool::new(false),
-            filling: AtomicBool::new(false),
+            places: RwLock::new(Places::new()),
             state: RwLock::new(State {
-                links: vec![None; pool_size],
-                dedicated: FxHashMap::default(),
                 weir: None,
                 connect_urls: Vec::new(),
+                websocket_urls: Vec::new(),
                 remote_ip,
             }),
         }
@@ -87,24 +119,31 @@ impl Remote {
     }
 
     /// Notes what its INFO says; tells whether that is news.
-    pub(crate) fn learn(&self, weir: Option<&Value>, connect_urls: &[String]) -> bool {
+    pub(crate) fn learn(
+        &self,
+        weir: Option<&Value>,
+        connect_urls: &[String],
+        websocket_urls: &[String],
+    ) -> bool {
         let mut state = self.state.write();
         // An INFO without the object (a later one of the pool, gossip) does not take it back.
-        let is_news =
-            weir.is_some_and(|weir| state.weir.as_ref() != Some(weir)) || state.connect_urls != connect_urls;
+        let is_news = weir.is_some_and(|weir| state.weir.as_ref() != Some(weir))
+            || state.connect_urls != connect_urls
+            || state.websocket_urls != websocket_urls;
         if let Some(weir) = weir {
             state.weir = Some(weir.clone());
         }
         state.connect_urls = connect_urls.to_vec();
+        state.websocket_urls = websocket_urls.to_vec();
         is_news
-    }
-
-    pub(crate) fn forget_connect_urls(&self) {
-        self.state.write().connect_urls.clear();
     }
 
     pub(crate) fn connect_urls(&self) -> Vec<String> {
         self.state.read().connect_urls.clone()
+    }
+
+    pub(crate) fn websocket_urls(&self) -> Vec<String> {
+        self.state.read().websocket_urls.clone()
     }
 
     pub(crate) fn seen(&self) -> PeerSeen {
@@ -117,48 +156,20 @@ impl Remote {
         }
     }
 
-    pub(crate) fn link_at(&self, index: usize) -> Option<Arc<Link>> {
-        self.state.read().links.get(index).cloned().flatten()
+    pub(crate) fn note_ip(&self, ip: IpAddr) {
+        self.state.write().remote_ip = ip;
     }
 
-    pub(crate) fn dedicated_link(&self, account: &str) -> Option<Arc<Link>> {
-        self.state.read().dedicated.get(account).cloned()
-    }
-
-    /// The first free place of the pool.
-    pub(crate) fn free_index(&self) -> Option<usize> {
-        self.state.read().links.iter().position(Option::is_none)
-    }
-
-    pub(crate) fn put(&self, index: usize, account: &str, link: Arc<Link>) {
-        let mut state = self.state.write();
-        state.remote_ip = link.address.ip().to_canonical();
-        if account.is_empty() {
-            if let Some(place) = state.links.get_mut(index) {
-                *place = Some(link);
-            }
-        } else {
-            state.dedicated.insert(account.to_owned(), link);
-        }
-    }
-
-    /// Takes a connection out; tells whether any is left.
-    pub(crate) fn remove(&self, link: &Arc<Link>) -> bool {
-        let mut state = self.state.write();
-        for place in &mut state.links {
-            if place.as_ref().is_some_and(|known| Arc::ptr_eq(known, link)) {
-                *place = None;
-            }
-        }
-        state.dedicated.retain(|_, known| !Arc::ptr_eq(known, link));
-        state.links.iter().any(Option::is_some) || !state.dedicated.is_empty()
-    }
-
+    /// All connections, with the accounts of those that are for one alone.
     pub(crate) fn links(&self) -> Vec<(Arc<Link>, String)> {
-        let state = self.state.read();
-        let pool = state.links.iter().flatten().map(|link| (Arc::clone(link), String::new()));
-        pool.chain(state.dedicated.iter().map(|(account, link)| (Arc::clone(link), account.clone())))
-            .collect()
+        let places = self.places.read();
+        let pool = places.pooled().map(|link| (Arc::clone(link), String::new()));
+        pool.chain(places.dedicated().map(|(account, link)| (Arc::clone(link), account.to_owned()))).collect()
+    }
+
+    /// The connection for what concerns the server as a whole.
+    pub(crate) fn any_link(&self) -> Option<Arc<Link>> {
+        self.places.read().any().cloned()
     }
 }
 
@@ -176,6 +187,14 @@ impl Peer for LinkPeer {
 
     fn outbox(&self) -> &Arc<Outbox> {
         &self.link.outbox
+    }
+
+    fn takes_headers(&self) -> bool {
+        self.link.takes_headers.load(Ordering::Relaxed)
+    }
+
+    fn accepts(&self, subject: &[u8]) -> bool {
+        self.link.rules.may_send(subject)
     }
 
     fn write_line(&self, message: &PeerMessage<'_>, out: &mut Vec<u8>) {
@@ -226,13 +245,5 @@ mod tests {
         assert_eq!(split_shown(reply), Some((&b"$JS.ACK.S.C.1.2.3.4.5"[..], &b"orders.new"[..])));
         assert_eq!(split_shown(b"$JS.ACK.S@x.C.1"), None);
         assert_eq!(split_shown(b"_INBOX.a@b"), None);
-    }
-
-    #[test]
-    fn accounts_are_spread_as_nats_server_does() {
-        // FNV-1a, 32 bits.
-        assert_eq!(pool_index("$G", 1), 0);
-        assert_eq!(pool_index("", 3), 0x811C_9DC5_usize % 3);
-        assert_eq!(pool_index("a", 1 << 16), 0xE40C_292C_usize % (1 << 16));
     }
 }

@@ -1,11 +1,14 @@
 //! All routes of this server: the table of other servers, what is told to them, what others may ask.
-//! Not one connection (`link`), reaching out (`dial`), or admission (`register`).
+//! Not one connection (`session`), reaching out (`dial`), admission (`register`) or changes of options (`reload`).
 
 use crate::address::RouteUrl;
-use crate::link;
-use crate::options::{MAX_POOL_SIZE, RouteOptions};
-use crate::remote::{Link, Remote};
-use crate::snapshot::{PeerSeen, RouteSnapshot, RoutesSnapshot, SeedState, SeedView};
+use crate::handshake::{ClusterName, Own};
+use crate::options::RouteOptions;
+use crate::remote::Remote;
+use crate::rules::{RouteRules, to_info};
+use crate::session::{self, Role};
+use crate::snapshot::{PeerSeen, RoutesSnapshot, SeedState, SeedView};
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
@@ -15,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{error, info};
 use weir_hub::{CloseReason, Counted, Hub};
 use weir_proto::Info;
 use weir_stdx::time::UnixNanos;
@@ -37,11 +40,16 @@ pub(crate) enum SeedKnown {
 /// This server's routes.
 pub struct Topology {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) options: RouteOptions,
+    options: ArcSwap<RouteOptions>,
+    cluster: ArcSwap<ClusterName>,
+    /// Accounts with a connection of their own: the configured ones and those that another server asked for.
+    pub(crate) pinned: ArcSwap<FxHashSet<String>>,
+    pub(crate) rules: Arc<RouteRules>,
     pub(crate) remotes: RwLock<FxHashMap<String, Arc<Remote>>>,
     pub(crate) seeds: Mutex<Vec<(RouteUrl, SeedKnown)>>,
     /// Servers that gossip named and that are being dialled.
     pub(crate) implicit: Mutex<FxHashSet<String>>,
+    pub(crate) reload: crate::reload::Reload,
     announced: Mutex<Option<Value>>,
     changes: watch::Sender<u64>,
     pub(crate) stopping: watch::Sender<bool>,
@@ -50,33 +58,86 @@ pub struct Topology {
     port: u16,
 }
 
+/// What one INFO says beyond what they all say.
+#[derive(Default)]
+pub(crate) struct InfoTerms<'a> {
+    pub(crate) local_ip: Option<IpAddr>,
+    pub(crate) account: &'a str,
+    pub(crate) index: usize,
+    pub(crate) compression: &'a str,
+    pub(crate) gossip_mode: i64,
+    /// Whether it introduces a connection, so that it has a nonce, as in nats-server.
+    pub(crate) is_first: bool,
+}
+
 impl Topology {
     /// Accepts routes on `listener`, dials the seeds, and carries the hub's interest and messages.
     /// Must be called within a tokio runtime.
-    pub fn start(hub: Arc<Hub>, mut options: RouteOptions, listener: TcpListener) -> Arc<Self> {
-        options.pool_size = options.pool_size.clamp(1, MAX_POOL_SIZE);
+    pub fn start(hub: Arc<Hub>, options: RouteOptions, listener: TcpListener) -> Arc<Self> {
         let port = listener.local_addr().map(|address| address.port()).unwrap_or_default();
         let seeds = options.seeds.iter().map(|url| (url.clone(), SeedKnown::Unresolved)).collect();
+        let rules = Arc::new(RouteRules::default());
+        rules.set(options.permissions.as_ref());
+        let cluster = ClusterName { text: options.cluster.clone(), is_dynamic: options.cluster_is_dynamic };
         let topology = Arc::new(Self {
             hub,
-            options,
+            cluster: ArcSwap::from_pointee(cluster),
+            pinned: ArcSwap::from_pointee(options.accounts.iter().cloned().collect()),
+            rules,
             remotes: RwLock::new(FxHashMap::default()),
             seeds: Mutex::new(seeds),
             implicit: Mutex::new(FxHashSet::default()),
+            reload: crate::reload::Reload::default(),
             announced: Mutex::new(None),
             changes: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             lame_duck: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             port,
+            options: ArcSwap::from_pointee(options),
         });
         topology.hub.set_interest_listener(Arc::clone(&topology) as Arc<dyn weir_hub::InterestListener>);
         topology.update_connect_urls(None);
         tokio::spawn(Arc::clone(&topology).accept(listener));
-        for at in 0..topology.options.seeds.len() {
-            tokio::spawn(Arc::clone(&topology).follow_seed(at));
-        }
+        let options = topology.options();
+        topology.follow_seeds(&options.seeds, &options.accounts);
         topology
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> Arc<RouteOptions> {
+        self.options.load_full()
+    }
+
+    pub(crate) fn set_options(&self, options: RouteOptions) {
+        self.options.store(Arc::new(options));
+    }
+
+    pub(crate) fn cluster(&self) -> Arc<ClusterName> {
+        self.cluster.load_full()
+    }
+
+    /// Hands `judge` what it needs to know of this server.
+    pub(crate) fn with_own<T>(&self, judge: impl FnOnce(&Own<'_>) -> T) -> T {
+        let (cluster, options, hub) = (self.cluster(), self.options(), self.hub.options());
+        judge(&Own {
+            server_id: &hub.server_id,
+            server_name: &hub.server_name,
+            cluster: &cluster,
+            options: &options,
+        })
+    }
+
+    /// Takes on another name for the cluster; routes to all servers but one end, since they knew the old one.
+    pub(crate) fn adopt(&self, name: ClusterName, except: &str) {
+        info!("Cluster name updated to {}", name.text);
+        self.hub.set_cluster_name(&name.text);
+        self.cluster.store(Arc::new(name));
+        for remote in self.remotes.read().values().filter(|remote| remote.id != except) {
+            for (link, _) in remote.links() {
+                link.outbox.close(CloseReason::ClusterNameConflict);
+            }
+        }
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
@@ -88,7 +149,7 @@ impl Topology {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    tokio::spawn(link::run(Arc::clone(&self), stream, address, link::Role::Accepted));
+                    tokio::spawn(session::run(Arc::clone(&self), stream, address, Role::Accepted));
                 }
                 Err(problem) => {
                     error!(
@@ -168,10 +229,11 @@ impl Topology {
     }
 
     /// Sends the current INFO over one connection to each server.
-    fn tell_all(&self) {
+    pub(crate) fn tell_all(&self) {
         for remote in self.remotes.read().values() {
-            if let Some(link) = remote.link_at(0).or_else(|| remote.links().pop().map(|(link, _)| link)) {
-                let line = self.info(link.local_ip).to_line();
+            if let Some(link) = remote.any_link() {
+                let line =
+                    self.info(&InfoTerms { local_ip: link.local_ip, ..InfoTerms::default() }).to_line();
                 link.outbox.append(Counted::NOTHING, |out| out.extend_from_slice(&line));
                 link.outbox.flush();
             }
@@ -179,45 +241,85 @@ impl Topology {
     }
 
     /// What this server says about itself on routes.
-    pub(crate) fn info(&self, local_ip: Option<IpAddr>) -> Info {
+    pub(crate) fn info(&self, terms: &InfoTerms<'_>) -> Info {
         let client = self.hub.info();
-        let options = &self.options;
+        let options = self.options();
+        let cluster = self.cluster();
+        let permissions = options.permissions.as_ref();
         let mut info = Info {
             server_id: client.server_id,
             server_name: client.server_name,
             version: client.version,
             proto: 1,
-            git_commit: client.git_commit,
             go: client.go,
             host: options.host.clone(),
             port: self.port,
-            headers: true,
+            headers: client.headers,
             auth_required: options.user.is_some(),
+            tls_required: options.tls.is_some(),
+            tls_verify: options.tls.is_some(),
             max_payload: client.max_payload,
             jetstream: client.jetstream,
-            cluster: options.cluster.clone(),
-            cluster_dynamic: options.cluster_is_dynamic,
+            nonce: if terms.is_first {
+                weir_hub::new_nonce().unwrap_or_default().into()
+            } else {
+                String::new()
+            },
+            cluster: cluster.text.clone(),
+            cluster_dynamic: cluster.is_dynamic,
             domain: client.domain,
             ldm: self.lame_duck.load(Ordering::Relaxed),
-            route_pool_size: i64::try_from(options.pool_size).unwrap_or(1),
+            compression: terms.compression.to_owned(),
+            import: permissions.and_then(|given| to_info(given.import.as_ref())),
+            export: permissions.and_then(|given| to_info(given.export.as_ref())),
+            lnoc: true,
+            lnocu: true,
+            ln: true,
+            route_pool_size: i64::from(options.pool_size.max(0)),
+            route_pool_idx: i64::try_from(terms.index).unwrap_or_default(),
+            route_account: terms.account.to_owned(),
+            gossip_mode: terms.gossip_mode,
             // Always there, so that Weir's servers know each other.
             weir: Some(
                 self.announced.lock().clone().unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             ),
             ..Info::default()
         };
-        if let Some(advertise) = &options.advertise {
-            info.ip = format!("nats-route://{advertise}/");
+        if let Some((host, port)) = options.advertise.as_deref().map(|text| self.split_advertised(text)) {
+            let authority = RouteUrl { host: host.clone(), port, user: None, password: None }.authority();
+            info.ip = format!("nats-route://{authority}/");
+            (info.host, info.port) = (host, port);
         }
         if !options.no_advertise {
-            info.connect_urls = self.own_client_urls(local_ip);
+            info.connect_urls = self.own_client_urls(terms.local_ip);
+            info.ws_connect_urls.clone_from(&options.websocket_urls);
         }
         info
     }
 
+    /// The name that a certificate has to bear: a server that gossip named by its address shows one for the
+    /// names of the seeds.
+    pub(crate) fn tls_name(&self, url: &RouteUrl) -> String {
+        if url.host.parse::<IpAddr>().is_err() {
+            return url.host.clone();
+        }
+        let options = self.options();
+        let named = options.seeds.iter().find(|seed| seed.host.parse::<IpAddr>().is_err());
+        named.map_or_else(|| url.host.clone(), |seed| seed.host.clone())
+    }
+
+    /// An advertised address without a port means this server's.
+    fn split_advertised(&self, text: &str) -> (String, u16) {
+        match RouteUrl::parse(text) {
+            Ok(url) => (url.host, url.port),
+            Err(_) => (text.trim_start_matches('[').trim_end_matches(']').to_owned(), self.port),
+        }
+    }
+
     fn own_client_urls(&self, local_ip: Option<IpAddr>) -> Vec<String> {
-        if !self.options.client_urls.is_empty() {
-            return self.options.client_urls.clone();
+        let options = self.options();
+        if !options.client_urls.is_empty() {
+            return options.client_urls.clone();
         }
         let client = self.hub.info();
         let host: Option<IpAddr> = client.host.parse().ok();
@@ -230,17 +332,22 @@ impl Topology {
 
     /// Tells clients of all servers of the cluster.
     pub(crate) fn update_connect_urls(&self, local_ip: Option<IpAddr>) {
-        if self.options.no_advertise {
+        let options = self.options();
+        if options.no_advertise {
             return;
         }
         let remotes = self.remotes.read();
         let mut urls: Vec<String> = remotes.values().flat_map(|remote| remote.connect_urls()).collect();
+        let mut websocket: Vec<String> =
+            remotes.values().flat_map(|remote| remote.websocket_urls()).collect();
         let local_ip = local_ip.or_else(|| {
             remotes.values().flat_map(|remote| remote.links()).find_map(|(link, _)| link.local_ip)
         });
         drop(remotes);
         urls.extend(self.own_client_urls(local_ip));
+        websocket.extend(options.websocket_urls.iter().cloned());
         self.hub.set_connect_urls(urls);
+        self.hub.set_websocket_urls(websocket);
     }
 
     /// All connections to other servers.
@@ -248,12 +355,16 @@ impl Topology {
         let remotes: Vec<_> = self.remotes.read().values().cloned().collect();
         let mut routes: Vec<_> = remotes
             .iter()
-            .flat_map(|remote| {
-                remote.links().into_iter().map(|(link, account)| route_snapshot(remote, &link, account))
-            })
+            .flat_map(|remote| remote.links().into_iter().map(|(link, _)| crate::snapshot::of(remote, &link)))
             .collect();
         routes.sort_by_key(|route| route.id);
-        RoutesSnapshot { routes }
+        let options = self.options();
+        let permissions = options.permissions.clone().unwrap_or_default();
+        RoutesSnapshot {
+            routes,
+            import: to_info(permissions.import.as_ref()),
+            export: to_info(permissions.export.as_ref()),
+        }
     }
 
     /// Messages sent over routes and their bytes, of the connections that exist.
@@ -278,32 +389,5 @@ impl Topology {
                 link.outbox.close(CloseReason::ServerShutdown);
             }
         }
-    }
-}
-
-fn route_snapshot(remote: &Remote, link: &Link, account: String) -> RouteSnapshot {
-    let (out_messages, out_bytes) = link.outbox.sent();
-    let interest = link.interest.lock();
-    RouteSnapshot {
-        id: link.id & ((1 << 48) - 1),
-        remote_id: remote.id.clone(),
-        remote_name: remote.name.clone(),
-        did_solicit: link.solicited,
-        is_configured: link.configured,
-        address: link.address,
-        start: link.started,
-        last_activity: UnixNanos(link.last_activity.load(Ordering::Relaxed)),
-        rtt_nanos: link.rtt_nanos.load(Ordering::Relaxed),
-        pending_bytes: link.outbox.pending(),
-        in_messages: link.in_messages.load(Ordering::Relaxed),
-        in_bytes: link.in_bytes.load(Ordering::Relaxed),
-        out_messages,
-        out_bytes,
-        subscriptions: interest.len(),
-        subscription_list: interest
-            .keys()
-            .map(|(_, subject, _)| String::from_utf8_lossy(subject).into_owned())
-            .collect(),
-        account,
     }
 }
