@@ -52,6 +52,7 @@ pub use peer::{InterestListener, LocalInterest, Peer, PeerIngress, PeerMessage};
 pub use permissions::{Permissions, ResponsePermission, Rule, RuleSet};
 pub use snapshot::{ConnectionRights, ConnectionSnapshot, SubscriptionSnapshot};
 pub use subscription::Subscription;
+pub use trace::show_in_traces;
 pub use websocket::WebSocketEntrance;
 pub use weir_net::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
 

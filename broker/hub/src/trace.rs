@@ -1,11 +1,22 @@
 //! Log lines of every operation, for `-V`: costs nothing while it is off. Not other log lines.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tracing::{Level, trace};
 use weir_proto::ClientOp;
 
-/// Payloads are shown up to this size in bytes.
-const MAX_SHOWN_BYTES: usize = 1024;
+/// Payloads are shown up to this size in bytes; 0 is all of them.
+static MAX_SHOWN_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Only headers are shown.
+static HEADERS_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// What operations shown in the log (`-V`) tell of messages: at most `max_bytes` (0 is no limit), and
+/// with `headers_only` nothing of their payload. For the whole process, like the log.
+pub fn show_in_traces(max_bytes: u64, headers_only: bool) {
+    MAX_SHOWN_BYTES.store(usize::try_from(max_bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
+    HEADERS_ONLY.store(headers_only, Ordering::Relaxed);
+}
 
 /// Whether anybody wants to see operations.
 pub(crate) fn is_on() -> bool {
@@ -43,9 +54,28 @@ pub(crate) fn out(label: &str, text: &str) {
 }
 
 fn payload(label: &str, direction: &str, headers: &[u8], body: &[u8]) {
-    let mut all = [headers, body].concat();
-    all.truncate(MAX_SHOWN_BYTES);
-    trace!("{label} - {direction} MSG_PAYLOAD: [{:?}]", String::from_utf8_lossy(&all));
+    let max = MAX_SHOWN_BYTES.load(Ordering::Relaxed);
+    if let Some(shown) = shown(headers, body, max, HEADERS_ONLY.load(Ordering::Relaxed)) {
+        trace!("{label} - {direction} MSG_PAYLOAD: [{shown}]");
+    }
+}
+
+/// A message as the log shows it; `None` when there is nothing to show.
+fn shown(headers: &[u8], body: &[u8], max: usize, headers_only: bool) -> Option<String> {
+    // Headers end with an empty line, which is no part of what is shown of them alone.
+    let all = match headers_only {
+        true => Cow::Borrowed(headers.strip_suffix(b"\r\n\r\n")?),
+        false if headers.is_empty() => Cow::Borrowed(body),
+        false => Cow::Owned([headers, body].concat()),
+    };
+    if all.is_empty() {
+        return None;
+    }
+    if max > 0 && all.len() > max {
+        let text = format!("{:?}", String::from_utf8_lossy(&all[..max]));
+        return Some(format!("{}...\"", text.strip_suffix('"').unwrap_or(&text)));
+    }
+    Some(format!("{:?}", String::from_utf8_lossy(&all)))
 }
 
 /// Hides the values of secrets in the JSON of CONNECT.
@@ -74,6 +104,16 @@ fn string_end(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_shown_as_far_as_asked_for() {
+        let show = |max, headers_only| shown(b"NATS/1.0\r\nA: b\r\n\r\n", b"hello", max, headers_only);
+        assert_eq!(show(0, false).as_deref(), Some("\"NATS/1.0\\r\\nA: b\\r\\n\\r\\nhello\""));
+        assert_eq!(show(0, true).as_deref(), Some("\"NATS/1.0\\r\\nA: b\""));
+        assert_eq!(show(4, false).as_deref(), Some("\"NATS...\""));
+        assert_eq!(shown(b"", b"hello", 0, true), None);
+        assert_eq!(shown(b"", b"", 0, false), None);
+    }
 
     #[test]
     fn secrets_are_not_shown() {

@@ -85,7 +85,7 @@ fn refuse(error: &UsageError, program: &Program) -> ExitCode {
 }
 
 fn run(request: RunRequest, program: &Program) -> ExitCode {
-    if let Err(message) = log::install(&LogOptions::of(&request.options)) {
+    if let Err(message) = log::install(&LogOptions::of(&request.options), &program.name) {
         eprintln!("{}: {message}", program.persona.name());
         return ExitCode::FAILURE;
     }

@@ -56,9 +56,9 @@ pub(crate) async fn run(request: RunRequest, program: Program) -> Result<(), Str
             }
             Caught::Reopen => {
                 info!("Trapped \"user defined signal 1\" signal");
-                match log::reopen() {
+                match log::reopen(&LogOptions::of(&server.request.options)) {
                     Ok(true) => info!("File log re-opened"),
-                    Ok(false) => {}
+                    Ok(false) => info!("File log re-open ignored, not a file logger"),
                     Err(message) => error!("{message}"),
                 }
             }
@@ -105,6 +105,7 @@ impl Server {
             return Err(message);
         }
         startup::greeting(program, options, &server_id, &name);
+        weir_hub::show_in_traces(options.max_traced_msg_len, options.trace_headers);
         if let Some(path) = &options.pid_file {
             write_pid_file(path)?;
         }
@@ -194,6 +195,10 @@ impl Server {
     }
 
     async fn try_reload(&mut self) -> Result<(), String> {
+        if self.request.options.config_file.is_none() {
+            let message = "can only reload config when a file is provided using -c or --config";
+            return Err(message.to_owned());
+        }
         let new = self.request.flags.options(&SystemSources).map_err(|error| error.to_string())?;
         if let Some(message) = served::refused(&new) {
             return Err(message);
@@ -203,6 +208,7 @@ impl Server {
         let current = self.hub.websocket();
         let mut entrances = entrance::reload(&new, &self.hub.entrance(), current.as_deref())?;
         log::apply(&LogOptions::of(&new))?;
+        weir_hub::show_in_traces(new.max_traced_msg_len, new.trace_headers);
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
             write_pid_file(path)?;
         }
@@ -225,7 +231,7 @@ impl Server {
             settings.start = start;
         });
         for change in &changes {
-            info!("Reloaded: {change}");
+            info!("{change}");
         }
         info!("Reloaded server configuration ({})", new.config_digest);
         self.request.options = new;

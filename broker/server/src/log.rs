@@ -1,13 +1,15 @@
-//! The log, in nats-server's line format, on standard error or in a file.
+//! The log, in nats-server's line format: on standard error, in a file, or to a syslog.
 //!
 //! A `tracing` subscriber without spans: an event that is switched off costs one load, one that is on
-//! costs one formatted line and one write. It does not rotate files: send USR1 after moving one.
+//! costs one formatted line and one write.
+
+mod file;
+mod syslog;
 
 use std::{
     fmt::{self, Write as _},
-    fs::{File, OpenOptions},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
     sync::{
         OnceLock,
         atomic::{AtomicU8, Ordering},
@@ -24,6 +26,11 @@ use tracing::{
     subscriber::Interest,
 };
 
+use file::LogFile;
+pub(crate) use file::Rotation;
+use syslog::Syslog;
+pub(crate) use syslog::SyslogTarget;
+
 const DEBUG: u8 = 1;
 const TRACE: u8 = 2;
 const TIME: u8 = 4;
@@ -37,18 +44,23 @@ pub(crate) struct LogOptions {
     /// Timestamps.
     pub(crate) time: bool,
     pub(crate) utc: bool,
-    /// Standard error when `None`.
+    /// A file comes before a syslog, a syslog before standard error.
     pub(crate) file: Option<PathBuf>,
+    pub(crate) rotation: Rotation,
+    pub(crate) syslog: Option<SyslogTarget>,
 }
 
 impl LogOptions {
     pub(crate) fn of(options: &weir_conf::Options) -> Self {
+        let local = options.syslog.then_some(SyslogTarget::Local);
         Self {
             debug: options.debug,
             trace: options.trace,
             time: options.logtime,
             utc: options.logtime_utc,
             file: options.log_file.clone(),
+            rotation: Rotation { size_limit: options.log_size_limit, files_max: options.log_max_num },
+            syslog: options.remote_syslog.clone().map(SyslogTarget::Remote).or(local),
         }
     }
 
@@ -63,42 +75,43 @@ struct Log {
     /// Of the zone the process started in; zero when it is not known.
     local_offset: UtcOffset,
     pid: u32,
+    /// Who writes, for syslogs.
+    tag: String,
     output: Mutex<Output>,
 }
 
 enum Output {
-    Stderr,
-    File { path: PathBuf, file: File },
+    Stderr { colored: bool },
+    File(LogFile),
+    Syslog(Syslog),
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Opens the log and makes it the process's. Call it before any thread is started, since the time
-/// zone can be read safely only then. Only the first call counts.
-pub(crate) fn install(options: &LogOptions) -> Result<(), String> {
-    let output = open(options.file.as_deref())?;
-    let log = Log {
-        flags: AtomicU8::new(options.flags()),
-        local_offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
-        pid: std::process::id(),
-        output: Mutex::new(output),
-    };
+/// Opens the log and makes it the process's; `program` is its name in syslogs. Call it before any
+/// thread is started, since the time zone can be read safely only then. Only the first call counts.
+pub(crate) fn install(options: &LogOptions, program: &str) -> Result<(), String> {
+    let output = open(options, program)?;
+    let log = Log::new(options, program, output);
     if LOG.set(log).is_ok() {
         // Fails only when a test has set a subscriber of its own.
         let _ = tracing::subscriber::set_global_default(LineSubscriber);
     }
+    say_when_full();
     Ok(())
 }
 
 /// Takes over other options while running.
 pub(crate) fn apply(options: &LogOptions) -> Result<(), String> {
     let Some(log) = LOG.get() else { return Ok(()) };
-    let current = match &*log.output.lock() {
-        Output::Stderr => None,
-        Output::File { path, .. } => Some(path.clone()),
+    let stays = match (&*log.output.lock(), &options.file, &options.syslog) {
+        (Output::Stderr { .. }, None, None) => true,
+        (Output::File(file), Some(path), _) => file.path() == path,
+        (Output::Syslog(syslog), None, Some(target)) => syslog.target() == target,
+        _ => false,
     };
-    if current != options.file {
-        let output = open(options.file.as_deref())?;
+    if !stays {
+        let output = open(options, &log.tag)?;
         *log.output.lock() = output;
     }
     log.flags.store(options.flags(), Ordering::Relaxed);
@@ -107,23 +120,29 @@ pub(crate) fn apply(options: &LogOptions) -> Result<(), String> {
 }
 
 /// Opens the log file anew, so that a moved one is left behind. False when there is none.
-pub(crate) fn reopen() -> Result<bool, String> {
+pub(crate) fn reopen(options: &LogOptions) -> Result<bool, String> {
     let Some(log) = LOG.get() else { return Ok(false) };
-    let mut output = log.output.lock();
-    let Output::File { path, .. } = &*output else { return Ok(false) };
-    *output = open(Some(path))?;
+    let Some(path) = &options.file else { return Ok(false) };
+    let file = LogFile::open(path, options.rotation)?;
+    *log.output.lock() = Output::File(file);
+    say_when_full();
     Ok(true)
 }
 
-fn open(path: Option<&Path>) -> Result<Output, String> {
-    let Some(path) = path else { return Ok(Output::Stderr) };
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    match file {
-        Ok(file) => Ok(Output::File { path: path.to_path_buf(), file }),
-        Err(error) => {
-            let reason = crate::io_reason(&error);
-            Err(format!("error opening file: open {}: {reason}", path.display()))
-        }
+fn open(options: &LogOptions, program: &str) -> Result<Output, String> {
+    match (&options.file, &options.syslog) {
+        (Some(path), _) => LogFile::open(path, options.rotation).map(Output::File),
+        (None, Some(target)) => Syslog::open(target.clone(), program).map(Output::Syslog),
+        (None, None) => Ok(Output::Stderr { colored: io::stderr().is_terminal() }),
+    }
+}
+
+/// A line makes a file that is too large rotate.
+fn say_when_full() {
+    let full =
+        LOG.get().is_some_and(|log| matches!(&*log.output.lock(), Output::File(file) if file.is_full()));
+    if full {
+        tracing::info!("Rotating logfile...");
     }
 }
 
@@ -133,18 +152,23 @@ pub(crate) fn fatal(text: &str) {
         Some(log) => log.write("FTL", |line| line.push_str(text)),
         None => {
             let options = LogOptions { time: true, ..LogOptions::default() };
-            let log = Log {
-                flags: AtomicU8::new(options.flags()),
-                local_offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
-                pid: std::process::id(),
-                output: Mutex::new(Output::Stderr),
-            };
-            log.write("FTL", |line| line.push_str(text));
+            let output = Output::Stderr { colored: io::stderr().is_terminal() };
+            Log::new(&options, "weir", output).write("FTL", |line| line.push_str(text));
         }
     }
 }
 
 impl Log {
+    fn new(options: &LogOptions, program: &str, output: Output) -> Self {
+        Self {
+            flags: AtomicU8::new(options.flags()),
+            local_offset: UtcOffset::current_local_offset().unwrap_or(UtcOffset::UTC),
+            pid: std::process::id(),
+            tag: program.to_owned(),
+            output: Mutex::new(output),
+        }
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let flags = self.flags.load(Ordering::Relaxed);
         let ours = metadata.target().starts_with("weir");
@@ -158,22 +182,41 @@ impl Log {
 
     fn write(&self, level: &str, text: impl FnOnce(&mut String)) {
         let flags = self.flags.load(Ordering::Relaxed);
+        let now = OffsetDateTime::now_utc();
+        let local = now.to_offset(self.local_offset);
+        let mut output = self.output.lock();
+        if let Output::Syslog(syslog) = &mut *output {
+            let mut line = String::with_capacity(160);
+            text(&mut line);
+            return syslog.write(level, &line, local);
+        }
         let mut line = String::with_capacity(160);
         let _ = write!(line, "[{}] ", self.pid);
         if flags & TIME != 0 {
-            let now = OffsetDateTime::now_utc();
-            let now = if flags & UTC == 0 { now.to_offset(self.local_offset) } else { now };
-            write_time(&mut line, now);
+            write_time(&mut line, if flags & UTC == 0 { local } else { now });
         }
-        let _ = write!(line, "[{level}] ");
+        let _ = match &*output {
+            Output::Stderr { colored: true } => write!(line, "[\x1b[{}m{level}\x1b[0m] ", color(level)),
+            _ => write!(line, "[{level}] "),
+        };
         text(&mut line);
         line.push('\n');
-        let mut output = self.output.lock();
-        // A log that cannot be written has nowhere to say so.
-        let _ = match &mut *output {
-            Output::Stderr => io::stderr().write_all(line.as_bytes()),
-            Output::File { file, .. } => file.write_all(line.as_bytes()),
-        };
+        match &mut *output {
+            Output::File(file) => file.write(&line, self.pid, local),
+            // A log that cannot be written has nowhere to say so.
+            _ => drop(io::stderr().write_all(line.as_bytes())),
+        }
+    }
+}
+
+/// nats-server's colours, for terminals.
+fn color(level: &str) -> &'static str {
+    match level {
+        "INF" => "32",
+        "DBG" => "36",
+        "WRN" => "0;93",
+        "TRC" => "33",
+        _ => "31",
     }
 }
 

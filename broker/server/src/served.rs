@@ -48,8 +48,6 @@ pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
         ("reconnect_error_reports", options.reconnect_error_reports != usual.reconnect_error_reports),
         ("default_js_domain", !options.default_js_domain.is_empty()),
         ("feature_flags", !options.feature_flags.is_empty()),
-        ("trace_headers", options.trace_headers),
-        ("max_traced_msg_len", options.max_traced_msg_len != usual.max_traced_msg_len),
         ("cluster.accounts", !cluster.accounts.is_empty()),
         ("cluster.compression", cluster.compression != weir_conf::CompressionOptions::default()),
         ("cluster.connect_backoff", cluster.connect_backoff),
