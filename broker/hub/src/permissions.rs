@@ -98,8 +98,7 @@ impl Permissions {
                 covering().any(|rule| rule.queue.is_none())
             }
         });
-        let denied =
-            rules.deny.iter().any(|rule| is_subset(subject, &rule.subject) && rule.covers_queue(queue));
+        let denied = rules.deny.iter().any(|rule| covers(rule, subject) && rule.covers_queue(queue));
         if !allowed || denied {
             return SubscribeVerdict::Refused;
         }
@@ -111,6 +110,12 @@ impl Permissions {
             .collect();
         if except.is_empty() { SubscribeVerdict::Allowed } else { SubscribeVerdict::AllowedExcept(except) }
     }
+}
+
+/// Whether a rule denies a subscribed pattern. Its tokens are compared like those of a literal subject, as
+/// nats-server does: a rule's `*` denies a pattern's last `>`. (It also allows it there; that is not followed.)
+fn covers(rule: &Rule, subject: &[u8]) -> bool {
+    matches(&rule.subject, subject)
 }
 
 /// Whether one of the rules covers this literal subject.

@@ -10,7 +10,6 @@ pub(crate) fn refused(options: &Options) -> Option<String> {
     let user = |used: fn(&UserConfig) -> bool| options.users.iter().any(used);
     let cluster = options.cluster.as_ref();
     let operator = &options.operator;
-    let responses = user(|user| user.permissions.as_ref().is_some_and(|may| may.allow_responses.is_some()));
     let table = [
         ("websocket.tls", options.websocket.as_ref().is_some_and(|websocket| websocket.tls.is_some())),
         ("https", options.https_port.is_some()),
@@ -19,7 +18,6 @@ pub(crate) fn refused(options: &Options) -> Option<String> {
         ("proxy_required", options.proxy_required || user(|user| user.proxy_required)),
         ("users.nkey", user(|user| user.nkey.is_some())),
         ("users.allowed_connection_types", user(|user| !user.allowed_connection_types.is_empty())),
-        ("allow_responses", responses),
         ("authorization.auth_callout", options.auth_callout.is_some()),
         ("operator", !operator.jwts.is_empty()),
         ("trusted_keys", !operator.trusted_keys.is_empty()),

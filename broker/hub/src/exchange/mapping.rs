@@ -58,9 +58,7 @@ impl Mappings {
                 several.iter().find(|(limit, _)| number < *limit).map(|(_, transform)| transform)
             }
         };
-        // nats-server hashes nothing for a literal source; partitions have to be the same.
-        let hashed = if mapping.is_wild { subject } else { b"" };
-        Mapped::To(chosen.map(|transform| transform.apply(hashed, random)).unwrap_or_default())
+        Mapped::To(chosen.map(|transform| transform.apply(subject, random)).unwrap_or_default())
     }
 }
 

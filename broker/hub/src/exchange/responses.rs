@@ -45,6 +45,11 @@ impl Response {
         self.export.as_ref().map_or(DEFAULT_RESPONSE_THRESHOLD, |export| export.response_threshold)
     }
 
+    /// Whether it comes too late now, if nobody has noticed before.
+    pub(crate) fn is_expired(&self, now: UnixNanos) -> bool {
+        self.expires() <= now
+    }
+
     fn expires(&self) -> UnixNanos {
         UnixNanos(self.last_used.load(Ordering::Relaxed)).saturating_add(self.threshold())
     }

@@ -123,7 +123,10 @@ impl Delivery {
     pub(crate) fn respond(&mut self, exporter: &Arc<Account>, message: &Message<'_>, origin: Origin) {
         let Some(response) = exporter.exchange().responses.get(message.subject) else { return };
         let Some(importer) = response.importer.upgrade() else { return };
-        if !self.may_pass_back(response.export.as_ref()) {
+        if response.is_expired(crate::hub::now()) {
+            return exporter.end_response(&response, Ended::TimedOut);
+        }
+        if !self.may_pass(response.export.as_ref()) {
             return;
         }
         // A reply of the response itself is answered the other way round.
@@ -242,11 +245,6 @@ impl Delivery {
     fn may_pass(&self, export: Option<&Arc<ServiceExport>>) -> bool {
         self.passed.len() < MAX_CHAIN
             && !self.passed.iter().any(|passed| is_same_export(passed.export.as_ref(), export))
-    }
-
-    fn may_pass_back(&self, export: Option<&Arc<ServiceExport>>) -> bool {
-        // A response that is published from inside a request's delivery is a message of its own.
-        self.may_pass(export)
     }
 
     /// Routes in another account, with the import on record; tells whether anybody took it.

@@ -142,6 +142,12 @@ impl StreamLeader {
                 subject,
                 None,
                 Arc::new(move |message| {
+                    if let Some(trace) = message.trace {
+                        trace.stored(&name, message.subject, false, "");
+                        if trace.is_only() {
+                            return;
+                        }
+                    }
                     if !ingest.accept(message)
                         && let Some(reply) = message.reply
                     {
