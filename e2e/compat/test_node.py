@@ -1,4 +1,4 @@
-"""@nats-io/transport-node with jetstream and kv: the claims of node/smoke.mjs."""
+"""@nats-io/transport-node with jetstream and kv, and over WebSocket: the claims of node/smoke.mjs and connections.mjs."""
 
 import pathlib
 
@@ -9,6 +9,7 @@ from npm import installed
 
 SOURCE = pathlib.Path(__file__).parent / "node"
 CLAIMS = names(SOURCE / "smoke.mjs", r"^  async (\w+)\(")
+CONNECTIONS = names(SOURCE / "connections.mjs", r"^  async (\w+)\(")
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +21,14 @@ def answers(broker):
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_transport_node(answers, claim):
     holds(answers, claim)
+
+
+@pytest.fixture(scope="module")
+def connections(doors):
+    return results(["node", str(installed(SOURCE) / "connections.mjs"), *doors.arguments()])
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("claim", CONNECTIONS)
+def test_node_connections(connections, claim):
+    holds(connections, claim)

@@ -9,6 +9,7 @@ mod headers;
 mod jwt;
 mod parsers;
 mod subjects;
+mod websocket;
 mod words;
 
 /// A target: reads the bytes, panics where a promise is broken.
@@ -26,6 +27,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("transform", subjects::transform),
     ("jwt", jwt::claims),
     ("token", jwt::token),
+    ("websocket", websocket::frames),
+    ("upgrade", websocket::upgrade),
     ("words", words::words),
 ];
 
