@@ -14,7 +14,7 @@ export CARGO_INCREMENTAL := 0
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build dist image crds manifests up env test bench bench-core down
+.PHONY: help deps build dist image crds manifests up env test fuzz bench bench-core down
 
 help: ## This list.
 	@echo "Weir: a Kubernetes operator and a NATS-compatible broker."
@@ -48,6 +48,9 @@ env: ## Shell settings for the local Kubernetes: eval "$$(make -s env)".
 
 test: ## All that CI checks: format, clippy, unit, compatibility, crash, Kubernetes.
 	@e2e/check
+
+fuzz: ## Fuzzes what reads bytes from outside, FUZZ_SECONDS (60) a target; TARGET names one.
+	@e2e/fuzz/run $(if $(filter command,$(firstword $(origin TARGET))),$(TARGET))
 
 bench: dist ## Weir beside nats-server, alternating, in one run.
 	@e2e/run bench

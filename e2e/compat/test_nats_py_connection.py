@@ -19,7 +19,7 @@ def run(coroutine):
 
 
 async def works(url, **options):
-    client = await nats.connect(url, connect_timeout=5, allow_reconnect=False, **options)
+    client = await nats.connect(url, connect_timeout=5, allow_reconnect=False, max_reconnect_attempts=1, **options)
     try:
         subscription = await client.subscribe("door.>")
         await client.publish("door.a", b"hi")
@@ -49,7 +49,7 @@ def test_token(doors):
 
 
 def test_nkey(doors):
-    run(works(doors.at["users"], nkeys_seed_str=NKEY_SEED))
+    run(works(doors.at["nkeys"], nkeys_seed_str=NKEY_SEED))
 
 
 def test_credentials_file(doors):

@@ -25,7 +25,7 @@ def test_transport_node(answers, claim):
 
 @pytest.fixture(scope="module")
 def connections(doors):
-    return results(["node", str(installed(SOURCE) / "connections.mjs"), *doors.arguments()])
+    return results(["node", "--experimental-websocket", str(installed(SOURCE) / "connections.mjs"), *doors.arguments()])
 
 
 @pytest.mark.timeout(420)

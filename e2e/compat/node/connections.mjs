@@ -41,7 +41,7 @@ const claims = {
   },
 
   async nkey() {
-    await works({ servers: doors.users, authenticator: nkeyAuthenticator(new TextEncoder().encode(doors.nkey_seed)) });
+    await works({ servers: doors.nkeys, authenticator: nkeyAuthenticator(new TextEncoder().encode(doors.nkey_seed)) });
   },
 
   async credentials_file() {

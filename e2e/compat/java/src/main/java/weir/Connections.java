@@ -81,7 +81,7 @@ public final class Connections {
 
     private void nkey() throws Exception {
         var key = NKey.fromSeed(doors.get("nkey_seed").toCharArray());
-        works(to("users").authHandler(Nats.staticCredentials(null, key.getSeed())).build());
+        works(to("nkeys").authHandler(Nats.staticCredentials(null, key.getSeed())).build());
     }
 
     private void credentialsFile() throws Exception {
