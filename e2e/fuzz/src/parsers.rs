@@ -1,20 +1,25 @@
 //! The wire: what clients and other servers send, in one piece and cut anywhere; the JSON in CONNECT and INFO.
 
-use weir_proto::{ClientParser, ConnectOptions, Info, ParseError, Parsed, RouteConnect, RouteParser};
+use weir_proto::{
+    ClientParser, ConnectOptions, Info, ParseError, Parsed, RouteConnect, RouteOp, RouteParser,
+};
 
 /// Small, so that inputs of the fuzzer's size reach the limits.
 const MAX_PAYLOAD: usize = 64;
 const MAX_CONTROL_LINE: usize = 48;
-
-/// What a parser made of a stream: its operations, and the error that ended it.
-type Outcome = (Vec<String>, Option<ParseError>);
+const MAX_ROUTE_LINE: usize = 96;
 
 /// The first byte is the seed of the cuts, the rest the stream.
 pub(crate) fn client(data: &[u8]) {
     let parser = ClientParser { max_control_line: MAX_CONTROL_LINE, max_payload: MAX_PAYLOAD };
-    compare(data, |buffer| {
+    let Some((seed, stream)) = data.split_first() else { return };
+    let whole = whole(stream, |buffer| parser.parse(buffer));
+    in_pieces(*seed, stream, &whole, |buffer, expected| {
         Ok(match parser.parse(buffer)? {
-            Parsed::Op(op, consumed) => Some((format!("{op:?}"), consumed)),
+            Parsed::Op(op, consumed) => {
+                assert_eq!(Some(&op), expected);
+                Some(consumed)
+            }
             Parsed::Incomplete { total } => {
                 assert!(total == 0 || total > buffer.len(), "{total} bytes are there already");
                 None
@@ -25,50 +30,77 @@ pub(crate) fn client(data: &[u8]) {
 
 /// As `client`; the seed's top bit says whether the link is dedicated to one account.
 pub(crate) fn route(data: &[u8]) {
-    let dedicated = data.first().is_some_and(|first| first & 0x80 != 0);
-    let parser = RouteParser { max_payload: MAX_PAYLOAD, dedicated };
-    compare(data, |buffer| {
+    let Some((seed, stream)) = data.split_first() else { return };
+    let parser =
+        RouteParser { max_line: MAX_ROUTE_LINE, max_payload: MAX_PAYLOAD, dedicated: seed & 0x80 != 0 };
+    let whole = whole(stream, |buffer| parser.parse(buffer));
+    in_pieces(*seed, stream, &whole, |buffer, expected| {
         Ok(match parser.parse(buffer)? {
             Parsed::Op(op, consumed) => {
-                if let weir_proto::RouteOp::Message(message) = &op {
+                assert_eq!(Some(&op), expected);
+                if let RouteOp::Message(message) = &op {
                     assert!(message.queue_names().all(|name| !name.is_empty()));
                 }
-                Some((format!("{op:?}"), consumed))
+                Some(consumed)
             }
             Parsed::Incomplete { .. } => None,
         })
     });
 }
 
-fn compare(data: &[u8], parse: impl Fn(&[u8]) -> Result<Option<(String, usize)>, ParseError>) {
-    let Some((seed, stream)) = data.split_first() else { return };
-    let whole = consume(std::iter::once(stream), &parse);
-    let pieces = consume(Pieces { rest: stream, random: u64::from(*seed) | 0x100 }, &parse);
-    assert_eq!(whole.0, pieces.0, "operations");
-    assert_eq!(whole.1.is_some(), pieces.1.is_some(), "errors {:?} and {:?}", whole.1, pieces.1);
+/// What a parser made of a stream: its operations, and the error that ended it.
+struct Whole<T> {
+    operations: Vec<T>,
+    error: Option<ParseError>,
 }
 
-fn consume<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-    parse: impl Fn(&[u8]) -> Result<Option<(String, usize)>, ParseError>,
-) -> Outcome {
-    let mut buffer: Vec<u8> = Vec::new();
-    let mut operations = Vec::new();
-    for piece in pieces {
-        buffer.extend_from_slice(piece);
-        loop {
-            match parse(&buffer) {
-                Ok(Some((operation, consumed))) => {
-                    assert!(consumed > 0 && consumed <= buffer.len(), "{consumed} of {}", buffer.len());
-                    operations.push(operation);
-                    buffer.drain(..consumed);
-                }
-                Ok(None) => break,
-                Err(error) => return (operations, Some(error)),
+fn whole<'a, T>(stream: &'a [u8], parse: impl Fn(&'a [u8]) -> Result<Parsed<T>, ParseError>) -> Whole<T> {
+    let mut whole = Whole { operations: Vec::new(), error: None };
+    let mut at = 0;
+    loop {
+        match parse(&stream[at..]) {
+            Ok(Parsed::Op(operation, consumed)) => {
+                assert!(consumed > 0 && at + consumed <= stream.len(), "{consumed} at {at}");
+                at += consumed;
+                whole.operations.push(operation);
+            }
+            Ok(Parsed::Incomplete { .. }) => return whole,
+            Err(error) => {
+                whole.error = Some(error);
+                return whole;
             }
         }
     }
-    (operations, None)
+}
+
+/// The same stream bit by bit: `parse` gets the operation that has to come next, and says how long it was.
+fn in_pieces<T>(
+    seed: u8,
+    stream: &[u8],
+    whole: &Whole<T>,
+    parse: impl Fn(&[u8], Option<&T>) -> Result<Option<usize>, ParseError>,
+) {
+    let mut buffer: Vec<u8> = Vec::with_capacity(stream.len());
+    let (mut at, mut count) = (0, 0);
+    for piece in (Pieces { rest: stream, random: u64::from(seed) | 0x100 }) {
+        buffer.extend_from_slice(piece);
+        loop {
+            match parse(&buffer[at..], whole.operations.get(count)) {
+                Ok(Some(consumed)) => {
+                    at += consumed;
+                    count += 1;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    assert!(whole.error.is_some(), "{error:?} only in pieces");
+                    assert_eq!(count, whole.operations.len());
+                    return;
+                }
+            }
+        }
+    }
+    assert_eq!(count, whole.operations.len());
+    assert!(whole.error.is_none(), "{:?} only as a whole", whole.error);
 }
 
 /// A stream in pieces of 1 to 16 bytes.

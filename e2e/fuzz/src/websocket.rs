@@ -18,7 +18,9 @@ pub(crate) fn frames(data: &[u8]) {
     let whole = decode(options, std::iter::once(stream));
     let pieces = decode(options, stream.chunks(usize::from(*piece % 23) + 1));
     assert_eq!(whole, pieces);
-    written_reads_back(options, stream);
+    if data[0] & 16 != 0 {
+        written_reads_back(options, stream);
+    }
 }
 
 fn options_of(bits: u8) -> FrameOptions {
