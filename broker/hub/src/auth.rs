@@ -5,8 +5,9 @@ use crate::permissions::Permissions;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use weir_net::TransportFacts;
+use weir_net::{ConnectionKind, TransportFacts};
 use weir_proto::{ConnectOptions, err};
+use weir_stdx::quote::quote;
 use weir_stdx::time::UnixNanos;
 
 /// What a client shows to get in.
@@ -35,27 +36,101 @@ pub struct ConnectionLimits {
     pub max_payload: Option<usize>,
 }
 
+/// What a client calls itself, or is found to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Identity {
+    /// It says nothing.
+    #[default]
+    Nobody,
+    /// A public nkey.
+    Nkey(String),
+    /// A user's name.
+    User(String),
+    /// The public key in a user's JWT; empty while the JWT was not read.
+    Jwt(String),
+    /// A token, which is not shown.
+    Token,
+}
+
+impl Identity {
+    /// What CONNECT says; `key` is the public key of its JWT where JWTs count.
+    pub fn of(options: &ConnectOptions, key: Option<&str>) -> Self {
+        if !options.nkey.is_empty() {
+            Self::Nkey(options.nkey.clone())
+        } else if !options.user.is_empty() {
+            Self::User(options.user.clone())
+        } else if let Some(key) = key {
+            Self::Jwt(key.to_owned())
+        } else if !options.auth_token.is_empty() {
+            Self::Token
+        } else {
+            Self::Nobody
+        }
+    }
+
+    /// As monitoring shows it; empty for nobody.
+    pub fn shown(&self) -> &str {
+        match self {
+            Self::Nobody => "",
+            Self::Nkey(text) | Self::User(text) | Self::Jwt(text) => text,
+            Self::Token => "[REDACTED]",
+        }
+    }
+
+    /// As the label of a connection in the log ends; empty for nobody.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Nobody => String::new(),
+            Self::Nkey(text) => format!("nkey:{text}"),
+            Self::User(text) => format!("user:{text}"),
+            Self::Jwt(text) => format!("jwt:{text}"),
+            Self::Token => "token".to_owned(),
+        }
+    }
+
+    /// As a failed login is logged.
+    pub fn described(&self) -> String {
+        match self {
+            Self::Nobody => "User \"N/A\"".to_owned(),
+            Self::Nkey(text) => format!("Nkey {}", quote(text.as_bytes())),
+            Self::User(text) => format!("User {}", quote(text.as_bytes())),
+            Self::Jwt(text) => format!("JWT User {}", quote(text.as_bytes())),
+            Self::Token => "Token \"[REDACTED]\"".to_owned(),
+        }
+    }
+}
+
 /// Who a client is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Principal {
     /// The name of its account.
     pub account: String,
-    /// The user's name as monitoring shows it; empty for a token.
-    pub user: String,
+    /// How logs and monitoring name it.
+    pub identity: Identity,
     /// What it may do; `None` means everything.
     pub permissions: Option<Arc<Permissions>>,
     /// When the connection has to end with 'User Authentication Expired'.
     pub expires: Option<UnixNanos>,
     /// Limits of this user.
     pub limits: ConnectionLimits,
-    /// The public nkey it signed with; empty without one.
+    /// The public key in the user's JWT; empty without one.
     pub nkey: String,
-    /// The key that signed the user's JWT; empty without one.
+    /// The account key or signing key that vouches for the user, as monitoring shows it; empty without one.
     pub issuer_key: String,
+    /// The signing key that signed the user's JWT; empty when none did.
+    pub signing_key: String,
     /// The name in the user's JWT; empty without one.
     pub name_tag: String,
     /// The tags in the user's JWT.
     pub tags: Vec<String>,
+    /// Whether the JWT in CONNECT counted.
+    pub has_jwt: bool,
+    /// When the user's JWT was signed, in seconds since 1970; 0 without one.
+    pub issued_at: i64,
+    /// Whether the permissions are the account's default ones.
+    pub has_default_permissions: bool,
+    /// The trusted proxy it came through; empty without one.
+    pub proxy_key: String,
 }
 
 impl Principal {
@@ -77,14 +152,23 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Wrong or missing credentials; `detail` follows nats-server's `authentication error` in the log.
-    pub fn violation(detail: &str) -> Self {
-        let separator = if detail.is_empty() { "" } else { " - " };
-        Self {
-            reason: CloseReason::AuthenticationViolation,
-            answer: err::AUTHORIZATION.to_owned(),
-            log: format!("authentication error{separator}{detail}"),
-        }
+    /// Ends a connection that was in: what it is told, and what monitoring shows.
+    pub fn ended(reason: CloseReason, answer: &str) -> Self {
+        Self { reason, answer: answer.to_owned(), log: String::new() }
+    }
+
+    /// Wrong or missing credentials.
+    pub fn violation(identity: &Identity) -> Self {
+        Self::because(CloseReason::AuthenticationViolation, identity)
+    }
+
+    /// Answered as wrong credentials are, but shown with another reason.
+    pub fn because(reason: CloseReason, identity: &Identity) -> Self {
+        let log = match identity.shown() {
+            "" => "authentication error".to_owned(),
+            _ => format!("authentication error - {}", identity.described()),
+        };
+        Self { reason, answer: err::AUTHORIZATION.to_owned(), log }
     }
 }
 
@@ -111,18 +195,37 @@ impl Decision {
 
 /// Decides who gets in.
 pub trait Authenticator: Send + Sync {
-    /// Whether clients have to send CONNECT with credentials before anything else.
-    fn is_required(&self) -> bool;
+    /// Whether clients of that kind have to say who they are, in time.
+    fn is_required(&self, kind: ConnectionKind) -> bool;
+    /// Whether the first INFO tells them so.
+    fn is_announced(&self, kind: ConnectionKind) -> bool {
+        self.is_required(kind)
+    }
     /// Whether INFO has a nonce that clients may have to sign.
     fn nonce_required(&self) -> bool {
         false
     }
     /// Who the client is.
     fn authenticate(&self, credentials: &Credentials) -> Decision;
-    /// Who clients are that need no credentials; used when `is_required` is false.
-    fn default_principal(&self) -> Principal {
-        Principal::anonymous(crate::GLOBAL_ACCOUNT)
+    /// Who a client is that begins without CONNECT although it is required; `None` refuses it.
+    fn authenticate_silent(&self, _credentials: &Credentials) -> Option<Decision> {
+        None
     }
+    /// Whether a user that is in does not exist any more, or not in that account.
+    fn has_moved(&self, _principal: &Principal) -> bool {
+        false
+    }
+}
+
+/// What becomes of a connection when its account changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Review {
+    /// Nothing.
+    Keep,
+    /// It goes on as that.
+    Replace(Box<Principal>),
+    /// It ends.
+    Close(Refusal),
 }
 
 /// Lets everybody into the global account.
@@ -130,105 +233,25 @@ pub trait Authenticator: Send + Sync {
 pub struct OpenDoor;
 
 impl Authenticator for OpenDoor {
-    fn is_required(&self) -> bool {
+    fn is_required(&self, _kind: ConnectionKind) -> bool {
         false
     }
 
     fn authenticate(&self, _credentials: &Credentials) -> Decision {
-        Decision::Now(Ok(self.default_principal()))
-    }
-}
-
-/// One configured user.
-#[derive(Debug, Clone)]
-pub struct StaticUser {
-    /// The user's name.
-    pub user: String,
-    /// The password, plain or bcrypt (`$2a$...`).
-    pub password: String,
-    /// The name of the account.
-    pub account: String,
-    /// What the user may do; `None` means everything.
-    pub permissions: Option<Arc<Permissions>>,
-}
-
-/// A token and users from the configuration.
-#[derive(Debug, Clone, Default)]
-pub struct StaticAuthenticator {
-    /// The token that lets into the global account.
-    pub token: Option<String>,
-    /// The users.
-    pub users: Vec<StaticUser>,
-    /// The user that clients without credentials become.
-    pub no_auth_user: Option<String>,
-}
-
-impl StaticAuthenticator {
-    fn find(&self, user: &str) -> Option<&StaticUser> {
-        self.users.iter().find(|known| known.user == user)
-    }
-}
-
-impl StaticUser {
-    fn principal(&self) -> Principal {
-        Principal {
-            user: self.user.clone(),
-            permissions: self.permissions.clone(),
-            ..Principal::anonymous(&self.account)
-        }
-    }
-}
-
-/// Compares a secret and says who it belongs to; hashes are computed off the connection's thread.
-fn decide(secret: &str, given: &str, principal: Principal, refusal: Refusal) -> Decision {
-    if !is_bcrypt(secret) {
-        return Decision::Now(if verify(secret, given) { Ok(principal) } else { Err(refusal) });
-    }
-    let (secret, given) = (secret.to_owned(), given.to_owned());
-    Decision::Later(Box::pin(async move {
-        let matches = tokio::task::spawn_blocking(move || verify(&secret, &given)).await;
-        if matches.unwrap_or(false) { Ok(principal) } else { Err(refusal) }
-    }))
-}
-
-impl Authenticator for StaticAuthenticator {
-    fn is_required(&self) -> bool {
-        let is_configured = self.token.is_some() || !self.users.is_empty();
-        is_configured && self.no_auth_user.as_deref().and_then(|user| self.find(user)).is_none()
-    }
-
-    fn authenticate(&self, credentials: &Credentials) -> Decision {
-        let options = &credentials.options;
-        if self.token.is_none() && self.users.is_empty() {
-            return Decision::Now(Ok(self.default_principal()));
-        }
-        let refusal = || Refusal::violation(&format!("User {:?}", options.user));
-        if options.user.is_empty() && options.auth_token.is_empty() && options.pass.is_empty() {
-            let user = self.no_auth_user.as_deref().and_then(|user| self.find(user));
-            return Decision::Now(user.map(StaticUser::principal).ok_or_else(refusal));
-        }
-        if let Some(token) = &self.token {
-            // nats-server takes a lone password or user for the token as well; clients send `auth_token`.
-            let principal = Principal::anonymous(crate::GLOBAL_ACCOUNT);
-            return decide(token, &options.auth_token, principal, refusal());
-        }
-        match self.find(&options.user) {
-            Some(user) => decide(&user.password, &options.pass, user.principal(), refusal()),
-            None => Decision::Now(Err(refusal())),
-        }
-    }
-
-    fn default_principal(&self) -> Principal {
-        self.no_auth_user
-            .as_deref()
-            .and_then(|user| self.find(user))
-            .map_or_else(|| Principal::anonymous(crate::GLOBAL_ACCOUNT), StaticUser::principal)
+        Decision::Now(Ok(Principal::anonymous(crate::GLOBAL_ACCOUNT)))
     }
 }
 
 /// Whether a configured secret is a bcrypt hash, as nats-server tells.
 pub fn is_bcrypt(secret: &str) -> bool {
-    secret.starts_with("$2a$") || secret.starts_with("$2b$") || secret.starts_with("$2y$")
+    let bytes = secret.as_bytes();
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    bytes.starts_with(b"$2")
+        && matches!(bytes.get(2), Some(b'a' | b'b' | b'x' | b'y'))
+        && bytes.get(3) == Some(&b'$')
+        && is_digit(4)
+        && is_digit(5)
+        && bytes.get(6) == Some(&b'$')
 }
 
 /// Whether `given` is the configured secret, in a time that tells nothing about it.
@@ -249,69 +272,29 @@ pub fn verify(configured: &str, given: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn credentials(user: &str, pass: &str, token: &str) -> Credentials {
-        let options = ConnectOptions {
-            user: user.into(),
-            pass: pass.into(),
-            auth_token: token.into(),
-            ..ConnectOptions::default()
-        };
-        Credentials {
-            options,
-            connection: 1,
-            started: UnixNanos(0),
-            address: ([127, 0, 0, 1], 1).into(),
-            nonce: String::new(),
-            transport: Arc::default(),
-        }
-    }
-
-    async fn ask(door: &StaticAuthenticator, (user, pass, token): (&str, &str, &str)) -> Verdict {
-        door.authenticate(&credentials(user, pass, token)).verdict().await
-    }
-
-    fn user(name: &str, password: &str) -> StaticUser {
-        StaticUser { user: name.into(), password: password.into(), account: "A".into(), permissions: None }
-    }
-
-    #[tokio::test]
-    async fn only_the_right_password_lets_in() {
+    #[test]
+    fn secrets_must_match_whole() {
         let hash = bcrypt::hash("secret", 4).expect("valid cost").replacen("$2b$", "$2a$", 1);
-        let door = StaticAuthenticator {
-            users: vec![user("plain", "pw"), user("hashed", &hash)],
-            ..Default::default()
-        };
-        assert!(door.is_required());
-        assert_eq!(ask(&door, ("plain", "pw", "")).await.map(|who| who.account), Ok("A".into()));
-        assert!(ask(&door, ("hashed", "secret", "")).await.is_ok());
-        let slow = door.authenticate(&credentials("hashed", "secret", ""));
-        assert!(matches!(slow, Decision::Later(_)));
-        for (name, password) in
-            [("plain", "p"), ("plain", "pwpw"), ("plain", ""), ("hashed", &hash), ("none", "pw"), ("", "")]
-        {
-            assert!(ask(&door, (name, password, "")).await.is_err(), "{name} {password}");
+        assert!(verify("pw", "pw") && verify(&hash, "secret") && verify("", ""));
+        for (configured, given) in [
+            ("pw", "p"),
+            ("pw", "pwpw"),
+            ("pw", ""),
+            ("", "pw"),
+            (hash.as_str(), hash.as_str()),
+            ("tok", "tik"),
+        ] {
+            assert!(!verify(configured, given), "{configured} {given}");
         }
     }
 
-    #[tokio::test]
-    async fn a_token_must_match_whole() {
-        let door = StaticAuthenticator { token: Some("tok".into()), ..Default::default() };
-        assert!(ask(&door, ("", "", "tok")).await.is_ok());
-        for token in ["", "t", "toktok", "tik"] {
-            assert!(ask(&door, ("", "", token)).await.is_err(), "{token}");
+    #[test]
+    fn hashes_are_told_from_passwords() {
+        for hash in ["$2a$11$abc", "$2y$04$", "$2x$10$x"] {
+            assert!(is_bcrypt(hash), "{hash}");
         }
-    }
-
-    #[tokio::test]
-    async fn no_auth_user_stands_in_for_missing_credentials() {
-        let door = StaticAuthenticator {
-            users: vec![user("guest", "x")],
-            no_auth_user: Some("guest".into()),
-            ..Default::default()
-        };
-        assert!(!door.is_required());
-        assert_eq!(door.default_principal().user, "guest");
-        assert!(ask(&door, ("", "", "")).await.is_ok());
-        assert!(ask(&door, ("guest", "wrong", "")).await.is_err());
+        for password in ["$2a$", "$2c$11$abc", "2a$11$abc", "", "$2a$1$abc"] {
+            assert!(!is_bcrypt(password), "{password}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::GLOBAL_ACCOUNT;
 use crate::account::{Account, AccountTraffic, ListenerSlot};
 use crate::account_settings::ActivationCheck;
-use crate::auth::{Authenticator, Credentials};
+use crate::auth::{Authenticator, Credentials, Principal, Review};
 use crate::client::{self, ClientHandle, ClientState, Greeting};
 use crate::close_reason::CloseReason;
 use crate::counters::Counters;
@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 use weir_net::{ConnectionKind, Transport, TransportFacts};
-use weir_proto::{ConnectOptions, Info, encode, err};
+use weir_proto::{ConnectOptions, Info, err};
 use weir_stdx::time::UnixNanos;
 
 /// So many closed connections are remembered for monitoring, as in nats-server.
@@ -456,6 +456,7 @@ impl Hub {
 
     fn client_info_of(&self, handle: &ClientHandle, account: Option<&str>, nonce: Option<&str>) -> Info {
         let mut info = self.info();
+        info.auth_required = self.authenticator.load().is_announced(handle.kind());
         nonce.unwrap_or_default().clone_into(&mut info.nonce);
         info.client_id = handle.id;
         info.client_ip = handle.address().ip().to_string();
@@ -465,6 +466,7 @@ impl Hub {
         self.adapt_to_transport(&mut info, handle);
         if let Some(account) = account {
             info.connect_info = true;
+            info.auth_required = self.authenticator.load().is_required(handle.kind());
             account.clone_into(&mut info.remote_account);
             info.acc_is_sys = account == self.options.system_account;
         }
@@ -510,7 +512,7 @@ impl Hub {
             host: host.clone(),
             port,
             headers: limits.headers,
-            auth_required: self.authenticator.load().is_required(),
+            auth_required: self.authenticator.load().is_announced(ConnectionKind::Standard),
             max_payload: i64::try_from(limits.max_payload).unwrap_or(i64::MAX),
             jetstream: options.jetstream,
             cluster: state.cluster.as_ref().or(options.cluster.as_ref()).cloned().unwrap_or_default(),
@@ -558,7 +560,6 @@ impl Hub {
         info.tls_available = entrance.tls.is_some();
         info.host.clone_from(&entrance.host);
         info.port = entrance.port;
-        info.auth_required |= entrance.overrides_auth;
     }
 
     /// The cluster's name now: one that was made up gives way to one that another server brings.
@@ -609,15 +610,17 @@ impl Hub {
         }
     }
 
-    /// Asks the authenticator again about every connection, after users changed: who would not get in any more,
-    /// or into another account, is told so and closed; changed permissions take effect.
+    /// Asks the authenticator again about every connection, after users changed: who does not exist any more, or is
+    /// in another account now, is closed; who would not get in any more is told so as well; changed permissions take
+    /// effect.
     pub async fn recheck_credentials(&self) {
         let authenticator = self.authenticator();
         let handles: Vec<_> = self.connections.read().values().cloned().collect();
         for handle in handles {
             let known = {
                 let state = handle.state.read();
-                state.account.as_ref().map(|account| {
+                let inside = state.account.is_some();
+                state.principal.clone().filter(|_| inside).map(|principal| {
                     let credentials = state.credentials.clone().unwrap_or_else(|| Credentials {
                         options: ConnectOptions::default(),
                         connection: handle.id,
@@ -626,24 +629,46 @@ impl Hub {
                         nonce: String::new(),
                         transport: handle.transport.load_full().unwrap_or_default(),
                     });
-                    (account.name().to_owned(), credentials)
+                    (principal, credentials)
                 })
             };
             // Who is not in yet will be asked by the new authenticator anyway.
-            let Some((account, credentials)) = known else { continue };
+            let Some((principal, credentials)) = known else { continue };
+            if authenticator.has_moved(&principal) {
+                handle.close(CloseReason::ClientClosed);
+                continue;
+            }
             let verdict = authenticator.authenticate(&credentials).verdict().await;
-            match verdict.ok().filter(|principal| principal.account == account) {
-                Some(principal) => {
-                    let default = self
-                        .account(&account)
-                        .and_then(|account| account.settings().default_permissions.clone());
-                    handle.state.write().permissions = principal.permissions.or(default);
-                    handle.permissions_changed.store(true, Ordering::Relaxed);
+            match verdict {
+                Ok(new) if new.account == principal.account => handle.replace_principal(new),
+                Ok(_) => handle.close(CloseReason::ClientClosed),
+                Err(refusal) => handle.end(&refusal),
+            }
+        }
+    }
+
+    /// Asks about every connection of an account, the oldest first, after what the account may do changed.
+    pub fn review_account(
+        &self,
+        account: &str,
+        mut judge: impl FnMut(&Principal, Option<&Credentials>) -> Review,
+    ) {
+        let mut handles: Vec<_> = self.connections.read().values().cloned().collect();
+        handles.sort_unstable_by_key(|handle| handle.id);
+        for handle in handles {
+            let review = {
+                let state = handle.state.read();
+                match &state.principal {
+                    Some(principal) if state.account.as_ref().is_some_and(|own| own.name() == account) => {
+                        judge(principal, state.credentials.as_ref())
+                    }
+                    _ => continue,
                 }
-                None => {
-                    handle.outbox.append(Counted::NOTHING, |out| encode::error(out, err::AUTHORIZATION));
-                    handle.close(CloseReason::AuthenticationViolation);
-                }
+            };
+            match review {
+                Review::Keep => {}
+                Review::Replace(principal) => handle.replace_principal(*principal),
+                Review::Close(refusal) => handle.end(&refusal),
             }
         }
     }

@@ -36,8 +36,8 @@ pub use account_settings::{
     ResponseType,
 };
 pub use auth::{
-    Authenticator, ConnectionLimits, Credentials, Decision, OpenDoor, Principal, Refusal,
-    StaticAuthenticator, StaticUser, Verdict, is_bcrypt, verify,
+    Authenticator, ConnectionLimits, Credentials, Decision, Identity, OpenDoor, Principal, Refusal, Review,
+    Verdict, is_bcrypt, verify,
 };
 pub use close_reason::CloseReason;
 pub use counters::Counters;

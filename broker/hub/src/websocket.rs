@@ -20,8 +20,6 @@ pub struct WebSocketEntrance {
     pub rules: UpgradeRules,
     /// How long TLS and a request may take, each.
     pub handshake_timeout: Duration,
-    /// Whether clients have to send credentials although those of the clients' port do not.
-    pub overrides_auth: bool,
     /// How long CONNECT may take, where it differs.
     pub auth_timeout: Option<Duration>,
     /// How long a connection may be quiet, where it differs.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use weir_hub::{Account, Hub, HubOptions, Limits, StaticAuthenticator};
+use weir_hub::{Account, Hub, HubOptions, Limits, OpenDoor};
 use weir_jetstream_node::{JetStreamNode, NodeOptions, StartError};
 use weir_storage::{StorageError, SyncPolicy};
 
@@ -36,7 +36,7 @@ async fn start(store: &Path) -> Server {
 }
 
 async fn try_start(store: &Path) -> Result<Server, StartError> {
-    let hub = Hub::new(HubOptions::default(), Limits::default(), Arc::new(StaticAuthenticator::default()));
+    let hub = Hub::new(HubOptions::default(), Limits::default(), Arc::new(OpenDoor));
     let options = NodeOptions {
         server_name: "one".to_owned(),
         store_dir: store.to_owned(),

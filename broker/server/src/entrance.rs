@@ -54,9 +54,6 @@ fn from(
         rules: rules(options, websocket, tls.is_some())?,
         tls,
         handshake_timeout: websocket.handshake_timeout,
-        overrides_auth: websocket.username.is_some()
-            || websocket.token.is_some()
-            || websocket.no_auth_user.is_some(),
         auth_timeout: websocket.auth_timeout,
         ping_interval: websocket.ping_interval,
         host: websocket.host.clone(),

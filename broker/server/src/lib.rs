@@ -18,6 +18,7 @@ mod log;
 mod machine;
 mod monitoring;
 mod reload;
+mod resolver;
 mod served;
 mod settings;
 mod signal_command;

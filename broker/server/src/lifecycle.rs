@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 use weir_conf::{RunRequest, SystemSources};
-use weir_hub::{Hub, new_server_id};
+use weir_hub::{Hub, OpenDoor};
 use weir_stdx::rng::SeededRng;
 
 use crate::{
     accounts,
     app::Program,
-    authenticator::authenticator,
+    authenticator::{Gatekeeper, ServerKeys},
     cluster::{self, RunningCluster},
     doors::{ClientListener, WebSocketListener, reachable, start_monitoring},
     entrance,
@@ -20,7 +20,7 @@ use crate::{
     listen,
     log::{self, LogOptions},
     monitoring::ServerSource,
-    reload, served,
+    reload, resolver, served,
     settings::{hub_options, limits, settings},
     signals::{Caught, Signals},
     startup,
@@ -78,6 +78,9 @@ pub(crate) async fn run(request: RunRequest, program: Program) -> Result<(), Str
 struct Server {
     request: RunRequest,
     hub: Arc<Hub>,
+    keys: Arc<ServerKeys>,
+    /// The accounts of operator mode.
+    claims: Option<Arc<resolver::Accounts>>,
     jetstream: Option<Arc<RunningJetStream>>,
     cluster: Option<Arc<RunningCluster>>,
     source: Arc<ServerSource>,
@@ -96,7 +99,9 @@ impl Server {
         let mut entrances = entrance::load(options)?;
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
-        let server_id = new_server_id(random);
+        let keys = Arc::new(ServerKeys::draw()?);
+        let server_id = keys.server_id();
+        resolver::check(options)?;
         let name = match options.server_name.as_str() {
             "" => server_id.clone(),
             name => name.to_owned(),
@@ -106,6 +111,7 @@ impl Server {
         }
         startup::greeting(program, options, &server_id, &name);
         weir_hub::show_in_traces(options.max_traced_msg_len, options.trace_headers);
+        resolver::announce(options);
         if let Some(path) = &options.pid_file {
             write_pid_file(path)?;
         }
@@ -113,9 +119,9 @@ impl Server {
         let made_up = || weir_stdx::id::random_text(&mut SeededRng::new(seed_of(random)), 22);
         let cluster_name = options.cluster.as_ref().map(|cluster| cluster::name(cluster, made_up));
         let hub = Hub::new(
-            hub_options(options, &server_id, &name, clients.port, cluster_name.as_ref()),
+            hub_options(options, &keys, &name, clients.port, cluster_name.as_ref()),
             limits(options),
-            authenticator(options),
+            Arc::new(OpenDoor),
         );
         hub.set_entrance(entrances.clients);
         let websocket = WebSocketListener::bind(entrances.websocket.as_mut(), options)?;
@@ -124,6 +130,8 @@ impl Server {
         }
         accounts::check(options, hub.options().cluster.as_deref())?;
         accounts::apply(&hub, options, None);
+        let claims = resolver::Accounts::new(options, &hub)?;
+        hub.set_authenticator(Gatekeeper::new(options, &hub, &keys, claims.clone()));
         let settings = settings(options, &server_id, &name);
         let source = ServerSource::new(Arc::clone(&hub), settings, options.jetstream.is_some());
         let source = Arc::new(source);
@@ -136,6 +144,9 @@ impl Server {
             let host = options.cluster.as_ref().map_or("", |cluster| cluster.host.as_str());
             ports.cluster = vec![format!("nats://{}", listen::join(reachable(host), port))];
             source.set_cluster(Arc::clone(cluster));
+        }
+        if let Some(claims) = &claims {
+            claims.start().await?;
         }
         let jetstream_cluster = match cluster.as_ref().filter(|_| options.jetstream.is_some()) {
             Some(cluster) => Some(cluster.for_jetstream(&options.weir)?),
@@ -167,6 +178,8 @@ impl Server {
         Ok(Self {
             request,
             hub,
+            keys,
+            claims,
             jetstream,
             cluster,
             source,
@@ -219,7 +232,10 @@ impl Server {
             entrance.port = current.port;
             self.hub.set_websocket(entrance.clone());
         }
-        self.hub.set_authenticator(authenticator(&new));
+        if let Some(claims) = &self.claims {
+            claims.reload(&new).await?;
+        }
+        self.hub.set_authenticator(Gatekeeper::new(&new, &self.hub, &self.keys, self.claims.clone()));
         self.hub.recheck_credentials().await;
         self.source.update_settings(|settings| {
             let (id, name) = (settings.server_id.clone(), settings.server_name.clone());

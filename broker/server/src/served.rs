@@ -2,26 +2,16 @@
 //!
 //! Whoever serves one takes its line away.
 
-use weir_conf::{Options, UserConfig};
+use weir_conf::Options;
 
 /// An option that keeps somebody out or hides something, and that is not served: the server must
 /// not start as if it were.
 pub(crate) fn refused(options: &Options) -> Option<String> {
-    let user = |used: fn(&UserConfig) -> bool| options.users.iter().any(used);
     let cluster = options.cluster.as_ref();
-    let operator = &options.operator;
     let table = [
         ("websocket.tls", options.websocket.as_ref().is_some_and(|websocket| websocket.tls.is_some())),
         ("https", options.https_port.is_some()),
         ("ocsp", options.ocsp.is_some()),
-        ("proxies", !options.proxies.is_empty()),
-        ("proxy_required", options.proxy_required || user(|user| user.proxy_required)),
-        ("users.nkey", user(|user| user.nkey.is_some())),
-        ("users.allowed_connection_types", user(|user| !user.allowed_connection_types.is_empty())),
-        ("authorization.auth_callout", options.auth_callout.is_some()),
-        ("operator", !operator.jwts.is_empty()),
-        ("trusted_keys", !operator.trusted_keys.is_empty()),
-        ("resolver", operator.resolver.is_some()),
         ("cluster.tls", cluster.is_some_and(|cluster| cluster.tls.is_some())),
         ("cluster.permissions", cluster.is_some_and(|cluster| cluster.permissions.is_some())),
     ];

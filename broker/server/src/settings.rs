@@ -6,18 +6,23 @@ use weir_conf::Options;
 use weir_hub::{HubOptions, Limits};
 use weir_monitor::{ClusterSettings, ServerSettings};
 
-use crate::{COMPATIBLE_VERSION, authenticator::authenticator, monitoring, startup};
+use crate::{
+    COMPATIBLE_VERSION,
+    authenticator::{ServerKeys, is_required},
+    monitoring, resolver, startup,
+};
 
 /// Who the hub is.
 pub(crate) fn hub_options(
     options: &Options,
-    server_id: &str,
+    keys: &ServerKeys,
     name: &str,
     port: u16,
     cluster_name: Option<&(String, bool)>,
 ) -> HubOptions {
     HubOptions {
-        server_id: server_id.to_owned(),
+        server_id: keys.server_id(),
+        xkey: keys.xkey(),
         server_name: name.to_owned(),
         version: COMPATIBLE_VERSION.to_owned(),
         git_commit: startup::git_commit().to_owned(),
@@ -34,7 +39,7 @@ pub(crate) fn hub_options(
 
 /// The system account's name, configured or not.
 pub(crate) fn system_account(options: &Options) -> String {
-    options.system_account.clone().unwrap_or_else(|| weir_hub::SYSTEM_ACCOUNT.to_owned())
+    resolver::system_account(options).unwrap_or_else(|| weir_hub::SYSTEM_ACCOUNT.to_owned())
 }
 
 /// The flags that nats-server knows, as it defaults them, and what the configuration says of them.
@@ -98,7 +103,7 @@ pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> Server
         toolchain: "rust".to_owned(),
         host: options.host.clone(),
         port: u16::try_from(options.port).unwrap_or(0),
-        auth_required: authenticator(options).is_required(),
+        auth_required: is_required(options),
         max_connections: options.max_connections,
         max_subscriptions: options.max_subscriptions,
         ping_interval: options.ping_interval,

@@ -1,8 +1,7 @@
 //! Who a client is: CONNECT, the authenticator's verdict, permissions that change. Not its other operations.
 
-use super::handle::Identity;
 use super::session::Session;
-use crate::auth::{Credentials, Decision, Principal, Refusal, Verdict};
+use crate::auth::{Credentials, Decision, Identity, Principal, Refusal, Verdict};
 use crate::close_reason::CloseReason;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -43,6 +42,19 @@ impl Session {
         }
     }
 
+    /// A client that begins without CONNECT: it may be allowed to.
+    pub(super) fn on_silent_start(&mut self) -> Result<(), CloseReason> {
+        let credentials = self.credentials(ConnectOptions::default());
+        match self.hub.authenticator().authenticate_silent(&credentials) {
+            None => Err(self.refuse(&Refusal::violation(&Identity::Nobody))),
+            Some(Decision::Now(verdict)) => self.on_verdict(verdict),
+            Some(Decision::Later(verdict)) => {
+                self.pending_authentication = Some(verdict);
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn take_pending_authentication(
         &mut self,
     ) -> Option<Pin<Box<dyn Future<Output = Verdict> + Send>>> {
@@ -50,20 +62,30 @@ impl Session {
     }
 
     pub(super) fn on_verdict(&mut self, verdict: Verdict) -> Result<(), CloseReason> {
-        let Some(options) = self.pending_options.take() else { return Ok(()) };
-        // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
-        let verdict = if options.account.is_empty() {
-            verdict
-        } else {
-            Err(Refusal::violation(&format!("User {:?}", options.user)))
-        };
-        let principal = match verdict {
+        let options = self.pending_options.take();
+        let mut principal = match verdict {
             Ok(principal) => principal,
             Err(refusal) => {
-                self.handle.state.write().options = without_secrets(&options);
+                if let Some(options) = options {
+                    let mut state = self.handle.state.write();
+                    state.identity = Identity::of(&options, None);
+                    state.options = without_secrets(&options);
+                }
                 return Err(self.refuse(&refusal));
             }
         };
+        let Some(options) = options else {
+            self.join(principal)?;
+            self.connected = true;
+            return Ok(());
+        };
+        if principal.identity == Identity::Nobody {
+            principal.identity = Identity::of(&options, None);
+        }
+        // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
+        if !options.account.is_empty() || options.new_account {
+            return Err(self.refuse(&Refusal::violation(&principal.identity)));
+        }
         if !(0..=1).contains(&options.protocol) {
             self.error(err::INVALID_CLIENT_PROTOCOL);
             return Err(CloseReason::BadClientProtocolVersion);
@@ -85,8 +107,6 @@ impl Session {
         self.handle.async_info.store(options.protocol >= 1, Ordering::Relaxed);
         let mut state = self.handle.state.write();
         state.credentials = Some(self.credentials((*options).clone()));
-        state.identity.jwt.clone_from(&options.jwt);
-        state.identity.by_token = !options.auth_token.is_empty();
         state.options = without_secrets(&options);
         state.connected = true;
         drop(state);
@@ -122,23 +142,17 @@ impl Session {
     pub(super) fn join(&mut self, principal: Principal) -> Result<(), CloseReason> {
         let account = self.hub.ensure_account(&principal.account);
         let default = account.settings().default_permissions.clone();
-        let permissions = principal.permissions.or(default);
+        let permissions = principal.permissions.clone().or(default);
         self.take_permissions(permissions.clone());
         self.user_limits = principal.limits;
         let handle = Arc::clone(&self.handle);
         let mut state = handle.state.write();
         let is_same = state.account.as_ref().is_some_and(|known| Arc::ptr_eq(known, &account));
-        state.user = principal.user;
-        state.identity = Identity {
-            nkey: principal.nkey,
-            issuer_key: principal.issuer_key,
-            name_tag: principal.name_tag,
-            tags: principal.tags,
-            ..Identity::default()
-        };
+        state.identity.clone_from(&principal.identity);
         state.permissions = permissions;
         self.expires = principal.expires;
         state.expires = principal.expires;
+        state.principal = Some(Arc::new(Principal { permissions: state.permissions.clone(), ..principal }));
         if is_same {
             drop(state);
             self.apply_limits(&account);

@@ -2,9 +2,9 @@
 
 use super::replies::Replies;
 use crate::account::Account;
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Identity, Principal, Refusal};
 use crate::close_reason::CloseReason;
-use crate::outbox::Outbox;
+use crate::outbox::{Counted, Outbox};
 use crate::permissions::Permissions;
 use crate::snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
 use crate::subscription::Subscription;
@@ -14,8 +14,9 @@ use rustc_hash::FxHashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use tracing::error;
 use weir_net::{ConnectionKind, TransportFacts};
-use weir_proto::ConnectOptions;
+use weir_proto::{ConnectOptions, encode};
 use weir_stdx::time::UnixNanos;
 
 /// So many subscriptions of a connection that is gone are remembered for monitoring.
@@ -56,12 +57,13 @@ pub(crate) struct ClientHandle {
 #[derive(Default)]
 pub(crate) struct ClientState {
     pub(crate) account: Option<Arc<Account>>,
-    pub(crate) user: String,
-    /// What else authentication found out, for monitoring.
+    /// How logs and monitoring name the client.
     pub(crate) identity: Identity,
     pub(crate) permissions: Option<Arc<Permissions>>,
     /// When its credentials expire.
     pub(crate) expires: Option<UnixNanos>,
+    /// Who it is, once that is decided.
+    pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) options: ConnectOptions,
     pub(crate) connected: bool,
     /// It is gone; the account stays known for those who ask about it.
@@ -72,31 +74,18 @@ pub(crate) struct ClientState {
     pub(crate) credentials: Option<Credentials>,
 }
 
-/// Who a client is, beyond its user's name.
-#[derive(Default, Clone)]
-pub(crate) struct Identity {
-    pub(crate) nkey: String,
-    pub(crate) issuer_key: String,
-    pub(crate) name_tag: String,
-    pub(crate) tags: Vec<String>,
-    /// The JWT from CONNECT, kept for monitoring only when authentication took it.
-    pub(crate) jwt: String,
-    /// Whether it came with a token.
-    pub(crate) by_token: bool,
-}
-
 impl ClientState {
-    /// The name of the user as monitoring and events show it: what the client said it is.
-    fn shown_user(&self) -> &str {
-        const TOKEN: &str = "[REDACTED]";
-        let options = &self.options;
-        match (&options.nkey, &options.user) {
-            (nkey, _) if !nkey.is_empty() => nkey,
-            (_, user) if !user.is_empty() => user,
-            _ if !self.identity.nkey.is_empty() => &self.identity.nkey,
-            _ if self.identity.by_token => TOKEN,
-            _ => &self.user,
+    /// The JWT from CONNECT, when authentication took it.
+    fn shown_jwt(&self) -> &str {
+        match (&self.principal, &self.credentials) {
+            (Some(principal), Some(credentials)) if principal.has_jwt => &credentials.options.jwt,
+            _ => "",
         }
+    }
+
+    /// The user as the end of a log label names it; `None` until CONNECT.
+    fn user_label(&self) -> Option<String> {
+        Some(self.identity.label()).filter(|label| self.connected && !label.is_empty())
     }
 }
 
@@ -133,8 +122,8 @@ impl ClientHandle {
         if !library.is_empty() {
             label.push_str(&format!(" - {:?}", library.join(":")));
         }
-        if let (false, Some(account)) = (options.user.is_empty(), &state.account) {
-            label.push_str(&format!(" - {:?}", format!("{}/user:{}", account.name(), options.user)));
+        if let (Some(user), Some(account)) = (state.user_label(), &state.account) {
+            label.push_str(&format!(" - {:?}", format!("{}/{user}", account.name())));
         }
         label
     }
@@ -155,6 +144,11 @@ impl ClientHandle {
         {
             replies.note(reply, crate::hub::now());
         }
+    }
+
+    /// How it came in.
+    pub(crate) fn kind(&self) -> ConnectionKind {
+        self.transport.load().as_ref().map_or(ConnectionKind::Standard, |facts| facts.kind)
     }
 
     pub(crate) fn takes_headers(&self) -> bool {
@@ -213,6 +207,7 @@ impl ClientHandle {
                 (held.len(), list.map(|one| SubscriptionSnapshot::of(one, self.id)).collect())
             }
         };
+        let principal = state.principal.as_deref();
         let (out_messages, out_bytes) = self.outbox.sent();
         ConnectionSnapshot {
             id: self.id,
@@ -234,14 +229,37 @@ impl ClientHandle {
             lang: state.options.lang.clone(),
             version: state.options.version.clone(),
             account: state.account.as_ref().map(|account| account.name().to_owned()).unwrap_or_default(),
-            authorized_user: state.shown_user().to_owned(),
-            jwt: state.identity.jwt.clone(),
-            issuer_key: state.identity.issuer_key.clone(),
-            name_tag: state.identity.name_tag.clone(),
-            tags: state.identity.tags.clone(),
+            authorized_user: state.identity.shown().to_owned(),
+            jwt: state.shown_jwt().to_owned(),
+            issuer_key: principal.map(|principal| principal.issuer_key.clone()).unwrap_or_default(),
+            name_tag: principal.map(|principal| principal.name_tag.clone()).unwrap_or_default(),
+            tags: principal.map(|principal| principal.tags.clone()).unwrap_or_default(),
             stop: None,
             reason: None,
         }
+    }
+
+    /// Goes on as somebody else in the same account: other permissions, another end.
+    pub(crate) fn replace_principal(&self, principal: Principal) {
+        let mut state = self.state.write();
+        let default =
+            state.account.as_ref().and_then(|account| account.settings().default_permissions.clone());
+        state.permissions = principal.permissions.clone().or(default);
+        state.expires = principal.expires;
+        state.principal = Some(Arc::new(principal));
+        drop(state);
+        self.permissions_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends a connection that was in, and says why.
+    pub(crate) fn end(&self, refusal: &Refusal) {
+        if !refusal.log.is_empty() {
+            error!("{} - {}", self.label(), refusal.log);
+        }
+        if !refusal.answer.is_empty() {
+            self.outbox.append(Counted::NOTHING, |out| encode::error(out, &refusal.answer));
+        }
+        self.close(refusal.reason);
     }
 
     pub(crate) fn close(&self, reason: CloseReason) {

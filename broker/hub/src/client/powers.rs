@@ -40,7 +40,10 @@ impl Session {
 
     /// Takes over permissions and limits that were changed; subscriptions that are not allowed any more end.
     pub(super) fn apply_permissions(&mut self) {
-        let permissions = self.handle.state.read().permissions.clone();
+        let state = self.handle.state.read();
+        let permissions = state.permissions.clone();
+        self.expires = state.expires;
+        drop(state);
         self.take_permissions(permissions.clone());
         if let Some(account) = self.account.clone() {
             self.apply_limits(&account);

@@ -2,7 +2,7 @@
 
 use super::handle::ClientHandle;
 use crate::account::Account;
-use crate::auth::{ConnectionLimits, Refusal, Verdict};
+use crate::auth::{ConnectionLimits, Principal, Verdict};
 use crate::close_reason::CloseReason;
 use crate::exchange::Mapped;
 use crate::hub::Hub;
@@ -117,11 +117,9 @@ impl Session {
         };
         session.ingress.set_client(&session.handle);
         let authenticator = session.hub.authenticator();
-        let overrides =
-            session.hub.websocket_of(&session.handle).is_some_and(|entrance| entrance.overrides_auth);
-        if !authenticator.is_required() && !overrides {
+        if !authenticator.is_required(session.handle.kind()) {
             // Who finds the account full is told so after CONNECT.
-            let _ = session.join(authenticator.default_principal());
+            let _ = session.join(Principal::anonymous(crate::GLOBAL_ACCOUNT));
         }
         session
     }
@@ -165,7 +163,8 @@ impl Session {
         }
         while self.pending_authentication.is_none() {
             if !self.is_authenticated() && matches!(buffer.get(at), Some(first) if first | 0x20 != b'c') {
-                return Err(self.refuse(&Refusal::violation("")));
+                self.on_silent_start()?;
+                continue;
             }
             match self.parser.parse(&buffer[at..]) {
                 Ok(Parsed::Op(op, consumed)) => {

@@ -33,6 +33,11 @@ impl ClientTls {
         self.state.load_full()
     }
 
+    /// The configuration in force, for libraries that do the handshake themselves.
+    pub fn rustls_config(&self) -> ClientConfig {
+        (*self.current().config).clone()
+    }
+
     /// Loads the files of `options` for the handshakes from now on; on an error all stays as it was.
     pub fn replace(&self, options: &TlsOptions) -> Result<(), String> {
         self.state.store(Arc::new(load(options)?));

@@ -1,0 +1,108 @@
+//! The JSON that answers requests about account claims, in nats-server's order of fields. Not the requests.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use serde::Serialize;
+use tracing::{debug, error};
+use weir_hub::Hub;
+use weir_stdx::time::UnixNanos;
+
+static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+
+/// The server that answers.
+#[derive(Serialize)]
+struct Server {
+    name: String,
+    host: String,
+    id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cluster: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    domain: String,
+    ver: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    jetstream: bool,
+    flags: u64,
+    seq: u64,
+    time: String,
+}
+
+#[derive(Serialize)]
+struct Update<'a> {
+    server: Server,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Done<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failed<'a>>,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    account: &'a str,
+    code: u16,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct Failed<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    account: &'a str,
+    code: u16,
+    description: String,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    data: &'a [String],
+    server: Server,
+}
+
+fn server(hub: &Hub) -> Server {
+    const JETSTREAM_FLAGS: u64 = 7;
+    let info = hub.info();
+    Server {
+        name: info.server_name,
+        host: info.host,
+        id: info.server_id,
+        cluster: info.cluster,
+        domain: info.domain,
+        ver: info.version,
+        tags: Vec::new(),
+        metadata: BTreeMap::new(),
+        jetstream: info.jetstream,
+        flags: if info.jetstream { JETSTREAM_FLAGS } else { 0 },
+        seq: SEQUENCE.fetch_add(1, Ordering::Relaxed) + 1,
+        time: UnixNanos::from_system_time(SystemTime::now()).to_rfc3339(),
+    }
+}
+
+/// The answer to a request that changes an account (empty for several), and its line in the log.
+pub(super) fn outcome(hub: &Hub, account: &str, message: &str, outcome: Result<(), String>) -> Vec<u8> {
+    let about = if account.is_empty() { String::new() } else { format!(" - {account}") };
+    let mut answer = Update { server: server(hub), data: None, error: None };
+    match outcome {
+        Ok(()) => {
+            debug!("{message}{about}");
+            answer.data = Some(Done { account, code: 200, message });
+        }
+        Err(reason) => {
+            error!("{message}{about} - {reason}");
+            let description = format!("{message} - {reason}");
+            answer.error = Some(Failed { account, code: 500, description });
+        }
+    }
+    serde_json::to_vec(&answer).unwrap_or_default()
+}
+
+/// The answer to a request for all keys.
+pub(super) fn list(hub: &Hub, keys: &[String]) -> Vec<u8> {
+    serde_json::to_vec(&List { data: keys, server: server(hub) }).unwrap_or_default()
+}
