@@ -20,7 +20,8 @@ pub(crate) fn config(data: &[u8]) {
     if parse_text(&text, &sources).is_err() {
         return;
     }
-    let mode: &[&str] = if data.len() % 2 == 0 { &["-c", "main.conf"] } else { &["-t", "-c", "main.conf"] };
+    let mode: &[&str] =
+        if data.len().is_multiple_of(2) { &["-c", "main.conf"] } else { &["-t", "-c", "main.conf"] };
     let arguments: Vec<String> = mode.iter().map(|word| (*word).to_owned()).collect();
     if let Err(error) = Invocation::from_args(&arguments, &sources) {
         let _ = error.to_string();
