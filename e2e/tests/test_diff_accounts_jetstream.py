@@ -73,10 +73,12 @@ def test_a_stream_is_made_filled_and_read_from_another_account(pair):
                 said.append((message.subject, message.sid == sid, message.payload, message.reply.split(".")[:4]))
                 client.publish(message.reply, "+ACK")
             client.sync()
-            info = client.request("remote.API.CONSUMER.INFO.ORDERS.C").json()
+            state = lambda: client.request("remote.API.CONSUMER.INFO.ORDERS.C").json()
+            wait_until(lambda: state()["ack_floor"]["stream_seq"] == 3, "all are acknowledged")
+            info = state()
             said.append((info["num_pending"], info["ack_floor"]["stream_seq"], info["num_ack_pending"]))
             got = client.request("remote.API.STREAM.MSG.GET.ORDERS", '{"seq":2}').json()["message"]
-            said.append((got["subject"], got["seq"], got["data"]))
+            said.append((got["subject"], got["seq"], got["data"], got.get("hdrs")))
             said.append(client.request("remote.API.STREAM.NAMES").json()["streams"])
             said.append(outcome(client.request("remote.API.STREAM.DELETE.ORDERS")))
         return said
@@ -101,7 +103,8 @@ def test_a_push_consumer_delivers_into_another_account(pair):
                 said.append((message.subject, message.payload))
                 client.publish(message.reply, "+ACK")
             client.sync()
-            said.append(owner.request("$JS.API.CONSUMER.INFO.P.D").json()["ack_floor"]["stream_seq"])
+            floor = lambda: owner.request("$JS.API.CONSUMER.INFO.P.D").json()["ack_floor"]["stream_seq"]
+            wait_until(lambda: floor() == 3, "all are acknowledged")
             said.append(outcome(owner.request("$JS.API.STREAM.DELETE.P")))
         return said
 

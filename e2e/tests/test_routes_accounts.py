@@ -134,3 +134,76 @@ def test_a_stream_of_another_server_is_heard(ends):
 def test_nobody_serves_on_either_server(ends):
     with user(ends[0], "b") as requester:
         wait_until(lambda: requester.request("my.one", "?").code == 503, "the service is gone everywhere", 10)
+
+
+def traced_until(publisher, listener, subject, wanted, headers):
+    """Publishes with these headers until reports of both servers came; the events of the last round by server."""
+    reports = {}
+
+    def told():
+        reports.clear()
+        publisher.publish(subject, "x", headers=headers)
+        publisher.sync()
+        try:
+            while len(reports) < 2:
+                report = listener.read_message(0.5).json()
+                reports[report["server"]["name"]] = report
+        except AssertionError:
+            return False
+        return set(reports) == wanted
+
+    wait_until(told, "both servers tell of the message", 15)
+    return reports
+
+
+def test_a_trace_goes_over_the_route(ends):
+    """(sender's server, subscriber's server): each tells its part; the hop ties them together."""
+    with user(ends[0], "a") as sender, user(ends[0], "a") as listener, user(ends[1], "a") as subscriber:
+        listener.subscribe("trace.here")
+        listener.sync()
+        subscriber.subscribe("foo.*")
+        subscriber.sync()
+        reports = traced_until(sender, listener, "foo.bar", {"nats", "weir"}, {"Nats-Trace-Dest": "trace.here"})
+        first, second = reports[ends[0].name], reports[ends[1].name]
+        assert first["hops"] == 1 and "hops" not in second
+        egress = next(event for event in first["events"] if event["type"] == "eg")
+        assert (egress["kind"], egress["name"], egress["hop"]) == (1, ends[1].name, "1") and not egress.get("error")
+        ingress, delivered = second["events"]
+        assert (ingress["type"], ingress["kind"], ingress["name"], ingress["acc"], ingress["subj"]) == ("in", 1, ends[0].name, "A", "foo.bar")
+        assert (delivered["type"], delivered["kind"], delivered["sub"]) == ("eg", 0, "foo.*")
+        assert second["request"]["header"]["Nats-Trace-Hop"] == ["1"]
+
+
+def test_a_trace_alone_goes_over_the_route_and_no_message(ends):
+    with user(ends[0], "a") as sender, user(ends[0], "a") as listener, user(ends[1], "a") as subscriber:
+        listener.subscribe("trace.only")
+        listener.sync()
+        subscriber.subscribe("only.*")
+        subscriber.sync()
+        headers = {"Nats-Trace-Dest": "trace.only", "Nats-Trace-Only": "true"}
+        reports = traced_until(sender, listener, "only.bar", {"nats", "weir"}, headers)
+        assert [event["type"] for event in reports[ends[1].name]["events"]] == ["in", "eg"]
+        assert subscriber.sync() == []
+
+
+def test_a_trace_through_a_service_comes_home(ends):
+    """The destination is the requester's, though the message goes on in another account."""
+    with user(ends[0], "b") as requester, user(ends[0], "b") as listener, user(ends[1], "a") as service:
+        listener.subscribe("trace.svc")
+        listener.sync()
+        service.subscribe("many")
+        service.sync()
+        reports = {}
+
+        def told():
+            requester.publish("many", "x", headers={"Nats-Trace-Dest": "trace.svc"})
+            requester.sync()
+            try:
+                report = listener.read_message(0.5).json()
+            except AssertionError:
+                return False
+            reports.update(report)
+            return True
+
+        wait_until(told, "the trace has come", 10)
+        assert [event["type"] for event in reports["events"]][:2] == ["in", "si"]

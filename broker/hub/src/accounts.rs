@@ -55,21 +55,28 @@ impl Hub {
         }
     }
 
-    /// Makes an account's connections look at its limits again; the oldest ones beyond them are closed.
+    /// Makes an account's connections look at its limits again; those beyond them are closed, the
+    /// oldest first.
     fn enforce_limits(&self, name: &str) {
         let Some(account) = self.account(name) else { return };
         let mut members = self.connections_of(&account);
         members.sort_by_key(|client| std::cmp::Reverse(client.started));
-        let max = account.settings().limits.max_connections.unwrap_or(usize::MAX);
+        let limits = account.settings().limits.clone();
+        let max = limits.max_connections.unwrap_or(usize::MAX);
+        let max_subscriptions = limits.max_subscriptions.unwrap_or(usize::MAX);
         for (at, client) in members.iter().enumerate() {
             client.permissions_changed.store(true, Ordering::Relaxed);
-            if at >= max {
-                error!("{} - {}", client.label(), err::MAX_ACCOUNT_CONNECTIONS);
-                client
-                    .outbox
-                    .append(Counted::NOTHING, |out| encode::error(out, err::MAX_ACCOUNT_CONNECTIONS));
-                client.close(CloseReason::MaxAccountConnectionsExceeded);
-            }
+            let (text, reason) = if at >= max {
+                (err::MAX_ACCOUNT_CONNECTIONS, CloseReason::MaxAccountConnectionsExceeded)
+            } else if client.subscriptions.lock().len() >= max_subscriptions {
+                // One that has as many as it may have is closed as well, as in nats-server.
+                (err::MAX_SUBSCRIPTIONS, CloseReason::MaxSubscriptionsExceeded)
+            } else {
+                continue;
+            };
+            error!("{} - {text}", client.label());
+            client.outbox.append(Counted::NOTHING, |out| encode::error(out, text));
+            client.close(reason);
         }
     }
 

@@ -1,9 +1,12 @@
 //! A message on its way through the hub, as seen from inside the process. Not the wire form.
 
 use crate::account::Account;
+use crate::exchange::{REQUEST_INFO, remove_header};
 use crate::ingress::Message;
 use crate::message_trace::MessageTrace;
-use std::sync::Arc;
+use memchr::memmem::Finder;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 /// Where a message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,18 @@ pub struct Inbound<'a> {
     pub account: &'a Arc<Account>,
     /// Its trace, if its sender wants one.
     pub trace: Option<&'a MessageTrace>,
+}
+
+static FIND_REQUEST_INFO: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(REQUEST_INFO));
+
+impl<'a> Inbound<'a> {
+    /// The headers as they are stored: without what an imported service was told of the sender.
+    pub fn headers_to_store(&self) -> Cow<'a, [u8]> {
+        if self.headers.is_empty() || FIND_REQUEST_INFO.find(self.headers).is_none() {
+            return Cow::Borrowed(self.headers);
+        }
+        remove_header(self.headers, REQUEST_INFO).map_or(Cow::Borrowed(self.headers), Cow::Owned)
+    }
 }
 
 /// A message to publish from inside the process.

@@ -153,6 +153,8 @@ impl Session {
             }
         };
         self.remote = Some(Arc::clone(&registered.remote));
+        self.ingress.set_name(&registered.remote.name);
+        let _ = self.link.remote_name.set(registered.remote.name.clone());
         if answer {
             self.send_info(registered.index);
         }

@@ -8,8 +8,8 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use weir_conf::CompressionMode;
 use weir_hub::{Outbox, Peer, PeerMessage, Subscription};
 use weir_proto::{ImportExport, encode};
@@ -47,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) peers: Mutex<FxHashMap<String, Arc<dyn Peer>>>,
     pub(crate) rules: Arc<RouteRules>,
     pub(crate) takes_headers: AtomicBool,
+    /// The other server's name, once it is known.
+    pub(crate) remote_name: OnceLock<String>,
     /// What its introduction brought.
     pub(crate) terms: Mutex<Terms>,
     /// Its place in the pool.
@@ -187,6 +189,10 @@ impl Peer for LinkPeer {
 
     fn outbox(&self) -> &Arc<Outbox> {
         &self.link.outbox
+    }
+
+    fn name(&self) -> String {
+        self.link.remote_name.get().cloned().unwrap_or_default()
     }
 
     fn takes_headers(&self) -> bool {

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -104,6 +104,7 @@ fn new_link(
         peers: Mutex::new(FxHashMap::default()),
         rules: Arc::clone(&topology.rules),
         takes_headers: AtomicBool::new(true),
+        remote_name: OnceLock::new(),
         terms: Mutex::new(Terms {
             account: target.map_or(String::new(), |target| target.account.clone()),
             compression: CompressionMode::NotSupported,

@@ -250,7 +250,8 @@ impl Topology {
             server_id: client.server_id,
             server_name: client.server_name,
             version: client.version,
-            proto: 1,
+            // The level that says «understands message traces».
+            proto: 3,
             go: client.go,
             host: options.host.clone(),
             port: self.port,

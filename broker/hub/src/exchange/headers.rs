@@ -25,6 +25,22 @@ pub(crate) fn set_header(headers: &[u8], name: &str, value: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The block without lines of that name; empty when nothing is left. `None` when there is no such line.
+pub(crate) fn remove_header(headers: &[u8], name: &str) -> Option<Vec<u8>> {
+    header(headers, name)?;
+    let mut out = Vec::with_capacity(headers.len());
+    for (at, line) in headers.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let rest = line.strip_prefix(name.as_bytes());
+        if at == 0 || rest.is_none_or(|rest| rest.first() != Some(&b':')) {
+            out.extend_from_slice(line);
+        }
+    }
+    if out == b"NATS/1.0\r\n\r\n" {
+        out.clear();
+    }
+    Some(out)
+}
+
 /// The first value of `name` (compared as it is written), without the blanks before it.
 pub(crate) fn header<'h>(headers: &'h [u8], name: &str) -> Option<&'h [u8]> {
     lines(headers).find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
@@ -50,6 +66,12 @@ mod tests {
             set_header(b"NATS/1.0\r\nA: 1\r\nB: 2\r\nA:3\r\n\r\n", "A", b"4\n5"),
             b"NATS/1.0\r\nB: 2\r\nA: 4 5\r\n\r\n"
         );
+        assert_eq!(
+            remove_header(b"NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n", "A").as_deref(),
+            Some(&b"NATS/1.0\r\nB: 2\r\n\r\n"[..])
+        );
+        assert_eq!(remove_header(b"NATS/1.0\r\nA: 1\r\n\r\n", "A").as_deref(), Some(&b""[..]));
+        assert_eq!(remove_header(b"NATS/1.0\r\nA: 1\r\n\r\n", "B"), None);
         assert_eq!(header(b"NATS/1.0\r\nA:  x \r\n\r\n", "A"), Some(&b"x"[..]));
         assert_eq!(header(b"NATS/1.0\r\nAB: x\r\n\r\n", "A"), None);
     }

@@ -24,9 +24,9 @@ use crate::subscription::Subscription;
 use std::sync::Arc;
 
 pub(crate) use account::AccountExchange;
-pub(crate) use headers::{lines as header_lines, set_header};
+pub(crate) use headers::{lines as header_lines, remove_header, set_header};
 pub(crate) use mapping::Mapped;
-pub(crate) use request_info::to_json;
+pub(crate) use request_info::{REQUEST_INFO, to_json};
 pub(crate) use resolve::{Lookup, check, resolve};
 pub(crate) use routing::Passed;
 pub(crate) use sampling::is_sampled_parent;

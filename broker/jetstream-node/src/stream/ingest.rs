@@ -134,16 +134,17 @@ impl Ingest {
 /// One allocation for all four parts.
 fn copy(message: &Inbound<'_>) -> Incoming {
     let reply = message.reply.unwrap_or_default();
-    let total = message.subject.len() + reply.len() + message.headers.len() + message.payload.len();
+    let stored = message.headers_to_store();
+    let total = message.subject.len() + reply.len() + stored.len() + message.payload.len();
     let mut buffer = BytesMut::with_capacity(total);
     buffer.put_slice(message.subject);
     buffer.put_slice(reply);
-    buffer.put_slice(message.headers);
+    buffer.put_slice(&stored);
     buffer.put_slice(message.payload);
     let mut rest = buffer.freeze();
     let subject = rest.split_to(message.subject.len());
     let reply = rest.split_to(reply.len());
-    let headers = rest.split_to(message.headers.len());
+    let headers = rest.split_to(stored.len());
     Incoming { subject, reply, headers, payload: rest }
 }
 
