@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+pub use axum::serve::Listener;
 use axum::{
     Router,
     extract::{Query as Parameters, State},
@@ -9,7 +10,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
 
 use crate::{
     Source, accountz, connz, healthz, index, internals, json, jsz, metrics, peers,
@@ -140,7 +140,14 @@ fn bad_request(refused: Refused) -> Response {
 }
 
 /// Serves until `stop` ends; connections that are open then are cut.
-pub async fn serve(listener: TcpListener, monitor: Monitor, base_path: &str, stop: impl Future<Output = ()>) {
+pub async fn serve<L: Listener>(
+    listener: L,
+    monitor: Monitor,
+    base_path: &str,
+    stop: impl Future<Output = ()>,
+) where
+    L::Addr: std::fmt::Debug,
+{
     let router = monitor.router(base_path);
     let served = async { axum::serve(listener, router).await };
     tokio::select! {

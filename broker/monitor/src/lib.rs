@@ -25,7 +25,7 @@ mod view;
 
 pub use accountz::AccountStat;
 pub use answer::{Answer, answer};
-pub use http::{Monitor, serve};
+pub use http::{Listener, Monitor, serve};
 pub use json::compact;
 pub use request::{Endpoint, FilterSubject, Request, ServerFilter};
 pub use source::{Health, Presence, Source, Wanted};

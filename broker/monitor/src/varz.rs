@@ -178,7 +178,7 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         http_host: settings.http_host,
         http_port: settings.http_port,
         http_base_path: settings.http_base_path,
-        https_port: 0,
+        https_port: settings.https_port,
         auth_timeout: seconds(settings.auth_timeout),
         max_control_line: settings.max_control_line,
         max_payload: settings.max_payload,

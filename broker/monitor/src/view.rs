@@ -41,6 +41,8 @@ pub struct ServerSettings {
     pub ping_max: u32,
     pub http_host: String,
     pub http_port: u16,
+    /// 0 without one.
+    pub https_port: u16,
     pub http_base_path: String,
     pub auth_timeout: Duration,
     pub max_control_line: u32,

@@ -1,23 +1,34 @@
 //! The listeners of this room: monitoring, and the clients' port.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch};
-use tracing::{info, warn};
-use weir_conf::{HandshakeFirst, Options};
+use tracing::{error, info, warn};
+use weir_conf::{HandshakeFirst, Options, TlsOptions};
 use weir_hub::{Hub, WebSocketEntrance};
 use weir_monitor::Monitor;
+use weir_net::tls::{ServerTls, server_config};
 
-use crate::{files::Ports, listen, monitoring::ServerSource};
+use crate::{files::Ports, https::HttpsListener, listen, monitoring::ServerSource};
 
-/// Serves the monitoring endpoints until `stopping` says so.
+/// Serves the monitoring endpoints until `stopping` says so; returns their TLS, if there is any.
 pub(crate) fn start_monitoring(
     options: &Options,
     source: &Arc<ServerSource>,
     stopping: &watch::Sender<bool>,
     ports: &mut Ports,
-) -> Result<(), String> {
-    let Some(port) = options.http_port else { return Ok(()) };
+) -> Result<Option<Arc<ServerTls>>, String> {
+    let (port, scheme) = match (options.http_port, options.https_port) {
+        (None, None) => return Ok(None),
+        (Some(port), None) => (port, "http"),
+        (None, Some(port)) => (port, "https"),
+        (Some(http), Some(https)) => {
+            return Err(format!(
+                "Can't start monitoring: can't specify both HTTP ({http}) and HTTPs ({https}) ports"
+            ));
+        }
+    };
+    let tls = (scheme == "https").then(|| monitoring_tls(options)).transpose()?;
     let host = match options.http_host.as_str() {
         "" => &options.host,
         host => host,
@@ -25,23 +36,54 @@ pub(crate) fn start_monitoring(
     let listener = listen::bind(host, port)
         .map_err(|reason| format!("Can't start monitoring: can't listen to the monitor port: {reason}"))?;
     let port = listen::port_of(&listener);
-    info!("Starting http monitor on {}", listen::join(host, port));
-    ports.monitoring = vec![format!("http://{}", listen::join(reachable(host), port))];
+    info!("Starting {scheme} monitor on {}", listen::join(host, port));
+    ports.monitoring = vec![format!("{scheme}://{}", listen::join(reachable(host), port))];
     source.update_settings(|settings| {
         host.clone_into(&mut settings.http_host);
-        settings.http_port = port;
+        let shown = if scheme == "https" { &mut settings.https_port } else { &mut settings.http_port };
+        *shown = port;
     });
     let listener = TcpListener::from_std(listener).map_err(|error| error.to_string())?;
     let monitor = Monitor::new(Arc::<ServerSource>::clone(source));
     let base_path = options.http_base_path.clone();
     let mut stopped = stopping.subscribe();
+    let shared = tls.clone();
     tokio::spawn(async move {
         let stop = async move {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
-        weir_monitor::serve(listener, monitor, &base_path, stop).await;
+        match tls {
+            None => weir_monitor::serve(listener, monitor, &base_path, stop).await,
+            Some(tls) => match HttpsListener::new(listener, tls) {
+                Ok(listener) => weir_monitor::serve(listener, monitor, &base_path, stop).await,
+                Err(problem) => error!("monitoring ended: {problem}"),
+            },
+        }
     });
-    Ok(())
+    Ok(shared)
+}
+
+/// Takes over certificates for the handshakes from now on.
+pub(crate) fn reload_monitoring(tls: &ServerTls, options: &Options) -> Result<(), String> {
+    options.tls.as_ref().map_or(Ok(()), |options| tls.replace(&without_clients(options)))
+}
+
+/// The clients' TLS without asking browsers for certificates.
+fn monitoring_tls(options: &Options) -> Result<Arc<ServerTls>, String> {
+    let Some(tls) = &options.tls else {
+        return Err("Can't start monitoring: TLS cert and key required for HTTPS".to_owned());
+    };
+    server_config(&without_clients(tls)).map(Arc::new)
+}
+
+fn without_clients(tls: &TlsOptions) -> TlsOptions {
+    TlsOptions {
+        verify: false,
+        verify_and_map: false,
+        verify_cert_and_check_known_urls: false,
+        pinned_certs: BTreeSet::new(),
+        ..tls.clone()
+    }
 }
 
 /// The clients' port: bound before the other servers are told of it, served once all else runs.

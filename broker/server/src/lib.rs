@@ -10,6 +10,7 @@ mod cluster;
 mod doors;
 mod entrance;
 mod files;
+mod https;
 mod identity;
 mod jetstream;
 mod lifecycle;

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 use weir_conf::{RunRequest, SystemSources};
 use weir_hub::{Hub, OpenDoor};
+use weir_net::tls::ServerTls;
 use weir_stdx::rng::SeededRng;
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     app::Program,
     authenticator::{Gatekeeper, ServerKeys},
     cluster::{self, RunningCluster},
-    doors::{ClientListener, WebSocketListener, reachable, start_monitoring},
+    doors::{ClientListener, WebSocketListener, reachable, reload_monitoring, start_monitoring},
     entrance,
     files::{Ports, PortsFile, write_pid_file},
     jetstream::{self, RunningJetStream},
@@ -91,6 +92,8 @@ struct Server {
     /// Dropped or set: monitoring ends.
     stopping: watch::Sender<bool>,
     _ports_file: Option<PortsFile>,
+    /// TLS of the monitoring port.
+    monitoring_tls: Option<Arc<ServerTls>>,
 }
 
 impl Server {
@@ -137,7 +140,7 @@ impl Server {
         let source = Arc::new(source);
         let (stopping, _) = watch::channel(false);
         let mut ports = Ports::default();
-        start_monitoring(options, &source, &stopping, &mut ports)?;
+        let monitoring_tls = start_monitoring(options, &source, &stopping, &mut ports)?;
         let cluster = cluster::start(options, &hub, cluster_name)?.map(Arc::new);
         if let Some(cluster) = &cluster {
             let port = cluster.topology.port();
@@ -187,6 +190,7 @@ impl Server {
             commands,
             stopping,
             _ports_file: ports_file,
+            monitoring_tls,
         })
     }
 
@@ -220,6 +224,9 @@ impl Server {
         accounts::check(&new, self.hub.options().cluster.as_deref())?;
         let current = self.hub.websocket();
         let mut entrances = entrance::reload(&new, &self.hub.entrance(), current.as_deref())?;
+        if let Some(tls) = &self.monitoring_tls {
+            reload_monitoring(tls, &new)?;
+        }
         log::apply(&LogOptions::of(&new))?;
         weir_hub::show_in_traces(new.max_traced_msg_len, new.trace_headers);
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
@@ -239,11 +246,12 @@ impl Server {
         self.hub.recheck_credentials().await;
         self.source.update_settings(|settings| {
             let (id, name) = (settings.server_id.clone(), settings.server_name.clone());
-            let (port, http_port) = (settings.port, settings.http_port);
+            let (port, http_port, https_port) = (settings.port, settings.http_port, settings.https_port);
             let start = settings.start;
             *settings = crate::settings::settings(&new, &id, &name);
             settings.port = port;
             settings.http_port = http_port;
+            settings.https_port = https_port;
             settings.start = start;
         });
         for change in &changes {

@@ -13,8 +13,8 @@ use parking_lot::{Mutex, RwLock};
 use weir_hub::{AccountTraffic, ConnectionSnapshot, Hub, SubscriptionSnapshot};
 use weir_jsapi::time::Time;
 use weir_monitor::{
-    Account, Connection, Counters, Health, JetStream, Presence, Queue, RaftGroup, Route, Server,
-    ServerSettings, Source, Subscription, Traffic, Wanted,
+    Account, Connection, Counters, Health, JetStream, PeerCertificate, Presence, Queue, RaftGroup, Route,
+    Server, ServerSettings, Source, Subscription, Traffic, Wanted,
 };
 
 use weir_topology::RouteSnapshot;
@@ -314,7 +314,7 @@ fn connection(snapshot: ConnectionSnapshot, account_tag: String) -> Connection {
         client_type,
         tls_version: tls.version,
         tls_cipher_suite: tls.cipher_suite,
-        tls_peer_certs: Vec::new(),
+        tls_peer_certs: tls.peer_certificates.iter().map(|der| peer_certificate(der)).collect(),
         tls_first: tls.is_first,
         authorized_user: snapshot.authorized_user,
         account_tag,
@@ -363,4 +363,10 @@ fn subscription(snapshot: SubscriptionSnapshot, account: &str) -> Subscription {
         max: snapshot.max,
         cid: snapshot.connection,
     }
+}
+
+/// A client's certificate as `/connz` shows it.
+fn peer_certificate(der: &[u8]) -> PeerCertificate {
+    let (cert_sha256, spki_sha256) = weir_net::tls::fingerprints(der);
+    PeerCertificate { subject: weir_auth::certificate::subject_text(der), spki_sha256, cert_sha256 }
 }

@@ -9,8 +9,6 @@ use weir_conf::Options;
 pub(crate) fn refused(options: &Options) -> Option<String> {
     let cluster = options.cluster.as_ref();
     let table = [
-        ("websocket.tls", options.websocket.as_ref().is_some_and(|websocket| websocket.tls.is_some())),
-        ("https", options.https_port.is_some()),
         ("ocsp", options.ocsp.is_some()),
         ("cluster.tls", cluster.is_some_and(|cluster| cluster.tls.is_some())),
         ("cluster.permissions", cluster.is_some_and(|cluster| cluster.permissions.is_some())),
@@ -27,7 +25,6 @@ pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
     let shares: Vec<_> = options.accounts.values().filter_map(|account| account.jetstream.as_ref()).collect();
     let usual = Options::default();
     let table = [
-        ("websocket", options.websocket.is_some()),
         ("ocsp_cache", options.ocsp_cache.is_some()),
         ("write_timeout", options.write_timeout != usual.write_timeout),
         ("no_fast_producer_stall", options.no_fast_producer_stall),
@@ -68,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_protects_and_is_not_served_is_refused() {
-        let options = Options { https_port: Some(1), ..Options::default() };
-        assert!(refused(&options).is_some_and(|text| text.starts_with("\"https\"")));
+        let options = Options { proxy_required: true, ..Options::default() };
+        assert!(refused(&options).is_some_and(|text| text.starts_with("\"proxy_required\"")));
     }
 }

@@ -110,6 +110,7 @@ pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> Server
         ping_max: options.ping_max,
         http_host: options.http_host.clone(),
         http_port: 0,
+        https_port: 0,
         http_base_path: options.http_base_path.clone(),
         auth_timeout: options.auth_timeout,
         max_control_line: options.max_control_line,

@@ -77,6 +77,13 @@ pub(crate) fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, Strin
     Ok(store)
 }
 
+/// The lower-case hex SHA-256 of a certificate (DER) and of its public key, as monitoring shows them.
+pub fn fingerprints(certificate: &[u8]) -> (String, String) {
+    let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = public_key_fingerprint(&CertificateDer::from(certificate));
+    (hex(&Sha256::digest(certificate)), key.unwrap_or_default())
+}
+
 /// The lower-case hex SHA-256 of a certificate's public key, as `pinned_certs` lists them.
 pub(crate) fn public_key_fingerprint(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;

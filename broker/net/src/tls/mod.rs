@@ -7,6 +7,7 @@ mod server;
 mod session;
 mod suites;
 
+pub use certificates::fingerprints;
 pub use client::{ClientTls, client_config};
 pub use handshake::HandshakeError;
 pub use server::{ServerTls, ServerTlsState, server_config};

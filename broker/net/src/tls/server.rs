@@ -23,6 +23,13 @@ pub struct ServerTlsState {
     pub(crate) pinned: BTreeSet<String>,
 }
 
+impl ServerTlsState {
+    /// For programs that speak TLS by themselves.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+}
+
 /// The TLS of one listener. New handshakes go by what `replace` has set last.
 pub struct ServerTls {
     state: ArcSwap<ServerTlsState>,
