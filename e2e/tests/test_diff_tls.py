@@ -309,12 +309,12 @@ def test_handshakes_above_the_rate_limit_are_refused_in_words(pair, authority, s
     def conversation(broker):
         # The harness's own connection counts: its second has to be over.
         time.sleep(1.1)
-        seen = []
+        seen, kept = [], []
         for _ in range(3):
             plain = connect(broker)
             info(plain)
             if len(seen) < 2:
-                secure(plain, authority)
+                kept.append(secure(plain, authority))
                 seen.append("in")
             else:
                 seen.append(rest(plain))

@@ -139,7 +139,7 @@ class Web:
                 message, is_deflated = b"", bool(first & 0x40)
             message += payload
             if first & 0x80:
-                text += zlib.decompress(message + b"\0\0\xff\xff", wbits=-15) if is_deflated else message
+                text += inflated(message) if is_deflated else message
                 if any(line.startswith(wanted) for line in text.split(b"\r\n")[:-1]):
                     return seen + lines_of(text)[0]
 
@@ -150,7 +150,7 @@ class Web:
         first, payload = self.read_frame()
         assert first == 0x80 | BINARY or first == 0xC0 | BINARY, first
         if first & 0x40:
-            payload = zlib.decompress(payload + b"\0\0\xff\xff", wbits=-15)
+            payload = inflated(payload)
         assert payload.startswith(b"INFO "), payload
         self.frame(b'CONNECT {"verbose":%s,"pedantic":false,"headers":true}\r\n' % verbose.encode())
         return json.loads(payload[5:])
@@ -169,6 +169,15 @@ class Web:
                 raise EOFError
         data, self.buffer = self.buffer[:size], self.buffer[size:]
         return data
+
+
+def inflated(message: bytes) -> bytes:
+    return zlib.decompressobj(wbits=-15).decompress(message + b"\0\0\xff\xff")
+
+
+def without_close(seen: list) -> list:
+    """Weir says why it closes after an error; nats-server drops that (docs/deviations/transport-security.md)."""
+    return [one for one in seen if not (isinstance(one, tuple) and one[0] == CLOSE and seen[-1] == "<end>")]
 
 
 def lines_of(text: bytes):
@@ -326,13 +335,17 @@ FRAMES = {
 }
 
 
+CLOSED_IN_ORDER = ("an orderly close", "a close without a word", "a close with bytes that are no text")
+
+
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_are_answered_alike(shared, name):
     def conversation(broker):
         with Web(broker) as web:
             web.connect()
             FRAMES[name](web)
-            return web.until(b"PONG")
+            seen = web.until(b"PONG")
+            return seen if name in CLOSED_IN_ORDER else without_close(seen)
 
     shared("no_tls: true, compression: false").same(conversation)
 
@@ -357,7 +370,7 @@ def test_info_speaks_of_the_websocket_port(shared):
     def conversation(broker):
         with Web(broker) as web:
             info = web.connect()
-        return info["host"], info["port"] == broker.websocket, info["client_ip"], sorted(info)
+        return info["host"], info["port"] == broker.websocket, info["client_ip"], sorted(info.keys() - {"xkey"})
 
     shared("no_tls: true, compression: false").same(conversation)
 
@@ -393,7 +406,7 @@ COMPRESSED = {
                               web.frame(deflated(b"PING\r\n")[3:], opcode=0)),
     "many operations": lambda web: web.frame(deflated(b"SUB a 1\r\n" + b"PUB a 100\r\n%s\r\n" % (b"x" * 100) * 500 + b"PING\r\n"),
                                              compressed=True),
-    "more than allowed": lambda web: web.frame(deflated(b"PUB a 1000000\r\n" + b"x" * 3_000_000), compressed=True),
+    "more than allowed": lambda web: web.frame(deflated(b"PUB a 1000\r\n%s\r\n" % (b"x" * 1000) * 3000), compressed=True),
     "what is not deflated": lambda web: web.frame(b"\xff" * 40, compressed=True),
     "a continuation marked as compressed": lambda web: (web.frame(deflated(b"PI"), compressed=True, final=False),
                                                         web.frame(b"NG\r\n", opcode=0, compressed=True)),
@@ -407,7 +420,7 @@ def test_compressed_messages_are_taken_alike(shared, name):
         with Web(broker) as web:
             web.connect(DEFLATE)
             COMPRESSED[name](web)
-            return web.until(b"PONG")
+            return without_close(web.until(b"PONG"))
 
     shared("no_tls: true, compression: true").same(conversation)
 
@@ -436,8 +449,9 @@ def test_the_address_of_a_proxys_client_is_shown_in_the_log(pair):
     def conversation(broker):
         with Web(broker) as web:
             info = web.connect({"X-Forwarded-For": "192.0.2.7"})
-        wait_until(lambda: log_of(broker, "connection closed"), "it is closed")
-        return info["client_ip"], log_of(broker, "connection created", "connection closed: Client")
+        wait_until(lambda: log_of(broker, "wid:", "connection closed")[-1].endswith("Client Closed"), "it is closed")
+        lines = log_of(broker, "connection created", "connection closed: Client")
+        return info["client_ip"], [line for line in lines if "wid" in line]
 
     both.same(conversation)
 

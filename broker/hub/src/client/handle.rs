@@ -96,7 +96,8 @@ impl ClientHandle {
     }
 
     fn name(&self) -> String {
-        let (address, id) = (self.address(), self.id);
+        // As in nats-server, a proxy's client is told by the proxy's address here.
+        let (address, id) = (self.socket_address, self.id);
         let facts = self.transport.load();
         let Some(facts) = facts.as_ref().filter(|facts| facts.kind == ConnectionKind::WebSocket) else {
             return format!("{address} - cid:{id}");

@@ -106,7 +106,7 @@ pub fn parse_request(bytes: &[u8]) -> ParsedRequest {
 
 fn malformed(status: &str, detail: &str) -> ParsedRequest {
     ParsedRequest::Malformed(format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{status}{detail}"
+        "HTTP/1.1 {status}{detail}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{status}{detail}"
     ))
 }
 
