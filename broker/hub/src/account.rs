@@ -304,7 +304,7 @@ impl Account {
             let message = message.to_route();
             tell(at, ingress.route(self, &message, Origin::Internal, true, Audience::Everyone));
         }
-        let _ = ingress.flush();
+        let _ = ingress.flush(false);
         INTERNAL.set(Some(ingress));
     }
 

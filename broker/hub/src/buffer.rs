@@ -1,18 +1,27 @@
-//! Byte buffers that a thread uses again. Not what is in them.
+//! Byte buffers that a thread uses again: to write into, and to read into. Not what is in them.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Buffers grow to this size in bytes before another one is begun.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
+/// The most bytes read at once.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// The first capacity of a buffer in bytes.
 const FIRST_BUFFER_BYTES: usize = 512;
 /// Spare buffers kept by each thread.
 const SPARE_BUFFERS: usize = 16;
 /// Smaller buffers are not worth keeping.
 const MIN_SPARE_BYTES: usize = 4 * 1024;
+/// Buffers to read into kept by each thread, those included that still wait to be written.
+const READ_BUFFERS: usize = 8;
+
+/// What was read, shared with those for whom parts of it wait to be written.
+pub(crate) type ReadBuffer = Arc<Vec<u8>>;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static READ: RefCell<Vec<ReadBuffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An empty buffer, from this thread's spare ones if there are any.
@@ -30,4 +39,24 @@ pub(crate) fn give_buffer(mut buffer: Vec<u8>) {
             }
         });
     }
+}
+
+/// A buffer of `READ_BYTES` to read into, shared with nobody.
+pub(crate) fn take_read_buffer() -> ReadBuffer {
+    READ.with_borrow_mut(|kept| {
+        let free = kept.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some());
+        free.map(|at| kept.swap_remove(at))
+    })
+    .unwrap_or_else(|| Arc::new(vec![0; READ_BYTES]))
+}
+
+/// Keeps a buffer for a later `take_read_buffer` of this thread, when nobody else holds it any more.
+pub(crate) fn give_read_buffer(buffer: ReadBuffer) {
+    READ.with_borrow_mut(|kept| {
+        if kept.len() == READ_BUFFERS {
+            // One of those that wait the longest: whoever it is shared with frees it.
+            kept.swap_remove(0);
+        }
+        kept.push(buffer);
+    });
 }

@@ -7,6 +7,7 @@ use crate::auth::{Authenticator, Credentials, Principal, Review};
 use crate::client::{self, ClientHandle, ClientState, Greeting};
 use crate::close_reason::CloseReason;
 use crate::counters::Counters;
+use crate::deferred;
 use crate::entrance::Entrance;
 use crate::observer::Observer;
 use crate::options::{HubOptions, Limits};
@@ -329,6 +330,8 @@ impl Hub {
             self.info.lock().port = address.port();
         }
         let mut stopping = self.stopping.subscribe();
+        // Keeps nothing alive, and connections may outlive their listener.
+        tokio::spawn(deferred::backstop());
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,

@@ -4,13 +4,14 @@
 //! touched, so that each is flushed once after a whole read. It is not: parsing, or who may publish.
 
 use crate::account::Account;
-use crate::buffer::{give_buffer, take_buffer};
+use crate::buffer::{ReadBuffer, give_buffer, take_buffer};
 use crate::client::ClientHandle;
+use crate::deferred;
 use crate::exchange::Passed;
 use crate::interest::{MatchCache, Matched, QueueGroup};
 use crate::message::{Inbound, Origin};
 use crate::message_trace::MessageTrace;
-use crate::outbox::{Appended, Counted, Outbox};
+use crate::outbox::{Appended, Counted, Cut, Outbox, Pressure};
 use crate::peer::{Peer, PeerMessage};
 use crate::permissions::is_denied;
 use crate::subscription::{Count, Subscription, Target};
@@ -19,12 +20,19 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use weir_proto::encode;
 
 /// Payloads of at least this size are shared between several receivers instead of copied.
 const SHARE_BYTES: usize = 2 * 1024;
+/// Payloads of at least this size for one receiver are written from where they were read.
+const SLICE_BYTES: usize = 4 * 1024;
 /// Staged bytes are handed over when they exceed this.
 const STAGE_BYTES: usize = 48 * 1024;
+/// How long a publisher waits, after a read, for a receiver that is nearly full, as in nats-server.
+const STALL_CROWDED: Duration = Duration::from_millis(5);
+/// How long it waits when everyone it sends to is behind.
+const STALL_BEHIND: Duration = Duration::from_millis(10);
 /// Up to so many touched connections are written to by the publisher itself; more are left to their own tasks.
 const INLINE_FLUSHES: usize = 8;
 
@@ -38,6 +46,48 @@ pub(crate) struct Message<'a> {
     pub(crate) reply: Option<&'a [u8]>,
     pub(crate) headers: &'a [u8],
     pub(crate) payload: &'a [u8],
+    /// What was read, if the payload lies in it.
+    pub(crate) source: Option<&'a ReadBuffer>,
+}
+
+/// How much a receiver is worth waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// When nobody else is there to go on for: it would be cut soon.
+    CrowdedAndStuck,
+    /// When nobody else is there to go on for: it goes at its own pace.
+    Behind,
+    /// In any case.
+    Crowded,
+}
+
+impl Urgency {
+    fn of(pressure: Pressure) -> Self {
+        match pressure {
+            Pressure::Crowded => Self::Crowded,
+            Pressure::CrowdedAndStuck => Self::CrowdedAndStuck,
+            Pressure::Low | Pressure::Behind | Pressure::Stuck => Self::Behind,
+        }
+    }
+}
+
+/// A receiver for whom a publisher should wait a little.
+#[must_use]
+pub struct Held {
+    outbox: Arc<Outbox>,
+    is_crowded: bool,
+}
+
+impl Held {
+    /// Whether it is because the receiver is nearly full; otherwise all receivers are behind.
+    pub fn is_crowded(&self) -> bool {
+        self.is_crowded
+    }
+
+    /// Waits until the receiver moves, for some milliseconds at most.
+    pub async fn wait(self) {
+        self.outbox.wait_for_room(if self.is_crowded { STALL_CROWDED } else { STALL_BEHIND }).await;
+    }
 }
 
 /// Who may get a message.
@@ -67,6 +117,7 @@ enum Choice<'m> {
 struct Staged {
     outbox: Arc<Outbox>,
     buffer: Vec<u8>,
+    cuts: Vec<Cut>,
     counted: Counted,
 }
 
@@ -80,7 +131,14 @@ pub(crate) struct Ingress {
 pub(crate) struct Delivery {
     staged: Option<Staged>,
     touched: Vec<Arc<Outbox>>,
-    crowded: Option<Arc<Outbox>>,
+    /// The receiver that is most worth waiting for.
+    held: Option<(Arc<Outbox>, Urgency)>,
+    /// Whether some receiver takes what comes.
+    is_moving: bool,
+    /// Whether some receiver is behind and not waited for.
+    has_stuck: bool,
+    /// Kept for its allocation.
+    cuts: Vec<Cut>,
     /// The connection whose messages these are: it is never staged for, so that its own order holds.
     own_outbox: u64,
     random: u64,
@@ -101,7 +159,10 @@ impl Ingress {
             delivery: Delivery {
                 staged: None,
                 touched: Vec::new(),
-                crowded: None,
+                held: None,
+                is_moving: false,
+                has_stuck: false,
+                cuts: Vec::new(),
                 own_outbox,
                 random: seed | 1,
                 shared: None,
@@ -163,17 +224,28 @@ impl Ingress {
         self.delivery.settle();
     }
 
-    /// Wakes or writes everyone touched. Returns a receiver that is nearly full, for whom the publisher should wait.
-    pub(crate) fn flush(&mut self) -> Option<Arc<Outbox>> {
-        self.delivery.flush();
+    /// Wakes or writes everyone touched. Returns a receiver for whom the publisher should wait: one that is
+    /// nearly full, or one of those that are behind when nobody else is there for whom to go on.
+    ///
+    /// Writes are put off for a moment when `may_defer`, where that is possible.
+    pub(crate) fn flush(&mut self, may_defer: bool) -> Option<Held> {
+        self.delivery.flush(may_defer);
         self.cache.tidy();
-        self.delivery.crowded.take()
+        let is_moving = std::mem::take(&mut self.delivery.is_moving);
+        let has_stuck = std::mem::take(&mut self.delivery.has_stuck);
+        let (outbox, urgency) = self.delivery.held.take()?;
+        let is_worth_it = match urgency {
+            Urgency::Crowded => true,
+            Urgency::Behind => !is_moving,
+            Urgency::CrowdedAndStuck => !is_moving && !has_stuck,
+        };
+        is_worth_it.then_some(Held { outbox, is_crowded: urgency != Urgency::Behind })
     }
 }
 
 impl Drop for Ingress {
     fn drop(&mut self) {
-        self.delivery.flush();
+        self.delivery.flush(false);
     }
 }
 
@@ -320,7 +392,7 @@ impl Delivery {
             payload: message.payload,
             queues,
         };
-        self.write_message(peer.outbox(), headers, message.payload, |out| peer.write_line(&routed, out));
+        self.write_message(peer.outbox(), headers, message, |out| peer.write_line(&routed, out));
         true
     }
 
@@ -399,7 +471,7 @@ impl Delivery {
             encode::message_line(&mut line, subject, &subscription.sid, message.reply, headers.len(), total);
             trace::message_out(&client.label(), &line, headers, message.payload);
         }
-        self.write_message(&client.outbox, headers, message.payload, |out| {
+        self.write_message(&client.outbox, headers, message, |out| {
             encode::message_line(out, subject, &subscription.sid, message.reply, headers.len(), total);
         });
     }
@@ -410,9 +482,10 @@ impl Delivery {
         &mut self,
         outbox: &Arc<Outbox>,
         headers: &[u8],
-        payload: &[u8],
+        message: &Message<'_>,
         write_line: impl FnOnce(&mut Vec<u8>),
     ) {
+        let payload = message.payload;
         let total = headers.len() + payload.len();
         let write_head = |out: &mut Vec<u8>| {
             write_line(out);
@@ -422,16 +495,14 @@ impl Delivery {
             self.settle_if_for(outbox);
             let appended = outbox.append_shared(Counted::message(total), write_head, &shared, encode::CRLF);
             self.note(outbox, appended);
-            return;
-        }
-        let write = |out: &mut Vec<u8>| {
-            write_head(out);
-            out.extend_from_slice(payload);
-            out.extend_from_slice(encode::CRLF);
-        };
-        if self.may_stage(outbox) {
+        } else if self.may_stage(outbox) {
             if let Some(staged) = &mut self.staged {
-                write(&mut staged.buffer);
+                write_head(&mut staged.buffer);
+                match cut(message, staged.buffer.len()) {
+                    Some(cut) => staged.cuts.push(cut),
+                    None => staged.buffer.extend_from_slice(payload),
+                }
+                staged.buffer.extend_from_slice(encode::CRLF);
                 staged.counted.messages += 1;
                 staged.counted.bytes += total as u64;
                 if staged.buffer.len() > STAGE_BYTES {
@@ -439,7 +510,11 @@ impl Delivery {
                 }
             }
         } else {
-            let appended = outbox.append(Counted::message(total), write);
+            let appended = outbox.append(Counted::message(total), |out| {
+                write_head(out);
+                out.extend_from_slice(payload);
+                out.extend_from_slice(encode::CRLF);
+            });
             self.note(outbox, appended);
         }
     }
@@ -453,6 +528,7 @@ impl Delivery {
                 self.staged = Some(Staged {
                     outbox: Arc::clone(outbox),
                     buffer: take_buffer(),
+                    cuts: std::mem::take(&mut self.cuts),
                     counted: Counted::NOTHING,
                 });
                 true
@@ -468,28 +544,47 @@ impl Delivery {
 
     fn settle(&mut self) {
         if let Some(mut staged) = self.staged.take() {
-            let appended = staged.outbox.append_buffer(staged.counted, &mut staged.buffer);
+            let outbox = &staged.outbox;
+            let appended = if staged.cuts.is_empty() {
+                outbox.append_buffer(staged.counted, &mut staged.buffer)
+            } else {
+                outbox.append_rope(staged.counted, &mut staged.buffer, &mut staged.cuts)
+            };
             give_buffer(staged.buffer);
+            self.cuts = staged.cuts;
             self.note(&staged.outbox, appended);
         }
     }
 
     fn note(&mut self, outbox: &Arc<Outbox>, appended: Appended) {
-        let crowded = match appended {
+        let pressure = match appended {
             Appended::Closed => return,
-            Appended::Ok { crowded } => crowded,
-            Appended::MustFlush { crowded } => {
+            Appended::Ok(pressure) => pressure,
+            Appended::MustFlush(pressure) => {
                 self.touched.push(Arc::clone(outbox));
-                crowded
+                pressure
             }
         };
-        if crowded && outbox.id() != self.own_outbox {
-            self.crowded = Some(Arc::clone(outbox));
+        if outbox.id() == self.own_outbox {
+            return;
+        }
+        match pressure {
+            Pressure::Low => self.is_moving = true,
+            Pressure::Stuck => self.has_stuck = true,
+            Pressure::Behind | Pressure::Crowded | Pressure::CrowdedAndStuck => {
+                let urgency = Urgency::of(pressure);
+                if self.held.as_ref().is_none_or(|(_, known)| *known < urgency) {
+                    self.held = Some((Arc::clone(outbox), urgency));
+                }
+            }
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, may_defer: bool) {
         self.settle();
+        if self.touched.is_empty() || (may_defer && deferred::defer(&mut self.touched)) {
+            return;
+        }
         if self.touched.len() <= INLINE_FLUSHES {
             for outbox in self.touched.drain(..) {
                 outbox.flush();
@@ -517,6 +612,14 @@ impl Delivery {
         self.random ^= self.random << 17;
         self.random >> 11
     }
+}
+
+/// The payload as a part of what was read, when it is large enough for that.
+fn cut(message: &Message<'_>, at: usize) -> Option<Cut> {
+    let source = message.source.filter(|_| message.payload.len() >= SLICE_BYTES)?;
+    let from = message.payload.as_ptr().addr().checked_sub(source.as_ptr().addr())?;
+    let to = from + message.payload.len();
+    (to <= source.len()).then(|| Cut { at, source: Arc::clone(source), from, to })
 }
 
 fn is_own_echo(subscription: &Subscription, origin: Origin, echo: bool) -> bool {

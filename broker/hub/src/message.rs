@@ -79,6 +79,7 @@ impl<'a> OutboundMessage<'a> {
             reply: self.reply,
             headers: self.headers,
             payload: self.payload,
+            source: None,
         }
     }
 }

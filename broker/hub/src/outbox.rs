@@ -3,7 +3,7 @@
 //! Bytes are small and copied, or large and shared. A flush writes to the socket at once when it can;
 //! when the socket is full, the connection's own task goes on. It is not: what the bytes mean.
 
-use crate::buffer::{BUFFER_BYTES, give_buffer, take_buffer};
+use crate::buffer::{BUFFER_BYTES, ReadBuffer, give_buffer, take_buffer};
 use crate::close_reason::CloseReason;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,12 +19,32 @@ use weir_net::{Farewell, Interest, Transport};
 const MAX_SLICES: usize = 64;
 /// The most bytes written before other tasks get their turn.
 const MAX_WRITE_BYTES: usize = 1024 * 1024;
+/// A receiver whose socket is full and for whom more bytes than this wait is behind.
+const BEHIND_BYTES: usize = 256 * 1024;
 /// A staged buffer of at least this size becomes a chunk itself; a smaller one is copied behind what waits.
 const ADOPT_BYTES: usize = 4 * 1024;
 
 enum Chunk {
     Buffer(Vec<u8>),
     Shared(Bytes),
+    Slice(Slice),
+}
+
+/// Part of a shared buffer.
+struct Slice {
+    source: ReadBuffer,
+    from: usize,
+    to: usize,
+    /// Whether it holds a buffer much larger than what waits of it, so that it must not wait for long.
+    is_loose: bool,
+}
+
+/// A payload that belongs into a staged buffer, at `at`.
+pub(crate) struct Cut {
+    pub(crate) at: usize,
+    pub(crate) source: ReadBuffer,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
 }
 
 impl Chunk {
@@ -32,6 +52,27 @@ impl Chunk {
         match self {
             Self::Buffer(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Slice(slice) => slice.source.get(slice.from..slice.to).unwrap_or_default(),
+        }
+    }
+
+    /// Copies what holds more memory than it counts for.
+    fn tighten(&mut self) {
+        if matches!(self, Self::Slice(slice) if slice.is_loose) {
+            *self = Self::Buffer(self.bytes().to_vec());
+        }
+    }
+
+    /// Gives back what can be used again.
+    fn recycle(self) {
+        match self {
+            Self::Buffer(buffer) => give_buffer(buffer),
+            Self::Slice(slice) => {
+                if let Some(buffer) = Arc::into_inner(slice.source) {
+                    give_buffer(buffer);
+                }
+            }
+            Self::Shared(_) => {}
         }
     }
 }
@@ -52,6 +93,8 @@ struct State {
     writing: bool,
     /// The socket is full since then; the connection's task waits for it.
     blocked_since: Option<Instant>,
+    /// A publisher has waited for it in vain, and nothing was written since.
+    stuck: bool,
     closed: Option<CloseReason>,
 }
 
@@ -83,21 +126,30 @@ impl Counted {
     }
 }
 
+/// What publishers should know of how much waits for a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressure {
+    /// It takes what comes.
+    Low,
+    /// Its socket is full and some hundred KiB wait.
+    Behind,
+    /// More than three quarters of what is allowed wait.
+    Crowded,
+    /// It is behind, and waiting for it was in vain: nobody does until it moves again or becomes crowded.
+    Stuck,
+    /// It is crowded, and waiting for it was in vain: worth it only for who has nobody else to go on for.
+    CrowdedAndStuck,
+}
+
 /// What an append led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
     /// The connection is closed or was just cut.
     Closed,
     /// Appended; somebody else is going to flush.
-    Ok {
-        /// Whether more than three quarters of what is allowed wait.
-        crowded: bool,
-    },
+    Ok(Pressure),
     /// Appended; the caller has to flush.
-    MustFlush {
-        /// Whether more than three quarters of what is allowed wait.
-        crowded: bool,
-    },
+    MustFlush(Pressure),
 }
 
 impl Outbox {
@@ -167,6 +219,36 @@ impl Outbox {
         self.account_for(state, counted, added)
     }
 
+    /// Like `append_buffer`, with payloads of what was read put in at their places without copying them.
+    pub(crate) fn append_rope(
+        &self,
+        counted: Counted,
+        buffer: &mut Vec<u8>,
+        cuts: &mut Vec<Cut>,
+    ) -> Appended {
+        let mut state = self.state.lock();
+        if state.closed.is_some() {
+            buffer.clear();
+            cuts.clear();
+            return Appended::Closed;
+        }
+        let shared: usize = cuts.iter().map(|cut| cut.to - cut.from).sum();
+        let held = cuts.first().map_or(0, |cut| cut.source.len());
+        let is_loose = shared < held / 10 * 9;
+        let added = buffer.len() + shared;
+        let heads = Arc::new(std::mem::replace(buffer, take_buffer()));
+        let mut at = 0;
+        for cut in cuts.drain(..) {
+            let (to, source) = (cut.at, Arc::clone(&heads));
+            state.push_slice(Slice { source, from: at, to, is_loose: false });
+            state.push_slice(Slice { source: cut.source, from: cut.from, to: cut.to, is_loose });
+            at = cut.at;
+        }
+        let to = heads.len();
+        state.push_slice(Slice { source: heads, from: at, to, is_loose: false });
+        self.account_for(state, counted, added)
+    }
+
     fn account_for(&self, mut state: MutexGuard<'_, State>, counted: Counted, added: usize) -> Appended {
         state.messages += counted.messages;
         state.bytes += counted.bytes;
@@ -177,11 +259,11 @@ impl Outbox {
             self.close(CloseReason::SlowConsumerPendingBytes);
             return Appended::Closed;
         }
-        let crowded = state.pending > max / 4 * 3;
+        let pressure = state.pressure(max);
         if std::mem::replace(&mut state.dirty, true) {
-            Appended::Ok { crowded }
+            Appended::Ok(pressure)
         } else {
-            Appended::MustFlush { crowded }
+            Appended::MustFlush(pressure)
         }
     }
 
@@ -221,6 +303,7 @@ impl Outbox {
                 Ok(()) => {}
                 Err(ErrorKind::WouldBlock) => {
                     state.blocked_since = Some(Instant::now());
+                    state.chunks.iter_mut().for_each(Chunk::tighten);
                     self.wake.notify_one();
                 }
                 Err(_) => {
@@ -230,6 +313,7 @@ impl Outbox {
                 }
             }
             if count > 0 {
+                state.stuck = false;
                 self.drained.notify_waiters();
             }
         }
@@ -288,7 +372,20 @@ impl Outbox {
 
     /// Waits until something was written, the outbox was closed, or `limit` has passed.
     pub async fn wait_for_room(&self, limit: Duration) {
-        let _ = tokio::time::timeout(limit, self.drained.notified()).await;
+        let drained = self.drained.notified();
+        tokio::pin!(drained);
+        drained.as_mut().enable();
+        {
+            // What was written before this is not told any more.
+            let state = self.state.lock();
+            let max = self.max_pending.load(Ordering::Relaxed);
+            if state.closed.is_some() || matches!(state.pressure(max), Pressure::Low | Pressure::Stuck) {
+                return;
+            }
+        }
+        if tokio::time::timeout(limit, drained).await.is_err() {
+            self.state.lock().stuck = true;
+        }
     }
 
     /// Lets go of the socket at once, so that its descriptor does not outlive the connection's task.
@@ -329,6 +426,28 @@ impl Outbox {
 }
 
 impl State {
+    fn pressure(&self, max_pending: usize) -> Pressure {
+        let is_crowded = self.pending > max_pending / 4 * 3;
+        let is_behind = self.blocked_since.is_some() && self.pending > BEHIND_BYTES;
+        match (is_crowded, is_behind) {
+            (false, false) => Pressure::Low,
+            (true, _) if self.stuck => Pressure::CrowdedAndStuck,
+            (true, _) => Pressure::Crowded,
+            (false, true) if self.stuck => Pressure::Stuck,
+            (false, true) => Pressure::Behind,
+        }
+    }
+
+    fn push_slice(&mut self, slice: Slice) {
+        if slice.from < slice.to {
+            let mut chunk = Chunk::Slice(slice);
+            if self.blocked_since.is_some() {
+                chunk.tighten();
+            }
+            self.chunks.push_back(chunk);
+        }
+    }
+
     fn has_to_write(&self) -> bool {
         !self.chunks.is_empty() || self.transport.as_ref().is_some_and(|transport| transport.wants_write())
     }
@@ -386,8 +505,8 @@ fn remove_written(chunks: &mut VecDeque<Chunk>, offset: &mut usize, mut written:
         }
         written -= left;
         *offset = 0;
-        if let Some(Chunk::Buffer(buffer)) = chunks.pop_front() {
-            give_buffer(buffer);
+        if let Some(chunk) = chunks.pop_front() {
+            chunk.recycle();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The seam for routes: remote interest comes in, messages go out. Not the route protocol itself.
 
 use crate::account::Account;
-use crate::ingress::{Audience, Ingress, Message};
+use crate::ingress::{Audience, Held, Ingress, Message};
 use crate::message::{Origin, OutboundMessage};
 use crate::message_trace::{Begun, Source, begin, may_be_traced};
 use crate::outbox::Outbox;
@@ -122,7 +122,7 @@ impl PeerIngress {
     }
 
     /// Writes to everyone touched. Returns a receiver that is nearly full, for whom the reader should wait a little.
-    pub fn flush(&mut self) -> Option<Arc<Outbox>> {
-        self.ingress.flush()
+    pub fn flush(&mut self) -> Option<Held> {
+        self.ingress.flush(false)
     }
 }

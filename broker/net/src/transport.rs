@@ -5,6 +5,7 @@ use crate::codec::{Codec, Farewell};
 use crate::layers::Layers;
 use crate::tls::TlsSession;
 use bytes::BufMut;
+use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -31,7 +32,7 @@ impl Transport {
     #[inline]
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self.layers.get() {
-            None => self.socket.try_read(into),
+            None => read_socket(&self.socket, into),
             Some(layers) => layers.read(&self.socket, into),
         }
     }
@@ -135,4 +136,20 @@ impl Transport {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket.peer_addr()
     }
+}
+
+/// Reads once. A read that does not fill `into` has emptied the socket: noting that saves the next read,
+/// which would find nothing.
+fn read_socket(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    let mut last = None;
+    let result = socket.try_io(Interest::READABLE, || {
+        let (count, _) = rustix::net::recv(socket, &mut *into, RecvFlags::empty())?;
+        if (1..into.len()).contains(&count) {
+            last = Some(count);
+            // Not told to the caller: this is how the runtime learns that it has to wait for more.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    });
+    last.map_or(result, Ok)
 }

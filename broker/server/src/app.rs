@@ -89,7 +89,11 @@ fn run(request: RunRequest, program: &Program) -> ExitCode {
         eprintln!("{}: {message}", program.persona.name());
         return ExitCode::FAILURE;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weir").build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("weir")
+        .on_thread_park(weir_hub::write_deferred)
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -33,8 +33,6 @@ const READS_A_TURN: usize = 4;
 const MAX_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the last bytes may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long reading waits for a receiver that is nearly full.
-const STALL: Duration = Duration::from_millis(2);
 /// Larger messages than this are refused from other servers, whatever clients may send here.
 const MAX_ROUTE_PAYLOAD_BYTES: usize = 64 * 1024 * 1024;
 
@@ -284,13 +282,13 @@ impl Session {
             let result = self.consume();
             self.count_received();
             self.link.outbox.flush();
-            let crowded = self.ingress.flush();
+            let held = self.ingress.flush();
             result?;
             if let Some(mode) = self.switch_to.take() {
                 self.start_compression(mode);
             }
-            if let Some(crowded) = crowded {
-                crowded.wait_for_room(STALL).await;
+            if let Some(held) = held {
+                held.wait().await;
             }
         }
         Ok(())

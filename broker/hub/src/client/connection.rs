@@ -3,12 +3,11 @@
 
 use super::handle::ClientHandle;
 use super::session::{Greeting, Session, Step};
+use crate::buffer::{READ_BYTES, ReadBuffer, give_read_buffer, take_read_buffer};
 use crate::close_reason::CloseReason;
 use crate::entrance::Entrance;
 use crate::hub::Hub;
 use crate::outbox::Counted;
-use bytes::{Buf, BytesMut};
-use std::cell::Cell;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,23 +17,16 @@ use weir_net::{Interest, Transport};
 use weir_proto::encode;
 use weir_proto::err;
 
-/// The most bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
 /// The most bytes read at once before authentication.
 const READ_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
+/// Less than this in one read is little: a few requests, not a stream of messages.
+const LITTLE_BYTES: usize = 4 * 1024;
 /// So many reads in a row before others get their turn.
 const READS_A_TURN: usize = 4;
-/// How long the publisher waits, after a read, for a receiver that is nearly full.
-const STALL: Duration = Duration::from_millis(5);
 /// How long the last bytes may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// When the first PING is sent, to measure the round trip.
 const FIRST_PING: Duration = Duration::from_secs(2);
-
-thread_local! {
-    /// Connections read into their thread's buffer, parse there, and keep only what is incomplete.
-    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
 
 /// Serves one client until it ends.
 pub(crate) async fn run(
@@ -99,13 +91,18 @@ pub(super) struct Connection {
     pub(super) handle: Arc<ClientHandle>,
     pub(super) session: Session,
     /// An operation of which more has to come.
-    partial: BytesMut,
+    partial: Vec<u8>,
+    /// How long that operation is; 0 when it is not known yet.
+    needs: usize,
     auth_deadline: Option<Instant>,
     next_ping: Instant,
 }
 
 enum ReadOutcome {
-    Data,
+    /// Whether it was so little that what came of it may share a write with others.
+    Data {
+        is_little: bool,
+    },
     Empty,
 }
 
@@ -119,7 +116,8 @@ impl Connection {
             transport,
             handle,
             session,
-            partial: BytesMut::new(),
+            partial: Vec::new(),
+            needs: 0,
         };
         connection.start_timers();
         connection
@@ -183,15 +181,15 @@ impl Connection {
 
     async fn read_a_turn(&mut self) {
         for _ in 0..READS_A_TURN {
-            match self.read_once() {
-                Ok(ReadOutcome::Data) => {}
+            let is_little = match self.read_once() {
+                Ok(ReadOutcome::Data { is_little }) => is_little,
                 Ok(ReadOutcome::Empty) => break,
                 Err(reason) => {
                     self.session.flush();
                     self.handle.close(reason);
                     return;
                 }
-            }
+            };
             if let Some(decision) = self.session.take_pending_authentication() {
                 let verdict = decision.await;
                 if let Err(reason) = self.session.on_verdict(verdict) {
@@ -209,10 +207,13 @@ impl Connection {
             if self.session.is_authenticated() {
                 self.auth_deadline = None;
             }
-            if let Some(crowded) = self.session.flush() {
-                self.handle.stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.hub.counters().count_stall();
-                crowded.wait_for_room(STALL).await;
+            let held = if is_little { self.session.flush_soon() } else { self.session.flush() };
+            if let Some(held) = held {
+                if held.is_crowded() {
+                    self.handle.stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.hub.counters().count_stall();
+                }
+                held.wait().await;
             }
             if self.handle.outbox.closed().is_some() {
                 return;
@@ -221,46 +222,54 @@ impl Connection {
     }
 
     fn read_once(&mut self) -> Result<ReadOutcome, CloseReason> {
-        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
-        let result = self.read_with(&mut scratch);
-        SCRATCH.set(Some(scratch));
+        if self.partial.capacity() > READ_BYTES {
+            return self.read_large();
+        }
+        let mut buffer = take_read_buffer();
+        let result = self.read_with(&mut buffer);
+        give_read_buffer(buffer);
         result
     }
 
-    fn read_with(&mut self, scratch: &mut [u8]) -> Result<ReadOutcome, CloseReason> {
-        if self.partial.len() > READ_BYTES / 2 || self.partial.capacity() > READ_BYTES {
-            return self.read_large();
-        }
-        // What is left of the last read goes in front, so that operations lie in one piece.
+    fn read_with(&mut self, buffer: &mut ReadBuffer) -> Result<ReadOutcome, CloseReason> {
         let kept = self.partial.len();
-        scratch[..kept].copy_from_slice(&self.partial);
         let limit = if self.session.is_authenticated() {
-            scratch.len()
+            READ_BYTES
         } else {
             READ_BYTES_UNAUTHENTICATED.max(kept + 512)
         };
-        let Some(count) = self.try_read(&mut scratch[kept..limit])? else {
-            return Ok(ReadOutcome::Empty);
+        let count = {
+            let Some(scratch) = Arc::get_mut(buffer) else { return Ok(ReadOutcome::Empty) };
+            let limit = limit.min(scratch.len());
+            // What is left of the last read goes in front, so that operations lie in one piece.
+            scratch[..kept].copy_from_slice(&self.partial);
+            let Some(count) = self.try_read(&mut scratch[kept..limit])? else {
+                return Ok(ReadOutcome::Empty);
+            };
+            count
         };
         self.partial.clear();
         self.session.note_activity();
-        let whole = &scratch[..kept + count];
-        let (consumed, step) = self.session.consume(whole)?;
-        self.keep(&whole[consumed..], &step);
-        Ok(ReadOutcome::Data)
+        let whole = kept + count;
+        let (consumed, step) = self.session.consume(buffer, whole)?;
+        self.keep(&buffer[consumed..whole], &step);
+        Ok(ReadOutcome::Data { is_little: count < LITTLE_BYTES })
     }
 
-    /// Keeps an incomplete operation, with room for all of it when its length is known.
+    /// Keeps an incomplete operation. One that is longer than a read gets a buffer of its length.
     fn keep(&mut self, rest: &[u8], step: &Step) {
+        self.needs = if let Step::Needs(total) = step { *total } else { 0 };
         if rest.is_empty() {
-            self.partial = BytesMut::new();
+            self.partial = Vec::new();
             return;
         }
-        if let Step::Needs(total) = step
-            && *total > self.partial.capacity()
-        {
-            self.partial.reserve((*total).max(rest.len()));
-        }
+        let room = match self.needs {
+            // An argument line whose end has not come.
+            0 if rest.len() > READ_BYTES / 2 => 2 * READ_BYTES,
+            needs if needs > READ_BYTES => needs,
+            _ => rest.len(),
+        };
+        self.partial.reserve_exact(room);
         self.partial.extend_from_slice(rest);
     }
 
@@ -281,24 +290,25 @@ impl Connection {
         };
         debug_assert!(count > 0);
         self.session.note_activity();
-        self.parse_partial()?;
-        Ok(ReadOutcome::Data)
+        if self.partial.len() >= self.needs {
+            self.parse_partial()?;
+        }
+        Ok(ReadOutcome::Data { is_little: false })
     }
 
     fn parse_partial(&mut self) -> Result<(), CloseReason> {
-        let mut partial = std::mem::take(&mut self.partial);
-        let (consumed, step) = self.session.consume(&partial)?;
-        if consumed == 0 {
-            if let Step::Needs(total) = step
-                && total > partial.capacity()
-            {
-                partial.reserve(total - partial.len());
-            }
-            self.partial = partial;
+        let mut buffer = Arc::new(std::mem::take(&mut self.partial));
+        let whole = buffer.len();
+        let (consumed, step) = self.session.consume(&buffer, whole)?;
+        if consumed == 0
+            && let Some(partial) = Arc::get_mut(&mut buffer)
+        {
+            // Nothing is complete: goes on with the same buffer.
+            self.partial = std::mem::take(partial);
+            self.needs = if let Step::Needs(total) = step { total } else { 0 };
+            self.partial.reserve_exact(self.needs.saturating_sub(whole));
         } else {
-            partial.advance(consumed);
-            let rest = partial.split();
-            self.keep(&rest, &step);
+            self.keep(&buffer[consumed..], &step);
         }
         Ok(())
     }

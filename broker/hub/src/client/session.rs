@@ -3,13 +3,14 @@
 use super::handle::ClientHandle;
 use crate::account::Account;
 use crate::auth::{ConnectionLimits, Principal, Verdict};
+use crate::buffer::ReadBuffer;
 use crate::close_reason::CloseReason;
 use crate::exchange::Mapped;
 use crate::hub::Hub;
-use crate::ingress::{Audience, Ingress, Message};
+use crate::ingress::{Audience, Held, Ingress, Message};
 use crate::message::Origin;
 use crate::message_trace::may_be_traced;
-use crate::outbox::{Counted, Outbox};
+use crate::outbox::Counted;
 use crate::permissions::{Permissions, SubscribeVerdict};
 use crate::reserved::{is_reserved_reply, is_reserved_subject};
 use crate::subscription::{Subscription, Target};
@@ -142,9 +143,13 @@ impl Session {
         self.handle.last_activity.store(crate::hub::now().as_nanos(), Ordering::Relaxed);
     }
 
-    /// Takes every complete operation of `buffer`; returns how many bytes that were.
-    pub(super) fn consume(&mut self, buffer: &[u8]) -> Result<(usize, Step), CloseReason> {
-        let result = self.consume_all(buffer);
+    /// Takes every complete operation of the first `length` bytes of `source`; returns how many bytes that were.
+    pub(super) fn consume(
+        &mut self,
+        source: &ReadBuffer,
+        length: usize,
+    ) -> Result<(usize, Step), CloseReason> {
+        let result = self.consume_all(source, source.get(..length).unwrap_or_default());
         if self.in_messages > 0 {
             self.handle.in_messages.fetch_add(self.in_messages, Ordering::Relaxed);
             self.handle.in_bytes.fetch_add(self.in_bytes, Ordering::Relaxed);
@@ -155,7 +160,7 @@ impl Session {
         result
     }
 
-    fn consume_all(&mut self, buffer: &[u8]) -> Result<(usize, Step), CloseReason> {
+    fn consume_all(&mut self, source: &ReadBuffer, buffer: &[u8]) -> Result<(usize, Step), CloseReason> {
         let mut at = 0;
         let tracing = trace::is_on();
         if self.handle.permissions_changed.swap(false, Ordering::Relaxed) {
@@ -172,7 +177,7 @@ impl Session {
                         trace::operation_in(&self.handle.label(), &buffer[at..at + consumed], &op);
                     }
                     at += consumed;
-                    self.handle_op(op)?;
+                    self.handle_op(op, source)?;
                 }
                 Ok(Parsed::Incomplete { total }) => return Ok((at, Step::Needs(total))),
                 Err(error) => return Err(self.on_parse_error(&error)),
@@ -202,9 +207,9 @@ impl Session {
         }
     }
 
-    fn handle_op(&mut self, op: ClientOp<'_>) -> Result<(), CloseReason> {
+    fn handle_op(&mut self, op: ClientOp<'_>, source: &ReadBuffer) -> Result<(), CloseReason> {
         match op {
-            ClientOp::Publish(publish) => self.on_publish(&publish),
+            ClientOp::Publish(publish) => self.on_publish(&publish, source),
             ClientOp::Subscribe { subject, queue, sid } => {
                 self.on_subscribe(subject, queue, sid);
                 Ok(())
@@ -234,7 +239,7 @@ impl Session {
         }
     }
 
-    fn on_publish(&mut self, publish: &Publish<'_>) -> Result<(), CloseReason> {
+    fn on_publish(&mut self, publish: &Publish<'_>, source: &ReadBuffer) -> Result<(), CloseReason> {
         if publish.with_headers && !self.headers {
             // nats-server closes without a word.
             return Err(CloseReason::ProtocolViolation);
@@ -244,14 +249,14 @@ impl Session {
         if self.account.as_ref().is_some_and(|account| may_be_traced(publish.headers, account)) {
             self.publish_traced(publish);
         } else {
-            self.publish_to_account(publish);
+            self.publish_to_account(publish, Some(source));
         }
         Ok(())
     }
 
     /// Takes a message to where it goes, if it may go there.
     #[inline]
-    pub(super) fn publish_to_account(&mut self, publish: &Publish<'_>) {
+    pub(super) fn publish_to_account(&mut self, publish: &Publish<'_>, source: Option<&ReadBuffer>) {
         // Permissions are for where a message goes, not for what the client called it, as in nats-server.
         let mapped = self.mapped(publish.subject);
         let publish = &Publish { subject: mapped.as_deref().unwrap_or(publish.subject), ..*publish };
@@ -280,6 +285,7 @@ impl Session {
             reply: publish.reply,
             headers: publish.headers,
             payload: publish.payload,
+            source,
         };
         let origin = Origin::Client { id: self.handle.id };
         let deliveries = self.ingress.route(account, &message, origin, self.echo, Audience::Everyone);
@@ -463,7 +469,12 @@ impl Session {
     }
 
     /// Writes to everyone touched; returns a receiver worth waiting for.
-    pub(super) fn flush(&mut self) -> Option<Arc<Outbox>> {
-        self.ingress.flush()
+    pub(super) fn flush(&mut self) -> Option<Held> {
+        self.ingress.flush(false)
+    }
+
+    /// Like `flush`, but small writes may wait until other connections had their turn.
+    pub(super) fn flush_soon(&mut self) -> Option<Held> {
+        self.ingress.flush(true)
     }
 }

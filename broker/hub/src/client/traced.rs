@@ -22,16 +22,16 @@ impl Session {
         let random = crate::hub::now().as_nanos();
         let number = || (random ^ (random >> 17)) as u32;
         match begin(&source, &account, publish.subject, publish.headers, bytes, number) {
-            Begun::Untraced => self.publish_to_account(publish),
+            Begun::Untraced => self.publish_to_account(publish, None),
             Begun::Dropped => {}
             Begun::Refused(destination) => self.refuse_publish(&destination),
             Begun::Disabled => {
                 let headers = set_header(publish.headers, DESTINATION, DISABLED);
-                self.publish_to_account(&Publish { headers: &headers, ..*publish });
+                self.publish_to_account(&Publish { headers: &headers, ..*publish }, None);
             }
             Begun::Traced(trace) => {
                 self.ingress.set_trace(Some(trace));
-                self.publish_to_account(publish);
+                self.publish_to_account(publish, None);
                 if let Some(trace) = self.ingress.take_trace() {
                     trace.tell();
                 }

@@ -103,6 +103,7 @@ impl Delivery {
                     reply,
                     headers: &headers,
                     payload: message.payload,
+                    source: message.source,
                 };
                 let passed = Passed { export: import.export.clone(), share: import.share };
                 let is_delivered = self.pass(passed, &exporter, &forwarded, origin);
@@ -146,6 +147,7 @@ impl Delivery {
             reply,
             headers: message.headers,
             payload: message.payload,
+            source: message.source,
         };
         let passed = Passed { export: response.export.clone(), share: false };
         let is_delivered = self.pass(passed, &importer, &forwarded, origin);
