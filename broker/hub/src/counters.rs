@@ -30,6 +30,10 @@ impl Counters {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_slow_consumer(&self) {
+        self.slow_consumers.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_closed(&self, reason: CloseReason, sent: (u64, u64)) {
         self.sent_to_closed_messages.fetch_add(sent.0, Ordering::Relaxed);
         self.sent_to_closed_bytes.fetch_add(sent.1, Ordering::Relaxed);

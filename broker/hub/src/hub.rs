@@ -32,13 +32,16 @@ use weir_net::{ConnectionKind, Transport, TransportFacts};
 use weir_proto::{ConnectOptions, Info, err};
 use weir_stdx::time::UnixNanos;
 
-/// So many closed connections are remembered for monitoring, as in nats-server.
-const MAX_CLOSED: usize = 10_000;
 /// How long to wait after accept failed (no file descriptors left, most likely).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause between two clients that are closed in lame duck mode, as in nats-server.
 const MAX_LAME_DUCK_PAUSE: Duration = Duration::from_secs(1);
+
+/// A number that looks random, different for each connection.
+fn spread(id: u64) -> u32 {
+    u32::try_from(id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).unwrap_or(0)
+}
 
 /// The time now, for stamps that people and clients see.
 pub(crate) fn now() -> UnixNanos {
@@ -412,16 +415,9 @@ impl Hub {
             return;
         }
         let reason = handle.outbox.closed().unwrap_or(CloseReason::ClientClosed);
-        match reason {
-            CloseReason::SlowConsumerPendingBytes => {
-                let max = self.limits.load().max_pending;
-                info!("{} - Slow Consumer Detected: MaxPending of {max} Exceeded", handle.label());
-            }
-            CloseReason::SlowConsumerWriteDeadline => {
-                let deadline = self.limits.load().write_deadline;
-                info!("{} - Slow Consumer Detected: WriteDeadline of {deadline:?} exceeded", handle.label());
-            }
-            _ => {}
+        if reason == CloseReason::SlowConsumerPendingBytes {
+            let max = self.limits.load().max_pending;
+            info!("{} - Slow Consumer Detected: MaxPending of {max} Exceeded", handle.label());
         }
         debug!("{} - Client connection closed: {}", handle.label(), reason.text());
         self.counters.count_closed(reason, handle.outbox.sent());
@@ -437,14 +433,17 @@ impl Hub {
                 out_bytes: snapshot.out_bytes,
                 slow_consumers: u64::from(reason.is_slow_consumer()),
             });
-            self.observe(|observer| observer.account_changed(&account));
+            if snapshot.is_connected {
+                self.observe(|observer| observer.account_changed(&account));
+            }
         }
         self.observe(|observer| observer.disconnected(&snapshot));
+        let max_closed = self.limits.load().max_closed_clients;
         let mut closed = self.closed.lock();
-        if closed.len() == MAX_CLOSED {
+        closed.push_back(snapshot);
+        while closed.len() > max_closed {
             closed.pop_front();
         }
-        closed.push_back(snapshot);
     }
 
     /// The INFO line for one client; with `account`, the one that follows its first PING.
@@ -602,12 +601,18 @@ impl Hub {
             return;
         }
         tokio::time::sleep(grace).await;
-        let ids: Vec<u64> = self.connections.read().keys().copied().collect();
-        let left = duration.saturating_sub(grace);
+        let mut ids: Vec<u64> = self.connections.read().keys().copied().collect();
+        info!("Closing existing clients");
+        let left = match duration.saturating_sub(grace) {
+            Duration::ZERO => Duration::from_secs(1),
+            left => left,
+        };
         let pause = (left / u32::try_from(ids.len().max(1)).unwrap_or(u32::MAX)).min(MAX_LAME_DUCK_PAUSE);
+        // In no order that clients could guess, and with pauses of half their length or more.
+        ids.sort_by_key(|id| spread(*id));
         for (at, id) in ids.into_iter().enumerate() {
             if at > 0 {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(pause / 2 + pause / 2 * (spread(id) % 1000) / 1000).await;
             }
             self.disconnect(id, CloseReason::ServerShutdown);
         }

@@ -77,8 +77,12 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// How many PINGs may be unanswered.
     pub ping_max: u32,
-    /// How long writes may make no progress.
+    /// How long writes may take.
     pub write_deadline: Duration,
+    /// Whether a client whose writes take longer is cut even when some of them make progress.
+    pub closes_slow_writers: bool,
+    /// How many connections that are gone are remembered for monitoring.
+    pub max_closed_clients: usize,
     /// How long CONNECT may take when credentials are needed.
     pub auth_timeout: Duration,
 }
@@ -97,6 +101,8 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(120),
             ping_max: 2,
             write_deadline: Duration::from_secs(10),
+            closes_slow_writers: true,
+            max_closed_clients: 10_000,
             auth_timeout: Duration::from_secs(2),
         }
     }

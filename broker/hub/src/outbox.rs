@@ -95,6 +95,8 @@ struct State {
     blocked_since: Option<Instant>,
     /// A publisher has waited for it in vain, and nothing was written since.
     stuck: bool,
+    /// Since when, and how many of, the bytes that waited when the socket became full are being written.
+    attempt: Option<(Instant, usize)>,
     closed: Option<CloseReason>,
 }
 
@@ -287,6 +289,12 @@ impl Outbox {
             state = self.state.lock();
             state.writing = false;
             state.pending = state.pending.saturating_sub(count);
+            if let Some((_, left)) = &mut state.attempt {
+                *left = left.saturating_sub(count);
+                if *left == 0 {
+                    state.attempt = None;
+                }
+            }
             if state.closed.is_some_and(|reason| !reason.flushes()) {
                 state.chunks.clear();
                 return;
@@ -302,8 +310,12 @@ impl Outbox {
             match result {
                 Ok(()) => {}
                 Err(ErrorKind::WouldBlock) => {
-                    state.blocked_since = Some(Instant::now());
                     state.chunks.iter_mut().for_each(Chunk::tighten);
+                    let now = Instant::now();
+                    state.blocked_since = Some(now);
+                    if state.attempt.is_none() {
+                        state.attempt = Some((now, state.pending));
+                    }
                     self.wake.notify_one();
                 }
                 Err(_) => {
@@ -362,6 +374,23 @@ impl Outbox {
     /// For the connection's task: since when the socket is full.
     pub fn blocked_since(&self) -> Option<Instant> {
         self.state.lock().blocked_since
+    }
+
+    /// For the connection's task: since when what waited at that time is being written.
+    pub fn writing_since(&self) -> Option<Instant> {
+        self.state.lock().attempt.map(|(since, _)| since)
+    }
+
+    /// For the connection's task: begins to count the time anew for what waits now.
+    pub fn begin_anew(&self) {
+        let mut state = self.state.lock();
+        state.attempt = Some((Instant::now(), state.pending));
+    }
+
+    /// How many pieces and bytes wait.
+    pub fn backlog(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.chunks.len(), state.pending)
     }
 
     /// For the connection's task: the socket takes bytes again.

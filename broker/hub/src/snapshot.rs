@@ -79,6 +79,8 @@ pub struct ConnectionSnapshot {
     pub subscriptions: usize,
     /// Those, if asked for; of a closed connection up to 1024.
     pub subscription_list: Vec<SubscriptionSnapshot>,
+    /// Whether its CONNECT was accepted.
+    pub is_connected: bool,
     /// The protocol version from CONNECT.
     pub protocol: i64,
     /// The name from CONNECT.

@@ -149,7 +149,9 @@ struct Filter<'a> {
 
 impl Filter<'_> {
     fn in_account(&self, connection: &Connection) -> bool {
-        self.account.is_none_or(|account| connection.account == account)
+        // Of closed connections the global account is not remembered, as in the reference.
+        let is_forgotten = connection.stop.is_some() && connection.account == "$G";
+        self.account.is_none_or(|account| connection.account == account && !is_forgotten)
     }
 
     fn matches(&self, connection: &Connection) -> bool {
@@ -308,6 +310,9 @@ fn render(mut connection: Connection, now: Time, detail: Detail, with_user: bool
     match detail {
         Detail::None => {}
         Detail::Subjects => subjects = list.into_iter().map(|s| s.subject).collect(),
+        Detail::Full if connection.stop.is_some() => {
+            details = list.into_iter().map(SubscriptionJson::with_account).collect();
+        }
         Detail::Full => details = list.into_iter().map(SubscriptionJson::plain).collect(),
     }
     let shown = |text: String| if with_user { text } else { String::new() };
@@ -338,7 +343,11 @@ fn render(mut connection: Connection, now: Time, detail: Detail, with_user: bool
         tls_cipher_suite: connection.tls_cipher_suite,
         tls_peer_certs: if with_user { connection.tls_peer_certs } else { Vec::new() },
         tls_first: connection.tls_first,
-        name_tag: shown(connection.account_tag),
+        name_tag: if connection.stop.is_some() && matches!(connection.account.as_str(), "" | "$G") {
+            String::new()
+        } else {
+            shown(connection.account_tag)
+        },
         authorized_user: shown(connection.authorized_user),
         // The global account is not named, as in the reference.
         account: shown(connection.account).replace("$G", ""),

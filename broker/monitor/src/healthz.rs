@@ -162,8 +162,8 @@ fn jetstream(source: &dyn Source, asked: &Asked<'_>, health: &Health) -> Option<
     if asked.meta_only {
         return None;
     }
-    let known = |name: &str| source.accounts().iter().any(|a| a.jetstream && a.name == name);
-    if let Some(account) = asked.account.filter(|name| !known(name)) {
+    if let Some(account) = asked.account.filter(|name| source.presence(name, "", None) == Presence::NoAccount)
+    {
         return Some(no_account(account));
     }
     if let (Some(account), Some(stream)) = (asked.account, asked.stream) {

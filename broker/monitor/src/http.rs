@@ -74,10 +74,22 @@ impl Monitor {
             .route(&path("/healthz"), get(show_health))
             .route(&path("/raftz"), get(show_raft_groups))
             .route(&path("/metrics"), get(show_metrics));
-        for (name, render) in ENDPOINTS {
+        for &(name, render) in ENDPOINTS {
             let show = move |State(inner): State<Arc<Inner>>, Parameters(pairs): Pairs| async move {
-                inner.count(name);
-                match render(&inner, &Query::new(pairs)) {
+                if name == "/varz" {
+                    inner.count(name);
+                }
+                let answer = render(&inner, &Query::new(pairs));
+                // As in the reference: some endpoints count only requests whose parameters can be read.
+                let is_unreadable =
+                    answer.as_ref().is_err_and(|refused| refused.starts_with("Error decoding"));
+                match name {
+                    "/varz" | "/ipqueuesz" | "/stacksz" | "/debug/vars" => {}
+                    "/connz" | "/routez" if is_unreadable => {}
+                    "/subscriptionsz" => inner.count("/subsz"),
+                    _ => inner.count(name),
+                }
+                match answer {
                     Ok(body) => json_response(StatusCode::OK, body),
                     Err(refused) => bad_request(refused),
                 }
@@ -96,7 +108,8 @@ impl Inner {
 
 async fn show_index(State(inner): State<Arc<Inner>>) -> Response {
     inner.count("/");
-    let page = index::page(&inner.source.server().settings.version);
+    let settings = inner.source.server().settings;
+    let page = index::page(&settings.server_name, &settings.version, &settings.http_base_path);
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 

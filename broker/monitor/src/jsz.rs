@@ -229,7 +229,9 @@ struct Depth {
 
 impl Depth {
     fn of(query: &Query) -> Result<Self, Refused> {
-        let consumers = query.boolean("consumers")? || query.boolean("direct-consumers")?;
+        let consumers = query.boolean("consumers")?;
+        // Consumers that sources and mirrors make are streams' own matter here: there are none to list.
+        query.boolean("direct-consumers")?;
         Ok(Self {
             account: query.text("acc").map(str::to_owned),
             accounts: query.boolean("accounts")?,
@@ -265,9 +267,9 @@ pub(crate) fn jsz(source: &dyn Source, query: &Query) -> Result<Jsz, Refused> {
         config: Config::of(&jetstream),
         limits: Some(Limits::of(&jetstream)),
         streams: jetstream.streams,
-        streams_leader: jetstream.streams_leader,
+        streams_leader: if depth.raft { jetstream.streams_leader } else { 0 },
         consumers: jetstream.consumers,
-        consumers_leader: jetstream.consumers_leader,
+        consumers_leader: if depth.raft { jetstream.consumers_leader } else { 0 },
         messages: jetstream.messages,
         bytes: jetstream.bytes,
         meta_cluster: jetstream.meta.as_ref().map(Meta::of),

@@ -32,5 +32,5 @@ pub use source::{Health, Presence, Source, Wanted};
 pub use view::{
     Account, ClusterSettings, Connection, Counters, JetStream, JetStreamAccount, JetStreamConfig,
     JetStreamStats, JetStreamStream, MetaGroup, PeerCertificate, Queue, RaftGroup, RaftPeer, Route, Server,
-    ServerSettings, Subscription, Traffic,
+    ServerSettings, SubjectRules, Subscription, TlsSettings, Traffic, WebSocketSettings,
 };

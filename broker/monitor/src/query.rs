@@ -1,6 +1,9 @@
 //! Query parameters, read and complained about as Go does.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    num::{IntErrorKind, ParseIntError},
+};
 
 /// The parameters of one request.
 #[derive(Debug, Clone, Default)]
@@ -42,15 +45,17 @@ impl Query {
     /// An integer, 0 when it is not given.
     pub(crate) fn integer(&self, key: &str) -> Result<i64, Refused> {
         let Some(text) = self.text(key) else { return Ok(0) };
-        text.parse().map_err(|_| {
-            format!("Error decoding int for '{key}': strconv.Atoi: parsing {text:?}: invalid syntax")
+        text.parse().map_err(|error| {
+            let reason = reason(&error);
+            format!("Error decoding int for '{key}': strconv.Atoi: parsing {text:?}: {reason}")
         })
     }
 
     pub(crate) fn unsigned(&self, key: &str) -> Result<u64, Refused> {
         let Some(text) = self.text(key) else { return Ok(0) };
-        text.parse().map_err(|_| {
-            format!("Error decoding uint64 for '{key}': strconv.ParseUint: parsing {text:?}: invalid syntax")
+        text.parse().map_err(|error| {
+            let reason = reason(&error);
+            format!("Error decoding uint64 for '{key}': strconv.ParseUint: parsing {text:?}: {reason}")
         })
     }
 
@@ -60,6 +65,14 @@ impl Query {
         let offset = usize::try_from(self.integer("offset")?).unwrap_or(0);
         let limit = usize::try_from(self.integer("limit")?).unwrap_or(0);
         Ok(Page { offset, limit: if limit == 0 { LIMIT_DEFAULT } else { limit } })
+    }
+}
+
+/// Go's words for why a text is no number.
+fn reason(error: &ParseIntError) -> &'static str {
+    match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
     }
 }
 

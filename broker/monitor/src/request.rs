@@ -83,10 +83,12 @@ impl Request {
         if body.is_empty() {
             return Ok(request);
         }
-        let value = parse(body).map_err(|error| match error.split_once(" at offset ") {
-            Some((text, _)) => text.to_owned(),
-            None => error.replace("unexpected EOF", "unexpected end of JSON input"),
-        })?;
+        let value =
+            parse(body).map_err(|error| match (after_value(body), error.split_once(" at offset ")) {
+                (Some(text), _) => text,
+                (None, Some((text, _))) => text.to_owned(),
+                (None, None) => error.replace("unexpected EOF", "unexpected end of JSON input"),
+            })?;
         let name = endpoint.struct_name();
         let fields = match value {
             Value::Object(fields) => fields,
@@ -104,11 +106,15 @@ impl Request {
                 continue;
             };
             if let Err(found) = request.take(field, &value) {
-                let text = format!(
-                    "json: cannot unmarshal {found} into Go struct field {name}.{} of type {}",
-                    field.name,
-                    field.kind.go_name()
-                );
+                let kind = field.kind.go_name();
+                let text = match found {
+                    Found::Value(found) => format!(
+                        "json: cannot unmarshal {found} into Go struct field {name}.{key} of type {kind}"
+                    ),
+                    Found::Item(at, found) => {
+                        format!("json: cannot unmarshal {found} into {name}.{key}.{at} of type string")
+                    }
+                };
                 complaint.get_or_insert(text);
             }
         }
@@ -116,7 +122,7 @@ impl Request {
     }
 
     /// The error is what was found instead.
-    fn take(&mut self, field: &Field, value: &Value) -> Result<(), String> {
+    fn take(&mut self, field: &Field, value: &Value) -> Result<(), Found> {
         if *value == Value::Null {
             return Ok(());
         }
@@ -126,15 +132,15 @@ impl Request {
             (Kind::Int | Kind::State | Kind::Duration, Value::Number(number)) => {
                 match number.parse::<i64>() {
                     Ok(_) => number.clone(),
-                    Err(_) => return Err(format!("number {number}")),
+                    Err(_) => return Err(Found::Value(format!("number {number}"))),
                 }
             }
             (Kind::Unsigned, Value::Number(number)) => match number.parse::<u64>() {
                 Ok(_) => number.clone(),
-                Err(_) => return Err(format!("number {number}")),
+                Err(_) => return Err(Found::Value(format!("number {number}"))),
             },
             (Kind::List, Value::Array(items)) => return self.take_list(field, items),
-            (_, other) => return Err(other.kind().to_owned()),
+            (_, other) => return Err(Found::Value(other.kind().to_owned())),
         };
         let filter = &mut self.filter;
         match field.name {
@@ -148,13 +154,13 @@ impl Request {
         Ok(())
     }
 
-    fn take_list(&mut self, field: &Field, items: &[Value]) -> Result<(), String> {
+    fn take_list(&mut self, field: &Field, items: &[Value]) -> Result<(), Found> {
         let mut list = Vec::new();
-        for item in items {
+        for (at, item) in items.iter().enumerate() {
             match item {
                 Value::String(text) => list.push(text.clone()),
                 Value::Null => list.push(String::new()),
-                other => return Err(other.kind().to_owned()),
+                other => return Err(Found::Item(at, other.kind().to_owned())),
             }
         }
         if field.name == "tags" {
@@ -182,6 +188,21 @@ impl Request {
         self.query.set("subs", "true".to_owned());
         self
     }
+}
+
+/// What stands where something else belongs: in place of a field, or in its list.
+enum Found {
+    Value(String),
+    Item(usize, String),
+}
+
+/// Go's complaint about what follows a complete document; `None` when nothing does, or the document is not complete.
+fn after_value(body: &[u8]) -> Option<String> {
+    let mut documents = serde_json::Deserializer::from_slice(body).into_iter::<serde::de::IgnoredAny>();
+    documents.next()?.ok()?;
+    let rest = body.get(documents.byte_offset()..)?.trim_ascii_start();
+    let next = std::str::from_utf8(rest).ok()?.chars().next()?;
+    Some(format!("invalid character {next:?} after top-level value"))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

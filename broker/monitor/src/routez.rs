@@ -6,10 +6,10 @@ use weir_stdx::duration::format_duration;
 
 use crate::{
     Source,
-    connz::{Detail, SubscriptionJson},
+    connz::{Detail, SubscriptionJson, truncated},
     query::{Query, Refused},
     varz::uptime,
-    view::Route,
+    view::{Route, SubjectRules},
 };
 
 #[derive(Serialize)]
@@ -17,6 +17,10 @@ pub(crate) struct Routez {
     server_id: String,
     server_name: String,
     now: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import: Option<SubjectRules>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    export: Option<SubjectRules>,
     num_routes: usize,
     routes: Vec<RouteJson>,
 }
@@ -32,10 +36,13 @@ struct RouteJson {
     port: u16,
     start: Time,
     last_activity: Time,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rtt: Option<String>,
+    rtt: String,
     uptime: String,
     idle: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    import: Option<SubjectRules>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    export: Option<SubjectRules>,
     pending_size: u64,
     in_msgs: u64,
     out_msgs: u64,
@@ -48,6 +55,7 @@ struct RouteJson {
     subscriptions_list_detail: Vec<SubscriptionJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     compression: &'static str,
 }
 
@@ -55,11 +63,14 @@ pub(crate) fn routez(source: &dyn Source, query: &Query) -> Result<Routez, Refus
     let detail = Detail::of(query)?;
     let server = source.server();
     let routes = source.routes(detail != Detail::None).into_iter();
+    let (import, export) = source.route_rules();
     let routes: Vec<_> = routes.map(|route| render(route, server.now, detail)).collect();
     Ok(Routez {
         server_id: server.settings.server_id,
         server_name: server.settings.server_name,
         now: server.now,
+        import,
+        export,
         num_routes: routes.len(),
         routes,
     })
@@ -84,9 +95,11 @@ fn render(mut route: Route, now: Time, detail: Detail) -> RouteJson {
         port: route.port,
         start: route.start,
         last_activity: route.last_activity,
-        rtt: route.rtt.map(format_duration),
+        rtt: format_duration(truncated(route.rtt.unwrap_or_default())),
         uptime: uptime(route.start, now),
         idle: uptime(route.last_activity, now),
+        import: route.import,
+        export: route.export,
         pending_size: route.pending_bytes,
         in_msgs: route.in_msgs,
         out_msgs: route.out_msgs,
@@ -96,6 +109,6 @@ fn render(mut route: Route, now: Time, detail: Detail) -> RouteJson {
         subscriptions_list: subjects,
         subscriptions_list_detail: details,
         account: route.account,
-        compression: "off",
+        compression: route.compression,
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::view::{Account, Connection, JetStream, Queue, RaftGroup, Route, Server, Subscription};
+use crate::view::{
+    Account, Connection, JetStream, Queue, RaftGroup, Route, Server, SubjectRules, Subscription,
+};
 
 /// What a render needs of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +47,8 @@ pub trait Source: Send + Sync + 'static {
     /// Settings and counters of the server.
     fn server(&self) -> Server;
     fn connections(&self, wanted: Wanted) -> Vec<Connection>;
+    /// What routes may bring in and take out by this server's configuration: (import, export).
+    fn route_rules(&self) -> (Option<SubjectRules>, Option<SubjectRules>);
     /// The routes, with the interest learnt through each when `subscriptions` is set.
     fn routes(&self, subscriptions: bool) -> Vec<Route>;
     /// The subscriptions of clients and of this process, of one account or of all.

@@ -10,7 +10,7 @@ use crate::{
     Source,
     json::{is_false, is_zero, nanos, seconds},
     jsz::JetStreamVarz,
-    view::{Counters, Server},
+    view::{ClusterSettings, Counters, Server, WebSocketSettings},
 };
 
 #[derive(Serialize)]
@@ -25,6 +25,10 @@ pub(crate) struct Varz {
     port: u16,
     #[serde(skip_serializing_if = "is_false")]
     auth_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_verify: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     connect_urls: Vec<String>,
     max_connections: i64,
@@ -41,13 +45,15 @@ pub(crate) struct Varz {
     max_payload: u32,
     max_pending: u64,
     cluster: Cluster,
-    gateway: Empty,
-    leaf: Empty,
+    gateway: RouteLimits,
+    leaf: RouteLimits,
     mqtt: Empty,
-    websocket: Empty,
+    websocket: WebSocket,
     jetstream: JetStreamVarz,
-    tls_timeout: u8,
+    tls_timeout: Number,
     write_deadline: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    write_timeout: &'static str,
     start: Time,
     now: Time,
     uptime: String,
@@ -81,11 +87,68 @@ pub(crate) struct Varz {
     metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     feature_flags: BTreeMap<String, bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted_operators_jwt: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     system_account: String,
     slow_consumer_stats: ByKind,
     stale_connection_stats: ByKind,
     disk_io_wait_stats: DiskWaits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxies: Option<Proxies>,
+}
+
+#[derive(Serialize)]
+struct Proxies {
+    trusted: Vec<Proxy>,
+}
+
+#[derive(Serialize)]
+struct Proxy {
+    key: String,
+}
+
+/// What gateways and leaf nodes are shown with even when there are none: the routes' limits.
+#[derive(Serialize, Default)]
+struct RouteLimits {
+    #[serde(skip_serializing_if = "is_zero")]
+    write_deadline: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    write_timeout: &'static str,
+}
+
+#[derive(Serialize, Default)]
+struct WebSocket {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    host: String,
+    #[serde(skip_serializing_if = "is_no_port")]
+    port: u16,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    advertise: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    no_auth_user: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    jwt_cookie: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    handshake_timeout: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_timeout: Option<Number>,
+    #[serde(skip_serializing_if = "is_false")]
+    no_tls: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_map: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tls_pinned_certs: Vec<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    same_origin: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_origins: Vec<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    compression: bool,
+}
+
+fn is_no_port(port: &u16) -> bool {
+    *port == 0
 }
 
 #[derive(Serialize, Default)]
@@ -104,9 +167,17 @@ struct Cluster {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     urls: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls_timeout: Option<u8>,
+    tls_timeout: Option<Number>,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_verify: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pool_size: Option<i32>,
+    #[serde(skip_serializing_if = "is_zero")]
+    write_deadline: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    write_timeout: &'static str,
 }
 
 /// A count by what kind of connection it concerns.
@@ -170,6 +241,8 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         host: settings.host,
         port: settings.port,
         auth_required: settings.auth_required,
+        tls_required: settings.tls.is_some(),
+        tls_verify: settings.tls.as_ref().is_some_and(|tls| tls.verify),
         connect_urls,
         max_connections: settings.max_connections,
         max_subscriptions: settings.max_subscriptions,
@@ -183,14 +256,15 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         max_control_line: settings.max_control_line,
         max_payload: settings.max_payload,
         max_pending: settings.max_pending,
+        gateway: route_limits(settings.cluster.as_ref()),
+        leaf: route_limits(settings.cluster.as_ref()),
         cluster: settings.cluster.map(cluster).unwrap_or_default(),
-        gateway: Empty {},
-        leaf: Empty {},
         mqtt: Empty {},
-        websocket: Empty {},
+        websocket: settings.websocket.map(websocket).unwrap_or_default(),
         jetstream,
-        tls_timeout: 2,
+        tls_timeout: settings.tls.as_ref().map_or_else(|| 2.into(), |tls| seconds(tls.timeout)),
         write_deadline: nanos(settings.write_deadline),
+        write_timeout: settings.write_timeout,
         uptime: uptime(settings.start, now),
         start: settings.start,
         now,
@@ -225,18 +299,51 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         slow_consumer_stats: slow,
         stale_connection_stats: stale,
         disk_io_wait_stats: DiskWaits::default(),
+        trusted_operators_jwt: settings.operators,
+        proxies: (!settings.proxies.is_empty())
+            .then(|| Proxies { trusted: settings.proxies.into_iter().map(|key| Proxy { key }).collect() }),
     }
 }
 
-fn cluster(settings: crate::view::ClusterSettings) -> Cluster {
+fn cluster(settings: ClusterSettings) -> Cluster {
     Cluster {
         name: settings.name,
         addr: settings.host,
         cluster_port: Some(settings.port),
         auth_timeout: Some(seconds(settings.auth_timeout)),
         urls: settings.urls,
-        tls_timeout: Some(2),
+        tls_timeout: Some(settings.tls.as_ref().map_or_else(|| 2.into(), |tls| seconds(tls.timeout))),
+        tls_required: settings.tls.is_some(),
+        tls_verify: settings.tls.is_some(),
         pool_size: Some(settings.pool_size),
+        write_deadline: settings.write_deadline.map_or(0, nanos),
+        write_timeout: settings.write_timeout,
+    }
+}
+
+fn route_limits(cluster: Option<&ClusterSettings>) -> RouteLimits {
+    cluster.map_or_else(RouteLimits::default, |cluster| RouteLimits {
+        write_deadline: cluster.write_deadline.map_or(0, nanos),
+        write_timeout: cluster.write_timeout,
+    })
+}
+
+fn websocket(settings: WebSocketSettings) -> WebSocket {
+    let tls = settings.tls.unwrap_or_default();
+    WebSocket {
+        host: settings.host,
+        port: settings.port,
+        advertise: settings.advertise,
+        no_auth_user: settings.no_auth_user,
+        jwt_cookie: settings.jwt_cookie,
+        handshake_timeout: nanos(settings.handshake_timeout),
+        auth_timeout: (!settings.auth_timeout.is_zero()).then(|| seconds(settings.auth_timeout)),
+        no_tls: settings.no_tls,
+        tls_map: tls.map,
+        tls_pinned_certs: tls.pinned_certs,
+        same_origin: settings.same_origin,
+        allowed_origins: settings.allowed_origins,
+        compression: settings.compression,
     }
 }
 

@@ -35,6 +35,15 @@ pub struct ServerSettings {
     pub host: String,
     pub port: u16,
     pub auth_required: bool,
+    /// Of the clients' port.
+    pub tls: Option<TlsSettings>,
+    pub websocket: Option<WebSocketSettings>,
+    /// Empty for the default.
+    pub write_timeout: &'static str,
+    /// Keys of trusted proxies.
+    pub proxies: Vec<String>,
+    /// JWTs of trusted operators.
+    pub operators: Vec<String>,
     pub max_connections: i64,
     pub max_subscriptions: u64,
     pub ping_interval: Duration,
@@ -60,6 +69,24 @@ pub struct ServerSettings {
     pub cores: usize,
 }
 
+impl ServerSettings {
+    /// Takes over what a reload does not change: where the server listens, under which names, and since when.
+    pub fn keep_bound(&mut self, before: Self) {
+        self.port = before.port;
+        self.http_host = before.http_host;
+        self.http_port = before.http_port;
+        self.https_port = before.https_port;
+        self.start = before.start;
+        if let (Some(cluster), Some(before)) = (&mut self.cluster, before.cluster) {
+            cluster.name = before.name;
+            cluster.port = before.port;
+        }
+        if let (Some(websocket), Some(before)) = (&mut self.websocket, before.websocket) {
+            websocket.port = before.port;
+        }
+    }
+}
+
 /// The cluster a server is part of.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterSettings {
@@ -70,6 +97,39 @@ pub struct ClusterSettings {
     /// host:port of the configured seeds.
     pub urls: Vec<String>,
     pub pool_size: i32,
+    pub tls: Option<TlsSettings>,
+    pub write_deadline: Option<Duration>,
+    /// Empty for the default.
+    pub write_timeout: &'static str,
+}
+
+/// TLS of one port.
+#[derive(Debug, Clone, Default)]
+pub struct TlsSettings {
+    pub timeout: Duration,
+    /// Clients have to show a certificate.
+    pub verify: bool,
+    /// The certificate names the user.
+    pub map: bool,
+    pub pinned_certs: Vec<String>,
+}
+
+/// The port for WebSocket clients.
+#[derive(Debug, Clone, Default)]
+pub struct WebSocketSettings {
+    pub host: String,
+    pub port: u16,
+    pub advertise: String,
+    pub no_auth_user: String,
+    pub jwt_cookie: String,
+    pub handshake_timeout: Duration,
+    /// Zero for the server's.
+    pub auth_timeout: Duration,
+    pub no_tls: bool,
+    pub tls: Option<TlsSettings>,
+    pub same_origin: bool,
+    pub allowed_origins: Vec<String>,
+    pub compression: bool,
 }
 
 /// Counters of the whole server. Messages and bytes count each delivery once.
@@ -237,6 +297,20 @@ pub struct Route {
     pub subscriptions: Vec<Subscription>,
     /// The one account this route carries, when it is dedicated to one.
     pub account: Option<String>,
+    /// As nats-server names it.
+    pub compression: &'static str,
+    /// What the other server says it imports and exports.
+    pub import: Option<SubjectRules>,
+    pub export: Option<SubjectRules>,
+}
+
+/// Subjects that may pass and that may not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SubjectRules {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
 }
 
 /// An account's figures.

@@ -16,7 +16,7 @@ use tokio::{
 use weir_jsapi::{config::StreamConfig, stream::StreamState, time::Time};
 use weir_monitor::{
     Account, Connection, Health, JetStream, JetStreamAccount, JetStreamStream, MetaGroup, Monitor, Presence,
-    Queue, RaftGroup, Route, Server, ServerSettings, Source, Subscription, Wanted,
+    Queue, RaftGroup, Route, Server, ServerSettings, Source, SubjectRules, Subscription, Wanted,
 };
 
 #[derive(Default)]
@@ -62,6 +62,10 @@ impl Source for Fake {
             found.push(Connection { stop, reason: "Client Closed".to_owned(), ..connection(6, 0) });
         }
         found
+    }
+
+    fn route_rules(&self) -> (Option<SubjectRules>, Option<SubjectRules>) {
+        (None, None)
     }
 
     fn routes(&self, _: bool) -> Vec<Route> {

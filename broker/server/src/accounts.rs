@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use weir_conf::{AccountConfig, ExchangeKind, MappingConfig, Options, ResponseType};
 use weir_hub::{
     AccountLimits, AccountSettings, Export, ExportAccess, GLOBAL_ACCOUNT, Hub, Import, LatencySettings,
-    MappingDestination, MappingSettings, MessageTraceSettings, SYSTEM_ACCOUNT,
+    MappingDestination, MappingSettings, MessageTraceSettings,
 };
 
 /// What nats-server would refuse in the accounts of these options, in its words.
@@ -27,7 +27,7 @@ fn all(options: &Options) -> BTreeMap<String, AccountSettings> {
     let mut accounts: BTreeMap<_, _> = named.collect();
     let global = accounts.entry(GLOBAL_ACCOUNT.to_owned()).or_default();
     global.mappings.extend(options.mappings.iter().map(mapping));
-    accounts.entry(SYSTEM_ACCOUNT.to_owned()).or_default();
+    accounts.entry(crate::settings::system_account(options)).or_default();
     accounts
 }
 

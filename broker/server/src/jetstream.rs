@@ -124,9 +124,13 @@ impl RunningJetStream {
             meta: self.meta(),
             default_max_consumers: self.options.default_max_consumers,
             streams: snapshot.stream_count as u64,
-            streams_leader: if snapshot.meta.is_some() { led.streams } else { 0 },
+            streams_leader: if snapshot.meta.is_some() { led.streams } else { snapshot.stream_count as u64 },
             consumers: snapshot.consumer_count as u64,
-            consumers_leader: if snapshot.meta.is_some() { led.consumers } else { 0 },
+            consumers_leader: if snapshot.meta.is_some() {
+                led.consumers
+            } else {
+                snapshot.consumer_count as u64
+            },
             messages: snapshot.messages,
             bytes: snapshot.bytes,
             accounts,
@@ -229,7 +233,8 @@ impl RunningJetStream {
     pub(crate) fn presence(&self, account: &str, stream: &str, consumer: Option<&str>) -> Presence {
         let wanted = SnapshotOptions { streams: true, consumers: consumer.is_some() };
         let snapshot = self.node.snapshot(wanted);
-        if !snapshot.accounts.iter().any(|name| name == account) {
+        // An account is known by its streams, as in the reference.
+        if !snapshot.streams.iter().any(|held| held.account == account) {
             return Presence::NoAccount;
         }
         let found =

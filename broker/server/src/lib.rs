@@ -3,6 +3,7 @@
 //! What it is: it starts the rooms in order, connects them, writes nats-server's log lines and files,
 //! and obeys signals. What it is not: it serves no protocol itself.
 
+mod account_view;
 mod accounts;
 mod app;
 mod authenticator;

@@ -89,11 +89,11 @@ struct Server {
     system: Option<Arc<System>>,
     /// From the system account.
     commands: mpsc::Receiver<Command>,
+    /// Of the monitoring endpoints.
+    monitoring_tls: Option<Arc<ServerTls>>,
     /// Dropped or set: monitoring ends.
     stopping: watch::Sender<bool>,
     _ports_file: Option<PortsFile>,
-    /// TLS of the monitoring port.
-    monitoring_tls: Option<Arc<ServerTls>>,
 }
 
 impl Server {
@@ -160,6 +160,13 @@ impl Server {
             source.set_jetstream(Arc::clone(jetstream));
         }
         source.update_settings(|settings| settings.port = clients.port);
+        if let Some(entrance) = hub.websocket() {
+            source.update_settings(|settings| {
+                if let Some(websocket) = &mut settings.websocket {
+                    websocket.port = entrance.port;
+                }
+            });
+        }
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let system = (!options.no_system_account)
             .then(|| System::start(&hub, &source, seed_of(random).rotate_left(1), command_sender));
@@ -188,9 +195,9 @@ impl Server {
             source,
             system,
             commands,
+            monitoring_tls,
             stopping,
             _ports_file: ports_file,
-            monitoring_tls,
         })
     }
 
@@ -245,14 +252,9 @@ impl Server {
         self.hub.set_authenticator(Gatekeeper::new(&new, &self.hub, &self.keys, self.claims.clone()));
         self.hub.recheck_credentials().await;
         self.source.update_settings(|settings| {
-            let (id, name) = (settings.server_id.clone(), settings.server_name.clone());
-            let (port, http_port, https_port) = (settings.port, settings.http_port, settings.https_port);
-            let start = settings.start;
-            *settings = crate::settings::settings(&new, &id, &name);
-            settings.port = port;
-            settings.http_port = http_port;
-            settings.https_port = https_port;
-            settings.start = start;
+            let kept = settings.clone();
+            *settings = crate::settings::settings(&new, &kept.server_id, &kept.server_name);
+            settings.keep_bound(kept);
         });
         for change in &changes {
             info!("{change}");

@@ -14,12 +14,14 @@ use weir_hub::{AccountTraffic, ConnectionSnapshot, Hub, SubscriptionSnapshot};
 use weir_jsapi::time::Time;
 use weir_monitor::{
     Account, Connection, Counters, Health, JetStream, PeerCertificate, Presence, Queue, RaftGroup, Route,
-    Server, ServerSettings, Source, Subscription, Traffic, Wanted,
+    Server, ServerSettings, Source, SubjectRules, Subscription, Traffic, Wanted,
 };
 
-use weir_topology::RouteSnapshot;
+use weir_topology::{RouteSnapshot, RouteSubscription};
 
-use crate::{cluster::RunningCluster, jetstream::RunningJetStream, machine, system::client_type};
+use crate::{
+    account_view, cluster::RunningCluster, jetstream::RunningJetStream, machine, system::client_type,
+};
 
 /// Publishes this server's figures.
 pub(crate) struct ServerSource {
@@ -105,6 +107,8 @@ impl ServerSource {
 
     fn account_view(&self, account: &weir_hub::Account, traffic: AccountTraffic) -> Account {
         let (inserts, removes) = account.subscription_changes();
+        let settings = account.settings();
+        let system = self.settings.read().system_account.clone();
         Account {
             name: account.name().to_owned(),
             name_tag: self.account_tag(account.name()),
@@ -117,6 +121,15 @@ impl ServerSource {
             received: Traffic { msgs: traffic.in_messages, bytes: traffic.in_bytes },
             sent: Traffic { msgs: traffic.out_messages, bytes: traffic.out_bytes },
             slow_consumers: traffic.slow_consumers,
+            exports: account_view::exports(&settings, account.name() == system, self.jetstream_configured),
+            imports: account_view::imports(
+                account.name(),
+                &system,
+                &settings,
+                self.jetstream_configured,
+                |name| self.hub.account(name).map(|exporter| exporter.settings()),
+            ),
+            mappings: account_view::mappings(&settings),
             ..Account::default()
         }
     }
@@ -208,6 +221,12 @@ impl Source for ServerSource {
             connection(snapshot, tag)
         };
         found.into_iter().map(tagged).collect()
+    }
+
+    fn route_rules(&self) -> (Option<SubjectRules>, Option<SubjectRules>) {
+        let Some(cluster) = self.cluster.get() else { return (None, None) };
+        let snapshot = cluster.topology.routes_snapshot();
+        (snapshot.import.as_ref().map(subject_rules), snapshot.export.as_ref().map(subject_rules))
     }
 
     fn routes(&self, subscriptions: bool) -> Vec<Route> {
@@ -328,8 +347,16 @@ fn connection(snapshot: ConnectionSnapshot, account_tag: String) -> Connection {
 }
 
 fn route(snapshot: RouteSnapshot, subscriptions: bool) -> Route {
-    let list = if subscriptions { snapshot.subscription_list } else { Vec::new() };
-    let named = |subject| Subscription { subject, cid: snapshot.id, ..Subscription::default() };
+    let list = if subscriptions { snapshot.subscription_details } else { Vec::new() };
+    let named = |one: RouteSubscription| Subscription {
+        account: one.account,
+        subject: one.subject,
+        queue: one.queue,
+        sid: one.sid,
+        msgs: one.messages,
+        cid: snapshot.id,
+        ..Subscription::default()
+    };
     Route {
         rid: snapshot.id,
         remote_id: snapshot.remote_id,
@@ -349,7 +376,14 @@ fn route(snapshot: RouteSnapshot, subscriptions: bool) -> Route {
         subscription_count: snapshot.subscriptions as u64,
         subscriptions: list.into_iter().map(named).collect(),
         account: Some(snapshot.account).filter(|account| !account.is_empty()),
+        compression: snapshot.compression,
+        import: snapshot.import.as_ref().map(subject_rules),
+        export: snapshot.export.as_ref().map(subject_rules),
     }
+}
+
+fn subject_rules(rules: &weir_proto::ImportExport) -> SubjectRules {
+    SubjectRules { allow: rules.allow.clone(), deny: rules.deny.clone() }
 }
 
 fn subscription(snapshot: SubscriptionSnapshot, account: &str) -> Subscription {

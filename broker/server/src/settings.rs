@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use weir_conf::Options;
+use weir_conf::{Options, TlsOptions, WebSocketOptions, WriteTimeoutPolicy};
 use weir_hub::{HubOptions, Limits};
-use weir_monitor::{ClusterSettings, ServerSettings};
+use weir_monitor::{ClusterSettings, ServerSettings, TlsSettings, WebSocketSettings};
 
 use crate::{
     COMPATIBLE_VERSION,
@@ -71,8 +71,25 @@ pub(crate) fn limits(options: &Options) -> Limits {
         ping_interval: options.ping_interval,
         ping_max: options.ping_max,
         write_deadline: options.write_deadline,
+        closes_slow_writers: options.write_timeout != WriteTimeoutPolicy::Retry,
+        max_closed_clients: options.max_closed_clients,
         auth_timeout: options.auth_timeout,
     }
+}
+
+/// A policy's name; the default has none.
+fn write_timeout(policy: WriteTimeoutPolicy) -> &'static str {
+    match policy {
+        WriteTimeoutPolicy::Default => "",
+        other => other.name(),
+    }
+}
+
+/// Whether clients have to show credentials, or are taken for somebody without.
+fn auth_required(options: &Options) -> bool {
+    !options.users.is_empty()
+        || options.accounts.values().any(|account| !account.users.is_empty())
+        || is_required(options)
 }
 
 /// `host:port` or a host alone; brackets around an IPv6 address are no part of it. Ports 0 and -1 are the server's own.
@@ -82,6 +99,32 @@ fn advertised(text: &str) -> (String, Option<u16>) {
         _ => (text, None),
     };
     (host.trim().trim_matches(['[', ']']).to_owned(), port.filter(|port| *port != 0))
+}
+
+fn tls(options: &TlsOptions) -> TlsSettings {
+    TlsSettings {
+        timeout: options.timeout,
+        verify: options.verify || options.verify_and_map || options.verify_cert_and_check_known_urls,
+        map: options.verify_and_map,
+        pinned_certs: options.pinned_certs.iter().cloned().collect(),
+    }
+}
+
+fn websocket(options: &WebSocketOptions) -> WebSocketSettings {
+    WebSocketSettings {
+        host: options.host.clone(),
+        port: u16::try_from(options.port).unwrap_or(0),
+        advertise: options.advertise.clone().unwrap_or_default(),
+        no_auth_user: options.no_auth_user.clone().unwrap_or_default(),
+        jwt_cookie: options.jwt_cookie.clone().unwrap_or_default(),
+        handshake_timeout: options.handshake_timeout,
+        auth_timeout: options.auth_timeout.unwrap_or_default(),
+        no_tls: options.no_tls,
+        tls: options.tls.as_ref().map(tls),
+        same_origin: options.same_origin,
+        allowed_origins: options.allowed_origins.clone(),
+        compression: options.compression,
+    }
 }
 
 /// What `/varz` shows of the options; the ports are known later.
@@ -94,6 +137,9 @@ pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> Server
         auth_timeout: cluster.auth_timeout,
         urls: cluster.routes.iter().map(|url| url.authority(6222)).collect(),
         pool_size: cluster.pool_size,
+        tls: cluster.tls.as_ref().map(tls),
+        write_deadline: cluster.write_deadline,
+        write_timeout: write_timeout(cluster.write_timeout),
     });
     ServerSettings {
         server_id: server_id.to_owned(),
@@ -103,7 +149,12 @@ pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> Server
         toolchain: "rust".to_owned(),
         host: options.host.clone(),
         port: u16::try_from(options.port).unwrap_or(0),
-        auth_required: is_required(options),
+        auth_required: auth_required(options),
+        tls: options.tls.as_ref().map(tls),
+        websocket: options.websocket.as_ref().map(websocket),
+        write_timeout: write_timeout(options.write_timeout),
+        proxies: options.proxies.iter().map(|proxy| proxy.key.clone()).collect(),
+        operators: options.operator.jwts.clone(),
         max_connections: options.max_connections,
         max_subscriptions: options.max_subscriptions,
         ping_interval: options.ping_interval,

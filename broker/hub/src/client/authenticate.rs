@@ -68,8 +68,11 @@ impl Session {
             Err(refusal) => {
                 if let Some(options) = options {
                     let mut state = self.handle.state.write();
-                    state.identity = Identity::of(&options, None);
-                    state.options = without_secrets(&options);
+                    // Of a client that is in already, what it said first stays known.
+                    if !state.connected {
+                        state.identity = Identity::of(&options, None);
+                        state.options = without_secrets(&options);
+                    }
                 }
                 return Err(self.refuse(&refusal));
             }
@@ -108,9 +111,14 @@ impl Session {
         let mut state = self.handle.state.write();
         state.credentials = Some(self.credentials((*options).clone()));
         state.options = without_secrets(&options);
-        state.connected = true;
+        let is_first = !std::mem::replace(&mut state.connected, true);
         drop(state);
-        self.hub.observe(|observer| observer.connected(&self.handle.snapshot(false)));
+        self.hub.observe(|observer| {
+            if let Some(account) = self.account.as_ref().filter(|_| is_first) {
+                observer.account_changed(account);
+            }
+            observer.connected(&self.handle.snapshot(false));
+        });
         self.acknowledge();
         Ok(())
     }
@@ -170,10 +178,15 @@ impl Session {
             for subscription in subscriptions.values() {
                 old.unsubscribe(subscription);
             }
-            self.hub.observe(|observer| observer.account_changed(&old));
+            if self.connected {
+                self.hub.observe(|observer| observer.account_changed(&old));
+            }
         }
         account.count_connection(true);
-        self.hub.observe(|observer| observer.account_changed(&account));
+        // Of a client that is about to connect, CONNECT tells.
+        if self.connected {
+            self.hub.observe(|observer| observer.account_changed(&account));
+        }
         self.apply_limits(&account);
         self.account = Some(account);
         Ok(())

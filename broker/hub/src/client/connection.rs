@@ -7,15 +7,17 @@ use crate::buffer::{READ_BYTES, ReadBuffer, give_read_buffer, take_read_buffer};
 use crate::close_reason::CloseReason;
 use crate::entrance::Entrance;
 use crate::hub::Hub;
+use crate::options::Limits;
 use crate::outbox::Counted;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, info};
 use weir_net::{Interest, Transport};
 use weir_proto::encode;
 use weir_proto::err;
+use weir_stdx::duration::format_duration;
 
 /// The most bytes read at once before authentication.
 const READ_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
@@ -96,6 +98,8 @@ pub(super) struct Connection {
     needs: usize,
     auth_deadline: Option<Instant>,
     next_ping: Instant,
+    /// It was too slow once.
+    is_slow: bool,
 }
 
 enum ReadOutcome {
@@ -111,6 +115,7 @@ impl Connection {
         let session = Session::new(Arc::clone(&hub), Arc::clone(&handle));
         let mut connection = Self {
             auth_deadline: None,
+            is_slow: false,
             next_ping: Instant::now(),
             hub,
             transport,
@@ -338,18 +343,39 @@ impl Connection {
         if let Some(expires) = self.session.expires {
             deadline = deadline.min(Instant::now() + expires.since(crate::hub::now()));
         }
-        if let Some(since) = blocked {
+        if let Some(since) = blocked.and_then(|_| self.handle.outbox.writing_since()) {
             deadline = deadline.min(Instant::from_std(since) + self.hub.limits().write_deadline);
         }
         deadline
     }
 
+    /// Whether the client is to be cut because it does not take what is written, or not fast enough.
+    fn is_writing_too_long(&mut self, now: Instant, limits: &Limits) -> bool {
+        let outbox = &self.handle.outbox;
+        let is_over = |since: std::time::Instant| now >= Instant::from_std(since) + limits.write_deadline;
+        if !outbox.writing_since().is_some_and(is_over) {
+            return false;
+        }
+        let state = if std::mem::replace(&mut self.is_slow, true) { "State" } else { "Detected" };
+        let deadline = format_duration(limits.write_deadline);
+        let (chunks, bytes) = outbox.backlog();
+        info!(
+            "{} - Slow Consumer {state}: WriteDeadline of {deadline} exceeded with {chunks} chunks of {bytes} total bytes.",
+            self.handle.label()
+        );
+        // Without any progress nobody is there to wait for.
+        if limits.closes_slow_writers || outbox.blocked_since().is_some_and(is_over) {
+            return true;
+        }
+        self.hub.counters().count_slow_consumer();
+        outbox.begin_anew();
+        false
+    }
+
     fn on_timer(&mut self) {
         let now = Instant::now();
         let limits = self.hub.limits();
-        if let Some(since) = self.handle.outbox.blocked_since()
-            && now >= Instant::from_std(since) + limits.write_deadline
-        {
+        if self.is_writing_too_long(now, &limits) {
             self.handle.close(CloseReason::SlowConsumerWriteDeadline);
             return;
         }

@@ -225,6 +225,7 @@ impl ClientHandle {
             stalls: self.stalls.load(Ordering::Relaxed),
             subscriptions,
             subscription_list,
+            is_connected: state.connected,
             protocol: state.options.protocol,
             name: state.options.name.clone(),
             lang: state.options.lang.clone(),

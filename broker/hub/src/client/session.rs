@@ -444,7 +444,7 @@ impl Session {
     }
 
     fn is_in_system_account(&self) -> bool {
-        self.account.as_ref().is_some_and(|account| account.name() == crate::SYSTEM_ACCOUNT)
+        self.account.as_ref().is_some_and(|account| account.name() == self.hub.options().system_account)
     }
 
     pub(super) fn acknowledge(&mut self) {

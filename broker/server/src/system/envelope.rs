@@ -17,7 +17,6 @@ pub(super) struct Identity {
     pub(super) name: String,
     pub(super) host: String,
     pub(super) id: String,
-    cluster: String,
     domain: String,
     version: String,
     jetstream: bool,
@@ -29,15 +28,10 @@ impl Identity {
             name: options.server_name.clone(),
             host: options.host.clone(),
             id: options.server_id.clone(),
-            cluster: options.cluster.clone().unwrap_or_default(),
             domain: options.domain.clone().unwrap_or_default(),
             version: options.version.clone(),
             jetstream: options.jetstream,
         }
-    }
-
-    pub(super) fn cluster(&self) -> &str {
-        &self.cluster
     }
 
     pub(super) fn domain(&self) -> &str {
@@ -50,8 +44,8 @@ pub(super) struct ServerInfo<'a> {
     name: &'a str,
     host: &'a str,
     id: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    cluster: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cluster: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     domain: &'a str,
     ver: &'a str,
@@ -76,7 +70,7 @@ impl System {
             name: &identity.name,
             host: &identity.host,
             id: &identity.id,
-            cluster: &identity.cluster,
+            cluster: self.hub.cluster_name(),
             domain: &identity.domain,
             ver: &identity.version,
             tags: settings.tags,

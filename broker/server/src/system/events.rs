@@ -117,7 +117,7 @@ pub(crate) fn client_type(connection: &ConnectionSnapshot) -> &'static str {
 
 /// A client that never got into an account belongs to the global one.
 fn account_of(connection: &ConnectionSnapshot) -> &str {
-    if connection.account.is_empty() { GLOBAL_ACCOUNT } else { &connection.account }
+    if connection.is_connected { &connection.account } else { GLOBAL_ACCOUNT }
 }
 
 impl System {

@@ -121,7 +121,7 @@ impl System {
                     });
                 }
             }
-            ["$SYS", "REQ", "USER", _, "INFO"] => self.refuse_user_info(&message),
+            ["$SYS", "REQ", "USER", _, "INFO"] => self.answer_nobody(&message),
             ["$SYS", "DEBUG", "SUBSCRIBERS"] => self.count_subscribers(message),
             ["$SYS", "SERVER", "ACCOUNT", _, "CONNS"] | ["$SYS", "_INBOX_", _] => {
                 self.note_connections(&message);
@@ -137,7 +137,7 @@ impl System {
         let settings = self.source.settings();
         request.filter.covers(FilterSubject {
             server_name: &self.identity.name,
-            cluster: self.identity.cluster(),
+            cluster: &self.hub.cluster_name(),
             host: &self.identity.host,
             domain: self.identity.domain(),
             tags: &settings.tags,
@@ -279,10 +279,12 @@ impl System {
         }
     }
 
-    /// Only requests through an import name the user they are about.
-    fn refuse_user_info(&self, message: &Message) {
+    /// Only requests through an import say whom they are about.
+    fn answer_nobody(&self, message: &Message) {
         if !message.reply.is_empty() {
-            self.send_failure(&message.reply, BAD_REQUEST, String::new(), false);
+            let data = raw(json!({ "account": "", "user": "" }).to_string());
+            let envelope = Envelope { server: self.server_info(), data, statsz: None, error: None };
+            self.publish(&message.reply, b"", compact(&envelope).as_bytes());
         }
     }
 
@@ -323,16 +325,15 @@ fn asks_about(message: &Message, name: &str) -> bool {
 
 /// The connection that a request names; an unreadable request is not answered, as by nats-server.
 fn connection_of(message: &Message, what: &str) -> Option<u64> {
-    #[derive(serde::Deserialize, Default)]
-    #[serde(default)]
-    struct Named {
-        cid: u64,
-    }
-    match serde_json::from_slice::<Named>(&message.body) {
-        Ok(named) => Some(named.cid),
-        Err(problem) => {
-            error!("Error unmarshalling {what} client request: {problem}");
-            None
+    let read = || -> Result<u64, String> {
+        let fields: Option<serde_json::Map<String, serde_json::Value>> =
+            serde_json::from_slice(&message.body).map_err(|problem| problem.to_string())?;
+        let fields = fields.unwrap_or_default();
+        match fields.iter().find(|(key, _)| key.eq_ignore_ascii_case("cid")) {
+            None => Ok(0),
+            Some((_, cid)) if cid.is_null() => Ok(0),
+            Some((_, cid)) => cid.as_u64().ok_or_else(|| "cid is no connection's number".to_owned()),
         }
-    }
+    };
+    read().inspect_err(|problem| error!("Error unmarshalling {what} client request: {problem}")).ok()
 }
