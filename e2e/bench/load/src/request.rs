@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 /// Requests of each client before the time is taken.
-const WARM_UP: u64 = 200;
+const WARM_UP: u64 = 20;
 /// What asks a responder to end.
 const END: &[u8] = b"end";
 

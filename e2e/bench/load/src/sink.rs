@@ -6,11 +6,13 @@ use crate::plan::Plan;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 const INFO: &[u8] =
     b"INFO {\"server_id\":\"sink\",\"version\":\"0\",\"max_payload\":1048576,\"headers\":true}\r\n";
 const READ_BYTES: usize = 256 * 1024;
 const WRITE_BYTES: usize = 64 * 1024;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until it is killed; the port is printed.
 pub(crate) fn run(plan: &Plan) -> Outcome<()> {
@@ -45,6 +47,8 @@ fn serve(mut stream: TcpStream, plan: &Plan) -> Outcome<()> {
 
 /// A probe, then everything.
 fn send_all(mut stream: TcpStream, plan: &Plan) -> Outcome<()> {
+    // Not in one piece with the PONG, behind which the subscriber does not look.
+    thread::sleep(PAUSE);
     stream.write_all(format!("MSG {}.probe 2 0\r\n\r\n", plan.subject).as_bytes())?;
     let mut one = format!("MSG {} 1 {}\r\n", plan.subject, plan.size).into_bytes();
     one.extend(std::iter::repeat_n(b'x', plan.size));
