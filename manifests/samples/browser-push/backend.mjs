@@ -1,19 +1,21 @@
 // The application's server: hands out the page, logs users in, and pushes messages to them through the brokers.
-// It holds the only secret, the account's key; a browser gets a token that opens one user's messages and nothing else.
+// A browser gets a token; whichever broker it shows that to asks here (auth callout), and the answer, signed, allows one
+// user's messages and nothing else.
 // Usage: node backend.mjs FOLDER [PORT]; FOLDER is what setup.mjs made.
+import { createHmac, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { encodeUser } from "@nats-io/jwt";
-import { createUser, fromSeed } from "@nats-io/nkeys";
-import { connect, jwtAuthenticator, nanos, nuid } from "@nats-io/transport-node";
+import { decode, encodeAuthorizationResponse, encodeUser } from "@nats-io/jwt";
+import { fromPublic, fromSeed } from "@nats-io/nkeys";
+import { connect, nanos, nuid } from "@nats-io/transport-node";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { build } from "esbuild";
 
 const [folder = "run", port = "8000"] = process.argv.slice(2);
 const here = new URL("page/", import.meta.url).pathname;
 const settings = JSON.parse(readFileSync(join(folder, "backend.json"), "utf8"));
-const account = fromSeed(new TextEncoder().encode(settings.account_seed));
+const issuer = fromSeed(new TextEncoder().encode(settings.issuer_seed));
 const TOKEN_SECONDS = Number(process.env.TOKEN_SECONDS ?? 3600);
 const ATTEMPTS = 60;
 const RETRY_MS = 500;
@@ -25,18 +27,43 @@ const permissions = (user) => ({
   sub: { allow: [`_INBOX.${user}.>`] },
 });
 
-/** A bearer token: whoever shows it is the user, until it expires. */
-const tokenOf = (user) => encodeUser(user, createUser(), account, {
-  bearer_token: true, ...permissions(user), allowed_connection_types: ["WEBSOCKET"],
-}, { exp: Math.floor(Date.now() / 1000) + TOKEN_SECONDS });
+const sign = (text) => createHmac("sha256", settings.token_secret).update(text).digest("base64url");
+const inSeconds = () => Math.floor(Date.now() / 1000);
+
+/** `<user>.<when it expires>.<signature>`: whoever shows it is the user until then. */
+function tokenOf(user) {
+  const text = `${user}.${inSeconds() + TOKEN_SECONDS}`;
+  return `${text}.${sign(text)}`;
+}
+
+/** Who shows this token, and until when; undefined for one that is not ours or has expired. */
+function holderOf(token) {
+  const [user, expires, signature = ""] = String(token).split(".");
+  const expected = Buffer.from(sign(`${user}.${expires}`));
+  const given = Buffer.from(signature);
+  const isOurs = given.length === expected.length && timingSafeEqual(given, expected);
+  return isOurs && Number(expires) > inSeconds() ? { user, expires: Number(expires) } : undefined;
+}
+
+/** Answers brokers that ask whether to let a connection in. */
+async function answerBrokers(nc) {
+  for await (const question of nc.subscribe("$SYS.REQ.USER.AUTH", { queue: "backend" })) {
+    const { user_nkey, server_id, connect_opts } = decode(question.string()).nats;
+    const holder = holderOf(connect_opts.auth_token);
+    const answer = holder
+      ? { jwt: await encodeUser(holder.user, fromPublic(user_nkey), issuer,
+        { ...permissions(holder.user), allowed_connection_types: ["WEBSOCKET"] }, { aud: "$G", exp: holder.expires }) }
+      : { error: "not a token of this application" };
+    question.respond(await encodeAuthorizationResponse(fromPublic(user_nkey), fromPublic(server_id.id), issuer, answer, {}));
+  }
+}
 
 async function connectBrokers() {
-  const own = createUser();
-  const jwt = await encodeUser("backend", own, account);
   const nc = await connect({
     servers: settings.servers, name: "backend", maxReconnectAttempts: -1, reconnectTimeWait: 250, waitOnFirstConnect: true,
-    authenticator: jwtAuthenticator(jwt, own.getSeed()),
+    user: "backend", pass: settings.password,
   });
+  answerBrokers(nc);
   const stream = { name: "PUSH", subjects: ["push.*.>"], num_replicas: settings.replicas, max_age: nanos(7 * 24 * 3600 * 1000) };
   // Brokers that have just started may have no leader yet.
   await persistently(async () => (await jetstreamManager(nc, { timeout: 3_000 })).streams.add(stream));
@@ -61,16 +88,12 @@ function push(js, user, message) {
   return persistently(() => js.publish(`push.${user}.note`, JSON.stringify(message), { msgID }));
 }
 
-const sessions = new Map(); // token -> user, for requests to this server
-
 const handlers = {
   async "POST /login"({ user, password }) {
     if (typeof user !== "string" || !Object.hasOwn(settings.users, user) || settings.users[user] !== password) {
       return [401, { error: "Name and password do not match." }];
     }
-    const token = await tokenOf(user);
-    sessions.set(token, user);
-    return [200, { user, token, servers: settings.websockets }];
+    return [200, { user, token: tokenOf(user), servers: settings.websockets }];
   },
   async "POST /push"({ to, text }, from, js) {
     if (!from) return [401, { error: "Log in first." }];
@@ -99,8 +122,8 @@ createServer(async (request, response) => {
   try {
     const handler = handlers[`${request.method} ${request.url}`];
     if (handler) {
-      const user = sessions.get((request.headers.authorization ?? "").replace(/^Bearer /, ""));
-      return json(...await handler(await bodyOf(request), user, js));
+      const holder = holderOf((request.headers.authorization ?? "").replace(/^Bearer /, ""));
+      return json(...await handler(await bodyOf(request), holder?.user, js));
     }
     if (request.url === "/app.js") return answer(200, "text/javascript", script);
     const file = FILES[request.url];

@@ -1,5 +1,5 @@
 // The page: logs in, connects to any broker by WebSocket with the token, shows what is pushed to this user.
-import { jwtAuthenticator, wsconnect } from "@nats-io/nats-core";
+import { tokenAuthenticator, wsconnect } from "@nats-io/nats-core";
 import { Follower } from "./follow.js";
 
 const find = (id) => document.getElementById(id);
@@ -77,7 +77,7 @@ async function open() {
   showState("waiting", "connecting …");
   try {
     connection = await wsconnect({
-      servers: session.servers, name: `page of ${session.user}`, authenticator: jwtAuthenticator(session.token),
+      servers: session.servers, name: `page of ${session.user}`, authenticator: tokenAuthenticator(session.token),
       inboxPrefix: `_INBOX.${session.user}`, maxReconnectAttempts: -1, reconnectTimeWait: 300, reconnectJitter: 100,
       pingInterval: 10_000, timeout: 3_000,
     });
