@@ -358,9 +358,10 @@ def test_broken_frames_are_told_in_the_log(pair):
             web.connect()
             web.frame(b"PING\r\n", masked=False)
             web.until(b"PONG")
-        wait_until(lambda: log_of(broker, "connection closed"), "it is closed")
+        wait_until(lambda: any("wid:" in line for line in log_of(broker, "connection closed")), "it is closed")
         closed = broker.get_json("/connz?state=closed")["connections"]
-        return log_of(broker, "read error", "connection closed", "connection created"), [
+        told = log_of(broker, "read error", "connection closed", "connection created")
+        return [line for line in told if "wid:" in line], [
             (one["reason"], one["kind"], one["type"]) for one in closed if one["type"] == "websocket"]
 
     both.same(conversation)

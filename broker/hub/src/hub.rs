@@ -482,15 +482,11 @@ impl Hub {
         nonce: Option<&str>,
         greeting: Greeting,
     ) -> Vec<u8> {
-        let mut info = self.info();
-        nonce.unwrap_or_default().clone_into(&mut info.nonce);
-        info.client_id = handle.id;
-        if !greeting.hides_address {
-            info.client_ip = handle.address().ip().to_string();
+        let mut info = self.client_info_of(handle, None, nonce);
+        if greeting.hides_address {
+            info.client_ip.clear();
         }
         info.tls_required = greeting.tls_required.unwrap_or(info.tls_required);
-        self.adapt_to_transport(&mut info, handle);
-        info.ldm = self.lame_duck.load(Ordering::Relaxed);
         info.to_line()
     }
 
