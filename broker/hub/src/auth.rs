@@ -176,6 +176,7 @@ impl Refusal {
 pub type Verdict = Result<Principal, Refusal>;
 
 /// An authenticator's answer.
+#[expect(clippy::large_enum_variant, reason = "an answer is taken apart at once and never kept")]
 pub enum Decision {
     /// Known at once.
     Now(Verdict),

@@ -101,6 +101,8 @@ pub struct ConnectionSnapshot {
     pub name_tag: String,
     /// The tags in the user's JWT.
     pub tags: Vec<String>,
+    /// The trusted proxy it came through; empty without one.
+    pub proxy_key: String,
     /// When it ended, for closed ones.
     pub stop: Option<UnixNanos>,
     /// Why it ended, for closed ones.

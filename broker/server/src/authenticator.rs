@@ -53,11 +53,8 @@ impl Gatekeeper {
         let options = presented(credentials, self.accounts.is_some());
         let credentials = Credentials { options, ..credentials.clone() };
         let identity = Identity::of(&credentials.options, None);
-        let proxy = match self.proxy_of(&credentials) {
-            Ok(proxy) => proxy,
-            Err(()) => {
-                return Decision::Now(Err(Refusal::because(CloseReason::ProxyNotTrusted, &identity)));
-            }
+        let Ok(proxy) = self.proxy_of(&credentials) else {
+            return Decision::Now(Err(Refusal::because(CloseReason::ProxyNotTrusted, &identity)));
         };
         if let Some(accounts) = &self.accounts {
             let question = Question::new(credentials, proxy, is_silent);
@@ -89,7 +86,10 @@ async fn ask_configured(asker: Arc<Asker>, judgement: Judgement, mut question: Q
     question.proxy_required = judgement.proxy_required;
     let verdict = judgement.into_decision(question.proxy.clone()).verdict().await;
     let account = verdict.as_ref().map_or(weir_hub::GLOBAL_ACCOUNT, |principal| &principal.account);
-    if !asker.is_delegated(account, user.as_deref()) {
+    if !asker.is_in_scope(account) {
+        return verdict;
+    }
+    if asker.is_own(user.as_deref()) {
         return asker.shielded(verdict);
     }
     let verdict = asker.ask_configured(&question).await;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
-use weir_conf::{RunRequest, SystemSources};
+use weir_conf::{Options, RunRequest, SystemSources};
 use weir_hub::{Hub, OpenDoor};
 use weir_net::tls::ServerTls;
 use weir_stdx::rng::SeededRng;
@@ -133,8 +133,7 @@ impl Server {
         }
         accounts::check(options, hub.options().cluster.as_deref())?;
         accounts::apply(&hub, options, None);
-        let claims = resolver::Accounts::new(options, &hub)?;
-        hub.set_authenticator(Gatekeeper::new(options, &hub, &keys, claims.clone()));
+        let claims = open_door(options, &hub, &keys)?;
         let settings = settings(options, &server_id, &name);
         let source = ServerSource::new(Arc::clone(&hub), settings, options.jetstream.is_some());
         let source = Arc::new(source);
@@ -148,9 +147,7 @@ impl Server {
             ports.cluster = vec![format!("nats://{}", listen::join(reachable(host), port))];
             source.set_cluster(Arc::clone(cluster));
         }
-        if let Some(claims) = &claims {
-            claims.start().await?;
-        }
+        resolver::start(claims.as_ref(), options).await?;
         let jetstream_cluster = match cluster.as_ref().filter(|_| options.jetstream.is_some()) {
             Some(cluster) => Some(cluster.for_jetstream(&options.weir)?),
             None => None,
@@ -330,6 +327,17 @@ impl Server {
         self.stopping.send_replace(true);
         info!("Server Exiting..");
     }
+}
+
+/// Decides on clients from now on; in operator mode, with the accounts it looks up.
+fn open_door(
+    options: &Options,
+    hub: &Arc<Hub>,
+    keys: &Arc<ServerKeys>,
+) -> Result<Option<Arc<resolver::Accounts>>, String> {
+    let claims = resolver::Accounts::new(options, hub)?;
+    hub.set_authenticator(Gatekeeper::new(options, hub, keys, claims.clone()));
+    Ok(claims)
 }
 
 /// A seed for names that only need to differ.

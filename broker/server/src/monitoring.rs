@@ -217,7 +217,9 @@ impl Source for ServerSource {
                 "" => weir_hub::GLOBAL_ACCOUNT,
                 name => name,
             };
-            let tag = self.account_tag(name);
+            // A closed connection's global account is not named.
+            let is_shown = snapshot.stop.is_none() || name != weir_hub::GLOBAL_ACCOUNT;
+            let tag = if is_shown { self.account_tag(name) } else { String::new() };
             connection(snapshot, tag)
         };
         found.into_iter().map(tagged).collect()
@@ -340,7 +342,7 @@ fn connection(snapshot: ConnectionSnapshot, account_tag: String) -> Connection {
         jwt: snapshot.jwt,
         issuer_key: snapshot.issuer_key,
         tags: snapshot.tags,
-        proxy_key: String::new(),
+        proxy_key: snapshot.proxy_key,
         subscriptions: list.map(|one| subscription(one, &account)).collect(),
         account,
     }

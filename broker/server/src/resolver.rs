@@ -70,6 +70,14 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// Starts the accounts, where there is operator mode.
+pub(crate) async fn start(accounts: Option<&Arc<Accounts>>, options: &Options) -> Result<(), String> {
+    match accounts {
+        Some(accounts) => accounts.start(options).await,
+        None => Ok(()),
+    }
+}
+
 impl Accounts {
     /// The accounts of these options; `None` without operators. The error is what keeps the server from starting.
     pub(crate) fn new(options: &Options, hub: &Arc<Hub>) -> Result<Option<Arc<Self>>, String> {
@@ -96,12 +104,13 @@ impl Accounts {
 
     /// Fetches the system account, then serves requests and keeps in step with other servers.
     /// The error is what keeps the server from starting.
-    pub(crate) async fn start(self: &Arc<Self>) -> Result<(), String> {
+    async fn start(self: &Arc<Self>, options: &Options) -> Result<(), String> {
+        self.resolver().probe().await?;
         if !self.system_account.is_empty() {
             let found = self.lookup(&self.system_account).await;
             found.map_err(|reason| format!("error resolving system account: {reason}"))?;
         }
-        service::start(self);
+        service::start(self, options);
         Ok(())
     }
 
@@ -303,12 +312,12 @@ impl Accounts {
                 Ok(token) => {
                     if self.update(&key, token).await.is_err() && resolver.is_memory() {
                         info!("Reloaded: deleting account [bad claims]: {key:?}");
-                        self.remove(&key);
+                        self.known.write().remove(&key);
                     }
                 }
                 Err(_) if resolver.is_memory() => {
                     info!("Reloaded: deleting account [removed]: {key:?}");
-                    self.remove(&key);
+                    self.known.write().remove(&key);
                 }
                 Err(_) => {}
             }

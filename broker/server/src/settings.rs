@@ -43,7 +43,7 @@ pub(crate) fn system_account(options: &Options) -> String {
 }
 
 /// The flags that nats-server knows, as it defaults them, and what the configuration says of them.
-fn feature_flags(options: &Options) -> BTreeMap<String, bool> {
+pub(crate) fn feature_flags(options: &Options) -> BTreeMap<String, bool> {
     const DEFAULTS: [(&str, bool); 4] = [
         ("js_ack_fc_v2", false),
         ("js_api_reply_v2", false),

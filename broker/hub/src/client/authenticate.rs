@@ -87,7 +87,10 @@ impl Session {
         }
         // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
         if !options.account.is_empty() || options.new_account {
-            return Err(self.refuse(&Refusal::violation(&principal.identity)));
+            let refusal = Refusal::violation(&principal.identity);
+            self.handle.state.write().options = without_secrets(&options);
+            self.join(principal)?;
+            return Err(self.refuse(&refusal));
         }
         if !(0..=1).contains(&options.protocol) {
             self.error(err::INVALID_CLIENT_PROTOCOL);

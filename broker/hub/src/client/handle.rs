@@ -124,7 +124,9 @@ impl ClientHandle {
             label.push_str(&format!(" - {:?}", library.join(":")));
         }
         if let (Some(user), Some(account)) = (state.user_label(), &state.account) {
-            label.push_str(&format!(" - {:?}", format!("{}/{user}", account.name())));
+            let (name, tag) = (account.name(), &account.settings().display_name);
+            let slash = if tag.is_empty() { "" } else { "/" };
+            label.push_str(&format!(" - {:?}", format!("{name}{slash}{tag}/{user}")));
         }
         label
     }
@@ -236,6 +238,7 @@ impl ClientHandle {
             issuer_key: principal.map(|principal| principal.issuer_key.clone()).unwrap_or_default(),
             name_tag: principal.map(|principal| principal.name_tag.clone()).unwrap_or_default(),
             tags: principal.map(|principal| principal.tags.clone()).unwrap_or_default(),
+            proxy_key: principal.map(|principal| principal.proxy_key.clone()).unwrap_or_default(),
             stop: None,
             reason: None,
         }

@@ -200,7 +200,9 @@ impl Session {
                 self.error(err::MAX_CONTROL_LINE);
                 CloseReason::MaxControlLineExceeded
             }
-            ParseError::PayloadTooLarge { .. } => {
+            ParseError::PayloadTooLarge { size } => {
+                let max = self.parser.max_payload;
+                error!("{} - maximum payload exceeded: {size} vs {max}", self.handle.label());
                 self.error(err::MAX_PAYLOAD);
                 CloseReason::MaxPayloadExceeded
             }

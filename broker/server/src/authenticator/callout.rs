@@ -99,14 +99,19 @@ impl Asker {
         self.configured.is_some()
     }
 
-    /// The service decides on a client that is in this account so far, as this configured user.
-    pub(super) fn is_delegated(&self, account: &str, user: Option<&str>) -> bool {
+    /// The service has a say on clients that are in this account so far.
+    pub(super) fn is_in_scope(&self, account: &str) -> bool {
         let Some(configured) = &self.configured else { return false };
         let allowed = &configured.allowed_accounts;
-        let in_scope = account == weir_hub::GLOBAL_ACCOUNT
+        account == weir_hub::GLOBAL_ACCOUNT
             || allowed.is_empty()
-            || allowed.iter().any(|allowed| allowed == account);
-        in_scope && !user.is_some_and(|user| configured.auth_users.iter().any(|known| known == user))
+            || allowed.iter().any(|allowed| allowed == account)
+    }
+
+    /// The service connects as this configured user, which it is not asked about.
+    pub(super) fn is_own(&self, user: Option<&str>) -> bool {
+        let own = self.configured.iter().flat_map(|configured| &configured.auth_users);
+        user.is_some_and(|user| own.into_iter().any(|known| known == user))
     }
 
     /// Clients in the service's account must not ask questions themselves.
@@ -238,7 +243,7 @@ impl Asker {
         let claims = read.map_err(|reason| complain(&reason, refusal()))?;
         if (question.proxy_required || claims.nats.limits.proxy_required) && question.proxy.is_none() {
             let refusal = Refusal::because(CloseReason::ProxyRequired, &question.identity());
-            return Err(complain("proxy required", refusal));
+            return Err(complain("proxy connection required", refusal));
         }
         callout::check_user(&claims, &expected).map_err(|reason| complain(&reason, refusal()))?;
         Ok((claims, expected.now))
@@ -341,7 +346,7 @@ impl Asker {
         let refusal = Refusal::violation(&question.identity());
         if limits.proxy_required && question.proxy.is_none() {
             let refusal = Refusal::because(CloseReason::ProxyRequired, &question.identity());
-            return Err(complain("proxy required", refusal));
+            return Err(complain("proxy connection required", refusal));
         }
         let Some(expires) = operator::expiry(user.expires, &limits, now()) else {
             let reason = format!("authorized user on account {asking:?} outside of valid connect times");

@@ -51,7 +51,7 @@ pub(super) async fn authenticate(
     if !authorization.is_enabled() {
         return verdict;
     }
-    if authorization.auth_users.iter().any(|known| *known == user.subject) {
+    if authorization.auth_users.contains(&user.subject) {
         return super::callout::shielded(verdict, Some(&account.subject));
     }
     question.principal = Some(principal.clone());

@@ -166,17 +166,20 @@ impl Rules {
 
     /// Where only the system account has users, everybody else is let into the global account.
     fn invite_guests(&mut self) {
-        const GUEST: &str = "nats-guest";
+        let mut random = [0; 4];
+        // The name only must not be a configured one.
+        let _ = getrandom::fill(&mut random);
+        let guest = format!("nats-{:08x}", u32::from_be_bytes(random));
         let known = Known {
-            name: GUEST.to_owned(),
-            password: "guest".to_owned(),
+            name: guest.clone(),
+            password: guest.clone(),
             account: GLOBAL_ACCOUNT.to_owned(),
             permissions: None,
             connection_types: BTreeSet::new(),
             proxy_required: false,
         };
-        self.users.insert(GUEST.to_owned(), Arc::new(known));
-        self.no_auth_user = Some(GUEST.to_owned());
+        self.users.insert(guest.clone(), Arc::new(known));
+        self.no_auth_user = Some(guest);
         self.is_guest_hidden = true;
     }
 
@@ -262,7 +265,7 @@ impl Rules {
         }
         if scope.maps_certificates {
             return match self.by_certificate(credentials) {
-                Some(user) => self.judge_user(&user, &options.pass, &scope, is_proxied),
+                Some(user) => self.judge_user(&user, Some(&options.pass), &scope, credentials, is_proxied),
                 None => Judgement::now(Err(refusal)),
             };
         }
@@ -271,13 +274,13 @@ impl Rules {
             if !guest.may_use(kind) {
                 return Judgement::now(Err(refusal));
             }
-            return self.judge_user(guest, "", &scope, is_proxied);
+            return self.judge_user(guest, None, &scope, credentials, is_proxied);
         }
         if options.user.is_empty() {
             return self.judge_single(&scope, credentials, is_proxied, refusal);
         }
         match self.users.get(&options.user).filter(|user| user.may_use(kind)) {
-            Some(user) => self.judge_user(user, &options.pass, &scope, is_proxied),
+            Some(user) => self.judge_user(user, Some(&options.pass), &scope, credentials, is_proxied),
             None => Judgement::now(Err(refusal)),
         }
     }
@@ -307,23 +310,35 @@ impl Rules {
         Judgement::now(Ok(principal)).of(nkey, user.proxy_required)
     }
 
-    fn judge_user(&self, user: &Known, given: &str, scope: &Scope<'_>, is_proxied: bool) -> Judgement {
-        let identity = Identity::User(user.name.clone());
-        let is_guest = scope.no_auth_user == Some(user.name.as_str());
+    /// `given` is the password; `None` for a client that says nothing and becomes this user.
+    fn judge_user(
+        &self,
+        user: &Known,
+        given: Option<&str>,
+        scope: &Scope<'_>,
+        credentials: &Credentials,
+        is_proxied: bool,
+    ) -> Judgement {
+        let options = &credentials.options;
+        let identity = if options.nkey.is_empty() {
+            Identity::User(user.name.clone())
+        } else {
+            Identity::Nkey(options.nkey.clone())
+        };
         if user.proxy_required && !is_proxied {
             let refusal = Refusal::because(CloseReason::ProxyRequired, &identity);
             return Judgement::now(Err(refusal)).of(&user.name, true);
         }
         let refusal = Refusal::violation(&identity);
+        let is_guest = scope.no_auth_user == Some(user.name.as_str());
         if !scope.maps_certificates && user.password.is_empty() && !is_guest && self.could_be_mapped(user) {
             debug!("User {:?} requires a client certificate", user.name);
             return Judgement::now(Err(refusal)).of(&user.name, user.proxy_required);
         }
         let principal = user.principal(identity);
-        let judgement = if is_guest && given.is_empty() {
-            Judgement::now(Ok(principal))
-        } else {
-            Judgement::compare(&user.password, given, principal, refusal)
+        let judgement = match given {
+            Some(given) => Judgement::compare(&user.password, given, principal, refusal),
+            None => Judgement::now(Ok(principal)),
         };
         judgement.of(&user.name, user.proxy_required)
     }

@@ -35,7 +35,7 @@ pub(super) enum Resolver {
     /// Those the configuration names.
     Memory(RwLock<HashMap<String, String>>),
     /// Fetched by HTTP.
-    Url(Fetcher),
+    Url(Box<Fetcher>),
     /// A folder.
     Folder(Folder),
 }
@@ -58,7 +58,7 @@ impl Resolver {
         let operator = &options.operator;
         let resolver = match &operator.resolver {
             None | Some(Configured::Memory) => Self::Memory(RwLock::default()),
-            Some(Configured::Url(url)) => Self::Url(Fetcher::new(url, operator.resolver_tls.as_ref())?),
+            Some(Configured::Url(url)) => Self::Url(Box::new(Fetcher::new(url, operator.resolver_tls.as_ref())?)),
             Some(Configured::Full { dir, allow_delete, hard_delete, interval, timeout, limit }) => {
                 let deletion = match (allow_delete, hard_delete) {
                     (false, _) => Deletion::Refused,
@@ -126,6 +126,14 @@ impl Resolver {
                 let loaded = tokio::task::spawn_blocking(move || directory.lock().load(&key, now())).await;
                 loaded.map_err(|error| error.to_string())??.ok_or_else(|| "account jwt not found".to_owned())
             }
+        }
+    }
+
+    /// Whether the place can be reached at all; asked once, at the start.
+    pub(super) async fn probe(&self) -> Result<(), String> {
+        match self {
+            Self::Url(fetcher) => fetcher.fetch("").await.map(|_| ()),
+            _ => Ok(()),
         }
     }
 

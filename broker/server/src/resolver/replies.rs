@@ -13,6 +13,14 @@ use weir_stdx::time::UnixNanos;
 
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
+/// What answers say about the server beyond INFO.
+#[derive(Default)]
+pub(super) struct About {
+    pub(super) tags: Vec<String>,
+    pub(super) metadata: BTreeMap<String, String>,
+    pub(super) feature_flags: BTreeMap<String, bool>,
+}
+
 /// The server that answers.
 #[derive(Serialize)]
 struct Server {
@@ -28,6 +36,8 @@ struct Server {
     tags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    feature_flags: BTreeMap<String, bool>,
     jetstream: bool,
     flags: u64,
     seq: u64,
@@ -65,7 +75,7 @@ struct List<'a> {
     server: Server,
 }
 
-fn server(hub: &Hub) -> Server {
+fn server(hub: &Hub, about: &About) -> Server {
     const JETSTREAM_FLAGS: u64 = 7;
     let info = hub.info();
     Server {
@@ -75,8 +85,9 @@ fn server(hub: &Hub) -> Server {
         cluster: info.cluster,
         domain: info.domain,
         ver: info.version,
-        tags: Vec::new(),
-        metadata: BTreeMap::new(),
+        tags: about.tags.clone(),
+        metadata: about.metadata.clone(),
+        feature_flags: about.feature_flags.clone(),
         jetstream: info.jetstream,
         flags: if info.jetstream { JETSTREAM_FLAGS } else { 0 },
         seq: SEQUENCE.fetch_add(1, Ordering::Relaxed) + 1,
@@ -85,16 +96,22 @@ fn server(hub: &Hub) -> Server {
 }
 
 /// The answer to a request that changes an account (empty for several), and its line in the log.
-pub(super) fn outcome(hub: &Hub, account: &str, message: &str, outcome: Result<(), String>) -> Vec<u8> {
-    let about = if account.is_empty() { String::new() } else { format!(" - {account}") };
-    let mut answer = Update { server: server(hub), data: None, error: None };
+pub(super) fn outcome(
+    hub: &Hub,
+    about: &About,
+    account: &str,
+    message: &str,
+    outcome: Result<(), String>,
+) -> Vec<u8> {
+    let named = if account.is_empty() { String::new() } else { format!(" - {account}") };
+    let mut answer = Update { server: server(hub, about), data: None, error: None };
     match outcome {
         Ok(()) => {
-            debug!("{message}{about}");
+            debug!("{message}{named}");
             answer.data = Some(Done { account, code: 200, message });
         }
         Err(reason) => {
-            error!("{message}{about} - {reason}");
+            error!("{message}{named} - {reason}");
             let description = format!("{message} - {reason}");
             answer.error = Some(Failed { account, code: 500, description });
         }
@@ -103,6 +120,6 @@ pub(super) fn outcome(hub: &Hub, account: &str, message: &str, outcome: Result<(
 }
 
 /// The answer to a request for all keys.
-pub(super) fn list(hub: &Hub, keys: &[String]) -> Vec<u8> {
-    serde_json::to_vec(&List { data: keys, server: server(hub) }).unwrap_or_default()
+pub(super) fn list(hub: &Hub, about: &About, keys: &[String]) -> Vec<u8> {
+    serde_json::to_vec(&List { data: keys, server: server(hub, about) }).unwrap_or_default()
 }

@@ -12,6 +12,7 @@ use weir_auth::{
     jwt::{self, Account, Claims},
     operator::is_account_key,
 };
+use weir_conf::Options;
 use weir_hub::{Account as HubAccount, Hub, Inbound, InternalHandler, InternalSubscription};
 
 use super::{
@@ -21,6 +22,7 @@ use super::{
     now, replies,
     synchronise::{self, Packs},
 };
+use crate::settings::feature_flags;
 
 /// Requests that may wait; more are dropped, and the log says so.
 const QUEUE_MAX: usize = 1024;
@@ -58,10 +60,11 @@ pub(super) struct Desk {
     pub(super) hub: Arc<Hub>,
     pub(super) system: Arc<HubAccount>,
     pub(super) resolver: Arc<Resolver>,
+    about: replies::About,
 }
 
 /// Subscribes and serves until the server ends.
-pub(super) fn start(accounts: &Arc<Accounts>) {
+pub(super) fn start(accounts: &Arc<Accounts>, options: &Options) {
     let Some(hub) = accounts.hub.upgrade() else { return };
     let system = hub.system_account();
     let resolver = accounts.resolver();
@@ -89,7 +92,17 @@ pub(super) fn start(accounts: &Arc<Accounts>) {
             info!("Managing some jwt in exclusive directory {path}");
         }
     }
-    let desk = Arc::new(Desk { accounts: Arc::downgrade(accounts), hub, system, resolver });
+    let desk = Arc::new(Desk {
+        accounts: Arc::downgrade(accounts),
+        hub,
+        system,
+        resolver,
+        about: replies::About {
+            tags: options.server_tags.clone(),
+            metadata: options.server_metadata.clone(),
+            feature_flags: feature_flags(options),
+        },
+    });
     tokio::spawn(serve(desk, waiting, packs, subscriptions));
 }
 
@@ -175,7 +188,7 @@ impl Desk {
             _ => {
                 let keys = self.with_directory(|directory| directory.keys()).await.unwrap_or_default();
                 debug!("list request responded with {} account ids", keys.len());
-                self.publish(&request.reply, &replies::list(&self.hub, &keys));
+                self.publish(&request.reply, &replies::list(&self.hub, &self.about, &keys));
             }
         }
     }
@@ -194,7 +207,7 @@ impl Desk {
     }
 
     fn respond(&self, request: &Request, account: &str, message: &str, outcome: Result<(), String>) {
-        let answer = replies::outcome(&self.hub, account, message, outcome);
+        let answer = replies::outcome(&self.hub, &self.about, account, message, outcome);
         if !request.reply.is_empty() {
             self.publish(&request.reply, &answer);
         }
