@@ -299,6 +299,8 @@ def test_placement(operated, answer):
         outcome = held(broker, answer, lambda info: by_jwt(AUTH, SENTINEL)(info) | {"user": "u", "pass": "p"}, by_jwt(AUTH, SERVICE))
         for question in outcome["questions"]:
             question["nats"]["connect_opts"]["jwt"] = "<jwt>"
+        if outcome["state"] == "closed":
+            outcome["account"] = None  # nats-server names the account of the JWT that was shown
         return outcome
 
     operated.same(conversation)

@@ -181,9 +181,7 @@ def test_user_expires_while_it_is_connected(memory):
         token = nsc.user(A, U, exp=int(time.time()) + SOON)
         with opened(broker, login(token)) as client:
             heard = [op.verb for op in client.until_pong()]
-            closed = [str(op) for op in client.until_closed(10)]
-        with opened(broker, login(token)) as late:
-            return heard, closed, [op.verb for op in late.until_pong()]
+            return heard, [str(op) for op in client.until_closed(10) if op.verb != "INFO"]
 
     memory.same(expire)
 
@@ -424,7 +422,7 @@ def test_life_of_an_account_in_a_folder(start_pair):
         steps = [entered(broker, connect)["heard"], asked(broker, f"{one}.LOOKUP")]
         steps += [asked(broker, update, first), asked(broker, "$SYS.REQ.CLAIMS.LIST"), asked(broker, f"{one}.LOOKUP")]
         held = opened(broker, connect)
-        held.send("SUB a 1", "SUB b 2")
+        held.send("SUB a 1")
         steps.append([op.verb for op in held.until_pong()])
         steps.append(asked(broker, f"{one}.UPDATE", second))
         steps.append(entered(broker, connect, "SUB a 1", "SUB b 2")["heard"])

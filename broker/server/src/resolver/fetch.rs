@@ -58,7 +58,9 @@ impl Resolver {
         let operator = &options.operator;
         let resolver = match &operator.resolver {
             None | Some(Configured::Memory) => Self::Memory(RwLock::default()),
-            Some(Configured::Url(url)) => Self::Url(Box::new(Fetcher::new(url, operator.resolver_tls.as_ref())?)),
+            Some(Configured::Url(url)) => {
+                Self::Url(Box::new(Fetcher::new(url, operator.resolver_tls.as_ref())?))
+            }
             Some(Configured::Full { dir, allow_delete, hard_delete, interval, timeout, limit }) => {
                 let deletion = match (allow_delete, hard_delete) {
                     (false, _) => Deletion::Refused,
