@@ -17,7 +17,10 @@ pub(crate) fn frames(data: &[u8]) {
     let options = options_of(*options);
     let whole = decode(options, std::iter::once(stream));
     let pieces = decode(options, stream.chunks(usize::from(*piece % 23) + 1));
-    assert_eq!((&whole.1, whole.2), (&pieces.1, pieces.2));
+    // Inflating may notice an error in a message that is not whole only when more of it comes.
+    if !options.compresses {
+        assert_eq!((&whole.1, whole.2), (&pieces.1, pieces.2));
+    }
     // One may have got further in a message that an error or the end cut short, since what is inflated comes in steps.
     let common = whole.0.len().min(pieces.0.len());
     assert_eq!(whole.0[..common], pieces.0[..common]);
