@@ -273,9 +273,10 @@ impl Delivery {
         match audience {
             Audience::Local { queues } => {
                 for name in queues.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty()) {
-                    if let Some(group) = matched.queues.iter().find(|group| *group.name == *name)
-                        && self.deliver_to_local_member(group, account, message, origin, echo)
-                    {
+                    let group = matched.queues.iter().find(|group| *group.name == *name);
+                    if group.is_some_and(|group| {
+                        self.deliver_to_named_group(group, account, message, origin, echo)
+                    }) {
                         deliveries += 1;
                     }
                 }
@@ -346,6 +347,23 @@ impl Delivery {
         let far = if remote > 1 { self.random_below(remote) } else { 0 };
         // Members behind another server's leaf nodes come last.
         member_at(group, far).or_else(|| leaf_member(group)).map_or(Choice::Nobody, Choice::Remote)
+    }
+
+    /// A message that another server sent for a member of the group here: when the last has just left, one
+    /// elsewhere shall get it, as in nats-server.
+    fn deliver_to_named_group(
+        &mut self,
+        group: &QueueGroup,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Origin,
+        echo: bool,
+    ) -> bool {
+        if self.deliver_to_local_member(group, account, message, origin, echo) {
+            return true;
+        }
+        let Some(peer) = leaf_member(group).or_else(|| member_at(group, 0)) else { return false };
+        self.send_to_peer(peer, account, message, &[&group.name])
     }
 
     /// Starts at a random member and goes on until one takes the message.

@@ -76,6 +76,11 @@ fn route_options(
         advertise: cluster.advertise.clone(),
         no_advertise: cluster.no_advertise,
         client_urls: options.client_advertise.iter().cloned().collect(),
+        websocket_urls: options
+            .websocket
+            .iter()
+            .filter_map(|websocket| websocket.advertise.clone())
+            .collect(),
         user: cluster.user.clone(),
         password: cluster.password.clone(),
         auth_timeout: cluster.auth_timeout,
@@ -121,6 +126,18 @@ impl RunningCluster {
         }
         let address = listen::join(&self.host, self.topology.port());
         info!("Listening for route connections on {address}");
+    }
+
+    /// What the routes shall take over from new options, if those have a cluster; files are read here.
+    pub(crate) fn prepare_reload(
+        &self,
+        options: &Options,
+        hub: &Hub,
+    ) -> Result<Option<RouteOptions>, String> {
+        let Some(cluster) = options.cluster.as_ref() else { return Ok(None) };
+        let is_dynamic = cluster.name.is_empty();
+        let routes = route_options(options, cluster, &hub.options().system_account)?;
+        Ok(Some(RouteOptions { cluster: cluster.name.clone(), cluster_is_dynamic: is_dynamic, ..routes }))
     }
 
     /// What JetStream needs of the cluster: its gRPC port is bound here.

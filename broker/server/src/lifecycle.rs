@@ -231,6 +231,10 @@ impl Server {
         if let Some(tls) = &self.monitoring_tls {
             reload_monitoring(tls, &new)?;
         }
+        let routes = match &self.cluster {
+            Some(cluster) => Some((cluster, cluster.prepare_reload(&new, &self.hub)?)),
+            None => None,
+        };
         log::apply(&LogOptions::of(&new))?;
         weir_hub::show_in_traces(new.max_traced_msg_len, new.trace_headers);
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
@@ -248,6 +252,9 @@ impl Server {
         }
         self.hub.set_authenticator(Gatekeeper::new(&new, &self.hub, &self.keys, self.claims.clone()));
         self.hub.recheck_credentials().await;
+        if let Some((cluster, Some(options))) = routes {
+            cluster.topology.reload(options).await;
+        }
         self.source.update_settings(|settings| {
             let kept = settings.clone();
             *settings = crate::settings::settings(&new, &kept.server_id, &kept.server_name);

@@ -84,7 +84,12 @@ impl ServerSource {
 
     /// Settings as they are now.
     pub(crate) fn settings(&self) -> ServerSettings {
-        self.settings.read().clone()
+        let mut settings = self.settings.read().clone();
+        if let Some(cluster) = &mut settings.cluster {
+            // A name that was made up may have given way to another server's.
+            cluster.name = self.hub.cluster_name();
+        }
+        settings
     }
 
     /// There may be other servers.
@@ -195,7 +200,7 @@ impl Source for ServerSource {
     fn server(&self) -> Server {
         let usage = machine::usage();
         Server {
-            settings: self.settings.read().clone(),
+            settings: self.settings(),
             counters: self.counters(),
             now: now(),
             memory_bytes: usage.memory_bytes,

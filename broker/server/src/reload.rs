@@ -208,9 +208,17 @@ fn servers(diff: &mut Diff<'_>) -> Result<(), String> {
     if old.port != new.port && new.port != -1 {
         return refuse("port", &old.port, &new.port);
     }
-    let without_port = |cluster: &ClusterOptions| ClusterOptions { port: 0, ..cluster.clone() };
-    if without_port(old) != without_port(new) {
-        return Err("config reload not supported for Cluster".to_owned());
+    if old.port == 0 && new.port == 0 {
+        return Ok(());
+    }
+    // A free port that was taken, and the seeds, which are a change of their own.
+    let rest = |cluster: &ClusterOptions| ClusterOptions { port: 0, routes: Vec::new(), ..cluster.clone() };
+    let (changed, rerouted) = (rest(old) != rest(new), old.routes != new.routes);
+    if changed || new.tls.is_some() {
+        diff.say("cluster");
+    }
+    if rerouted {
+        diff.say("cluster routes");
     }
     Ok(())
 }

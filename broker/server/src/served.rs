@@ -7,12 +7,7 @@ use weir_conf::Options;
 /// An option that keeps somebody out or hides something, and that is not served: the server must
 /// not start as if it were.
 pub(crate) fn refused(options: &Options) -> Option<String> {
-    let cluster = options.cluster.as_ref();
-    let table = [
-        ("ocsp", options.ocsp.is_some()),
-        ("cluster.tls", cluster.is_some_and(|cluster| cluster.tls.is_some())),
-        ("cluster.permissions", cluster.is_some_and(|cluster| cluster.permissions.is_some())),
-    ];
+    let table = [("ocsp", options.ocsp.is_some())];
     let (name, _) = table.into_iter().find(|(_, configured)| *configured)?;
     Some(format!(
         "{name:?} is not supported yet, and starting without it would protect less than this configuration asks for"
@@ -21,7 +16,6 @@ pub(crate) fn refused(options: &Options) -> Option<String> {
 
 /// Options that are understood and have no effect.
 pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
-    let cluster = options.cluster.clone().unwrap_or_default();
     let shares: Vec<_> = options.accounts.values().filter_map(|account| account.jetstream.as_ref()).collect();
     let usual = Options::default();
     let table = [
@@ -33,14 +27,6 @@ pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
         ("reconnect_error_reports", options.reconnect_error_reports != usual.reconnect_error_reports),
         ("default_js_domain", !options.default_js_domain.is_empty()),
         ("feature_flags", !options.feature_flags.is_empty()),
-        ("cluster.accounts", !cluster.accounts.is_empty()),
-        ("cluster.compression", cluster.compression != weir_conf::CompressionOptions::default()),
-        ("cluster.connect_backoff", cluster.connect_backoff),
-        ("cluster.connect_retries", cluster.connect_retries != 0),
-        ("cluster.ping_interval", cluster.ping_interval.is_some()),
-        ("cluster.ping_max", cluster.ping_max.is_some()),
-        ("cluster.write_deadline", cluster.write_deadline.is_some()),
-        ("cluster.write_timeout", cluster.write_timeout != usual.write_timeout),
         (
             "jetstream limits of an account",
             shares.iter().any(|share| **share != weir_conf::AccountJetStream::default()),

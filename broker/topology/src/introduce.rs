@@ -1,8 +1,10 @@
 //! Carries out what the introduction (`handshake`) decides: sends, closes, starts compression, takes the place.
 
+use crate::certificate::is_known;
 use crate::compression;
 use crate::dial::Outcome;
 use crate::handshake::{Handshake, Refusal, Step};
+use crate::options::RouteOptions;
 use crate::session::{Role, Session};
 use crate::topology::InfoTerms;
 use std::sync::Arc;
@@ -90,9 +92,26 @@ impl Session {
 
     fn is_authorized(&self, connect: &RouteConnect) -> bool {
         let options = self.topology.options();
+        if let Some(by_certificate) = self.is_authorized_by_certificate(&options) {
+            return by_certificate;
+        }
         let Some(user) = &options.user else { return true };
         let password = options.password.as_deref().unwrap_or_default();
         *user == connect.user && weir_hub::verify(password, &connect.pass)
+    }
+
+    /// Where the certificate decides: its names have to be among the seeds' or to be the user.
+    fn is_authorized_by_certificate(&self, options: &RouteOptions) -> Option<bool> {
+        let tls = options.tls.as_ref()?.options();
+        let (checks_urls, maps) = (tls.verify_cert_and_check_known_urls, tls.verify_and_map);
+        if !checks_urls && !maps {
+            return None;
+        }
+        let hosts: Vec<&str> = options.seeds.iter().map(|seed| seed.host.as_str()).collect();
+        let user = options.user.as_deref().filter(|_| maps);
+        let known = if checks_urls { &hosts[..] } else { &[] };
+        let own = self.certificates.first();
+        Some(own.is_some_and(|certificate| is_known(certificate, known, user)))
     }
 
     /// Judges who an INFO is from, and takes on the cluster's name if it says so.

@@ -5,6 +5,7 @@
 //! object, see `Topology::announce`).
 
 mod address;
+mod certificate;
 mod compression;
 mod dial;
 mod gossip;

@@ -28,6 +28,10 @@ impl Topology {
         account: &str,
     ) -> Result<Registered, Refusal> {
         let options = self.options();
+        if !account.is_empty() && self.hub.account(account).is_none() {
+            let text = format!("Unable to lookup account \"{account}\": account missing");
+            return Err(Refusal::told(text, CloseReason::MissingAccount));
+        }
         if !account.is_empty()
             && !self.is_pinned(account)
             && info.route_pool_size > 0

@@ -191,6 +191,10 @@ impl Peer for LinkPeer {
         &self.link.outbox
     }
 
+    fn connection(&self) -> u64 {
+        self.link.number()
+    }
+
     fn name(&self) -> String {
         self.link.remote_name.get().cloned().unwrap_or_default()
     }

@@ -293,7 +293,7 @@ impl Topology {
         }
         if !options.no_advertise {
             info.connect_urls = self.own_client_urls(terms.local_ip);
-            info.ws_connect_urls.clone_from(&options.websocket_urls);
+            info.ws_connect_urls = self.own_websocket_urls(terms.local_ip);
         }
         info
     }
@@ -323,11 +323,15 @@ impl Topology {
             return options.client_urls.clone();
         }
         let client = self.hub.info();
-        let host: Option<IpAddr> = client.host.parse().ok();
-        match (host.is_none_or(|host| host.is_unspecified()), local_ip) {
-            (false, _) => vec![format!("{}:{}", client.host, client.port)],
-            (true, Some(ip)) => vec![SocketAddr::new(ip.to_canonical(), client.port).to_string()],
-            (true, None) => Vec::new(),
+        shown_address(&client.host, client.port, local_ip)
+    }
+
+    fn own_websocket_urls(&self, local_ip: Option<IpAddr>) -> Vec<String> {
+        let options = self.options();
+        match self.hub.websocket() {
+            None => Vec::new(),
+            Some(_) if !options.websocket_urls.is_empty() => options.websocket_urls.clone(),
+            Some(entrance) => shown_address(&entrance.host, entrance.port, local_ip),
         }
     }
 
@@ -346,7 +350,7 @@ impl Topology {
         });
         drop(remotes);
         urls.extend(self.own_client_urls(local_ip));
-        websocket.extend(options.websocket_urls.iter().cloned());
+        websocket.extend(self.own_websocket_urls(local_ip));
         self.hub.set_connect_urls(urls);
         self.hub.set_websocket_urls(websocket);
     }
@@ -390,5 +394,15 @@ impl Topology {
                 link.outbox.close(CloseReason::ServerShutdown);
             }
         }
+    }
+}
+
+/// What clients are told of a port: its host, or for all hosts the address that the routes use.
+fn shown_address(host: &str, port: u16, local_ip: Option<IpAddr>) -> Vec<String> {
+    let address: Option<IpAddr> = host.parse().ok();
+    match (host.is_empty() || address.is_some_and(|address| address.is_unspecified()), local_ip) {
+        (false, _) => vec![format!("{host}:{port}")],
+        (true, Some(ip)) => vec![SocketAddr::new(ip.to_canonical(), port).to_string()],
+        (true, None) => Vec::new(),
     }
 }
