@@ -51,10 +51,11 @@ pub enum Invocation {
     Version,
     /// `-sl`: signal another process.
     Signal(SignalRequest),
-    /// `-t`: the file is valid; its name and digest.
+    /// `-t`: the file is valid; its name and digest, and what it says.
     ConfigIsValid {
         file: String,
         digest: String,
+        options: Box<Options>,
     },
     /// Run a server.
     Run(Box<RunRequest>),
@@ -202,7 +203,11 @@ fn check(flags: &Flags, sources: &dyn Sources) -> Result<Invocation, UsageError>
     if !options.warnings.is_empty() {
         return Err(ConfErrors { errors: options.warnings, list: true }.into());
     }
-    Ok(Invocation::ConfigIsValid { file: file.to_owned(), digest: document.digest })
+    Ok(Invocation::ConfigIsValid {
+        file: file.to_owned(),
+        digest: document.digest,
+        options: Box::new(options),
+    })
 }
 
 impl Flags {

@@ -300,7 +300,8 @@ fn limits(reader: &mut Reader<'_>, options: &mut Options, key: &str, node: &Node
     true
 }
 
-/// A size that nats-server keeps in 32 bits. Below zero is refused: unlimited is not served.
+/// A size that nats-server keeps in 32 bits. `None` also for what is below zero: without a limit there
+/// in the one case, with none that makes sense in the other.
 fn size_32(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<u32> {
     let number = reader.integer(node)?;
     if number > i64::from(i32::MAX) {
@@ -309,7 +310,7 @@ fn size_32(reader: &mut Reader<'_>, key: &str, node: &Node) -> Option<u32> {
     }
     let size = u32::try_from(number).ok();
     if size.is_none() {
-        reader.error(node, format!("{key} value can not be negative"));
+        reader.unserved(format!("{key} below zero"), node);
     }
     size
 }

@@ -5,6 +5,7 @@
 mod strings;
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +21,10 @@ use crate::{
 
 /// How deep maps, arrays, includes and variables may nest, together.
 const DEPTH_MAX: usize = 100;
+
+/// How many values a configuration may have, those that variables stand for counted each time, and
+/// those of included files too: a few lines could else stand for more than any memory holds.
+const VALUES_MAX: usize = 1_000_000;
 
 /// A parsed configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,24 +42,30 @@ pub fn parse_file(path: &Path) -> Result<Document, ConfErrors> {
 }
 
 pub(crate) fn parse_file_from(path: &Path, sources: &dyn Sources) -> Result<Document, ConfErrors> {
-    let root = read_and_parse(path, sources, 0)?;
+    let root = read_and_parse(path, sources, 0, &Cell::new(VALUES_MAX))?;
     let file: Arc<str> = path.to_string_lossy().into();
     Ok(Document { digest: digest::digest(&root), root, file })
 }
 
 /// Parses a text; includes are relative to the working directory.
 pub fn parse_text(text: &str, sources: &dyn Sources) -> Result<Document, ConfErrors> {
-    let root = Parser::new(text, "".into(), PathBuf::new(), sources, 0).top()?;
+    let left = Cell::new(VALUES_MAX);
+    let root = Parser::new(text, "".into(), PathBuf::new(), sources, 0, &left).top()?;
     Ok(Document { digest: digest::digest(&root), root, file: "".into() })
 }
 
-fn read_and_parse(path: &Path, sources: &dyn Sources, depth: usize) -> Result<Map, ConfError> {
+fn read_and_parse(
+    path: &Path,
+    sources: &dyn Sources,
+    depth: usize,
+    left: &Cell<usize>,
+) -> Result<Map, ConfError> {
     let file: Arc<str> = path.to_string_lossy().into();
     let text = sources
         .read(path)
         .map_err(|error| ConfError::bare(&file, 0, 0, format!("open {file}: {}", io_reason(&error))))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    Parser::new(&text, file, folder, sources, depth).top()
+    Parser::new(&text, file, folder, sources, depth, left).top()
 }
 
 /// The path without `.` and, where that is plain, without `..`: as Go prints it.
@@ -84,13 +95,36 @@ struct Parser<'a> {
     folder: PathBuf,
     sources: &'a dyn Sources,
     depth: usize,
+    /// Values that may still come.
+    left: &'a Cell<usize>,
     /// The maps being read, outermost first: where variables are looked up.
     scopes: Vec<Map>,
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str, file: Arc<str>, folder: PathBuf, sources: &'a dyn Sources, depth: usize) -> Self {
-        Self { scanner: Scanner::new(text, file), folder, sources, depth, scopes: vec![] }
+    fn new(
+        text: &'a str,
+        file: Arc<str>,
+        folder: PathBuf,
+        sources: &'a dyn Sources,
+        depth: usize,
+        left: &'a Cell<usize>,
+    ) -> Self {
+        Self { scanner: Scanner::new(text, file), folder, sources, depth, left, scopes: vec![] }
+    }
+
+    /// Takes `count` values from what may still come.
+    fn spend(&mut self, count: usize) -> Result<(), ConfError> {
+        match self.left.get().checked_sub(count) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => {
+                let message = format!("the configuration has more than {VALUES_MAX} values");
+                Err(self.scanner.error(message))
+            }
+        }
     }
 
     /// The whole text.
@@ -224,8 +258,9 @@ impl<'a> Parser<'a> {
 
     /// Takes the entries of another file into the map being read.
     fn include(&mut self, path: &str) -> Result<(), ConfError> {
+        self.spend(1)?;
         let full = cleaned(&self.folder.join(path));
-        let entries = read_and_parse(&full, self.sources, self.depth + 1).map_err(|inner| {
+        let entries = read_and_parse(&full, self.sources, self.depth + 1, self.left).map_err(|inner| {
             let at = self.scanner.position();
             let message = format!("error parsing include file '{path}', {inner}");
             ConfError::bare(self.scanner.file(), at.line, at.column(), message)
@@ -264,6 +299,7 @@ impl<'a> Parser<'a> {
     }
 
     fn value(&mut self) -> Result<Value, ConfError> {
+        self.spend(1)?;
         self.scanner.skip_while(is_blank);
         match self.scanner.peek() {
             Some('[') => self.array(),

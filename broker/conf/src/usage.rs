@@ -17,7 +17,7 @@ Server Options:
         --server_name <server_name>  Name of this server (default: made up)
     -P, --pid <file>                 Write the process id to this file
     -m, --http_port <port>           Port for monitoring over HTTP
-    -ms,--https_port <port>          Port for monitoring over HTTPS (not supported yet)
+    -ms,--https_port <port>          Port for monitoring over HTTPS
     -c, --config <file>              Configuration file
     -t                               Check the configuration file and exit
     -sl,--signal <signal>[=<pid>]    Signal a running server (ldm, stop, quit, term, reopen, reload);
@@ -30,14 +30,14 @@ Logging Options:
     -l, --log <file>                 Log to this file instead of standard error
     -T, --logtime                    Timestamps in the log (default: true)
         --logtime_utc                Timestamps in UTC (default: false)
-    -s, --syslog                     Log to syslog (not supported yet)
-    -r, --remote_syslog <addr>       Address of a syslog server (not supported yet)
+    -s, --syslog                     Log to syslog
+    -r, --remote_syslog <addr>       Address of a syslog server
     -D, --debug                      Debug output
     -V, --trace                      Trace the protocol
     -VV                              Trace the system account as well
     -DV                              Debug and trace
     -DVV                             Debug and trace, the system account as well
-        --log_size_limit <limit>     Size at which the log file is rotated (not supported yet)
+        --log_size_limit <limit>     Size at which the log file is rotated
         --max_traced_msg_len <len>   Bytes of a message shown in a trace (default: all)
 ";
 const JETSTREAM: &str = "
@@ -52,7 +52,7 @@ Authorization Options:
         --auth <token>               Token that clients must present
 ";
 const TLS: &str = "
-TLS Options (not supported yet, refused):
+TLS Options:
         --tls                        TLS without client certificates
         --tlscert <file>             Certificate of the server
         --tlskey <file>              Private key of the certificate
@@ -83,6 +83,43 @@ Common Options:
 ";
 
 /// The help of `--help_tls`.
-pub const TLS_HELP: &str = "
-TLS is not supported yet: a configuration or a flag that asks for it is refused.
-";
+pub const TLS_HELP: &str = r#"
+TLS is set up in a tls block: at the top of the configuration file for clients, in cluster for routes, in websocket
+for browsers.
+
+    tls {
+        cert_file:      "./server-cert.pem"
+        key_file:       "./server-key.pem"
+        # Who signed the certificates of clients, and whether they must have one.
+        ca_file:        "./ca.pem"
+        verify:         true
+        # The user is the one that the certificate names.
+        verify_and_map: true
+        # "1.2" or "1.3"
+        min_version:    "1.2"
+        # Seconds for the handshake; before INFO: true, auto or a time to wait.
+        timeout:         2
+        handshake_first: auto
+
+        cipher_suites: [ "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" ]
+        curve_preferences: [ "X25519" ]
+    }
+
+Cipher suites that are served:
+    TLS_AES_128_GCM_SHA256
+    TLS_AES_256_GCM_SHA384
+    TLS_CHACHA20_POLY1305_SHA256
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+    TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+    TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+    TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+    TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+
+Curves that are served:
+    X25519
+    CurveP256
+    CurveP384
+
+Others that nats-server knows are read and warned of.
+"#;

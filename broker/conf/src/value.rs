@@ -34,6 +34,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// How many values this is, itself counted.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Array(items) => 1 + items.iter().map(|item| item.value.count()).sum::<usize>(),
+            Self::Map(map) => 1 + map.values().map(|node| node.value.count()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
     /// The name Go gives the type, which nats-server's error texts show.
     pub fn go_type(&self) -> &'static str {
         match self {

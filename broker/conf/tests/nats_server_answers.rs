@@ -31,7 +31,7 @@ fn answer(config: &str) -> String {
     sources.files.insert(FILE.to_owned(), config.to_owned());
     let arguments = ["-t", "-c", FILE].map(str::to_owned);
     match Invocation::from_args(&arguments, &sources) {
-        Ok(Invocation::ConfigIsValid { file, digest }) => {
+        Ok(Invocation::ConfigIsValid { file, digest, .. }) => {
             format!("configuration file {file} is valid ({digest})")
         }
         Ok(other) => panic!("{other:?}"),

@@ -30,6 +30,27 @@ fn nesting_without_end_is_refused() {
 }
 
 #[test]
+fn variables_that_multiply_without_end_are_refused() {
+    let mut text = "a0: [1k, 2k]\n".replace("[1k, 2k]", "[x, y]");
+    for level in 1..40 {
+        let below = level - 1;
+        text += &format!("a{level}: [$a{below}, $a{below}]\n");
+    }
+    assert!(parse_text(&text, &MemorySources::default()).is_err());
+}
+
+#[test]
+fn includes_that_multiply_without_end_are_refused() {
+    let mut sources = MemorySources::default();
+    for level in 0..60 {
+        let next = level + 1;
+        sources.files.insert(format!("f{level}"), format!("include f{next}\ninclude f{next}\n"));
+    }
+    sources.files.insert("f60".to_owned(), "a: 1\n".to_owned());
+    assert!(parse_text("include f0\n", &sources).is_err());
+}
+
+#[test]
 fn a_variable_that_is_itself_is_refused() {
     let mut sources = MemorySources::default();
     sources.variables.insert("A".to_owned(), "$A".to_owned());

@@ -2,12 +2,14 @@
 
 use std::{path::Path, process::ExitCode};
 
-use weir_conf::{Invocation, Persona, RunRequest, SystemSources, TLS_HELP, UsageError, usage_text};
+use weir_conf::{
+    ConfErrors, Invocation, Options, Persona, RunRequest, SystemSources, TLS_HELP, UsageError, usage_text,
+};
 
 use crate::{
-    COMPATIBLE_VERSION, VERSION, lifecycle,
+    COMPATIBLE_VERSION, VERSION, entrance, lifecycle,
     log::{self, LogOptions},
-    signal_command,
+    served, signal_command,
 };
 
 /// How this program was started.
@@ -37,7 +39,11 @@ fn obey(invocation: Invocation, program: &Program) -> ExitCode {
         Invocation::Help => print!("{}", usage_text(name)),
         Invocation::HelpTls => print!("{TLS_HELP}"),
         Invocation::Version => println!("{name}: v{}", version(program.persona)),
-        Invocation::ConfigIsValid { file, digest } => {
+        Invocation::ConfigIsValid { file, digest, options } => {
+            if let Err(message) = check(&options, program.persona) {
+                eprintln!("{name}: {file}: {message}");
+                return ExitCode::FAILURE;
+            }
             eprintln!("{name}: configuration file {file} is valid ({digest})");
         }
         Invocation::Signal(request) => {
@@ -49,6 +55,16 @@ fn obey(invocation: Invocation, program: &Program) -> ExitCode {
         Invocation::Run(request) => return run(*request, program),
     }
     ExitCode::SUCCESS
+}
+
+/// What can be checked of options without serving them: certificates and keys, and, under our own
+/// name, whether all that protects is served.
+fn check(options: &Options, persona: Persona) -> Result<(), String> {
+    entrance::load(options)?;
+    match (persona, served::refused(options)) {
+        (Persona::Weir, Some(message)) => Err(message),
+        _ => Ok(()),
+    }
 }
 
 /// What `-v` shows.
@@ -85,6 +101,11 @@ fn refuse(error: &UsageError, program: &Program) -> ExitCode {
 }
 
 fn run(request: RunRequest, program: &Program) -> ExitCode {
+    let warnings = &request.options.warnings;
+    if program.persona == Persona::NatsServer && !warnings.is_empty() {
+        // That program prints them before it has a log.
+        eprint!("{}", ConfErrors { errors: warnings.clone(), list: true });
+    }
     if let Err(message) = log::install(&LogOptions::of(&request.options), &program.name) {
         eprintln!("{}: {message}", program.persona.name());
         return ExitCode::FAILURE;

@@ -235,7 +235,7 @@ impl Server {
             Some(cluster) => Some((cluster, cluster.prepare_reload(&new, &self.hub)?)),
             None => None,
         };
-        log::apply(&LogOptions::of(&new))?;
+        let prepared = log::prepare(&LogOptions::of(&new))?;
         weir_hub::show_in_traces(new.max_traced_msg_len, new.trace_headers);
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
             write_pid_file(path)?;
@@ -263,6 +263,7 @@ impl Server {
         for change in &changes {
             info!("{change}");
         }
+        prepared.apply();
         info!("Reloaded server configuration ({})", new.config_digest);
         self.request.options = new;
         Ok(())

@@ -101,22 +101,38 @@ pub(crate) fn install(options: &LogOptions, program: &str) -> Result<(), String>
     Ok(())
 }
 
-/// Takes over other options while running.
-pub(crate) fn apply(options: &LogOptions) -> Result<(), String> {
-    let Some(log) = LOG.get() else { return Ok(()) };
+/// Other options for a log that runs, with their output open: what can fail has been done.
+pub(crate) struct Prepared {
+    flags: u8,
+    /// `None`: the log stays where it is.
+    output: Option<Output>,
+}
+
+/// Opens what other options need.
+pub(crate) fn prepare(options: &LogOptions) -> Result<Prepared, String> {
+    let flags = options.flags();
+    let Some(log) = LOG.get() else { return Ok(Prepared { flags, output: None }) };
     let stays = match (&*log.output.lock(), &options.file, &options.syslog) {
         (Output::Stderr { .. }, None, None) => true,
         (Output::File(file), Some(path), _) => file.path() == path,
         (Output::Syslog(syslog), None, Some(target)) => syslog.target() == target,
         _ => false,
     };
-    if !stays {
-        let output = open(options, &log.tag)?;
-        *log.output.lock() = output;
+    let output = if stays { None } else { Some(open(options, &log.tag)?) };
+    Ok(Prepared { flags, output })
+}
+
+impl Prepared {
+    /// Logs so from now on.
+    pub(crate) fn apply(self) {
+        let Some(log) = LOG.get() else { return };
+        if let Some(output) = self.output {
+            *log.output.lock() = output;
+            say_when_full();
+        }
+        log.flags.store(self.flags, Ordering::Relaxed);
+        tracing::callsite::rebuild_interest_cache();
     }
-    log.flags.store(options.flags(), Ordering::Relaxed);
-    tracing::callsite::rebuild_interest_cache();
-    Ok(())
 }
 
 /// Opens the log file anew, so that a moved one is left behind. False when there is none.

@@ -178,7 +178,7 @@ fn pace(diff: &mut Diff<'_>) -> Result<(), String> {
 fn monitoring(diff: &mut Diff<'_>) -> Result<(), String> {
     diff.fixed("HTTPHost", |o| if o.http_host.is_empty() { o.host.clone() } else { o.http_host.clone() })?;
     diff.fixed("HTTPPort", |o| o.http_port.unwrap_or(0))?;
-    diff.fixed("HTTPBasePath", |o| o.http_base_path.trim_start_matches('/').to_owned())?;
+    diff.fixed("HTTPBasePath", |o| o.http_base_path.clone())?;
     diff.fixed("HTTPSPort", |o| o.https_port.unwrap_or(0))
 }
 
@@ -213,12 +213,9 @@ fn servers(diff: &mut Diff<'_>) -> Result<(), String> {
     }
     // A free port that was taken, and the seeds, which are a change of their own.
     let rest = |cluster: &ClusterOptions| ClusterOptions { port: 0, routes: Vec::new(), ..cluster.clone() };
-    let (changed, rerouted) = (rest(old) != rest(new), old.routes != new.routes);
-    if changed || new.tls.is_some() {
+    // The files of certificates may have changed under the same names.
+    if rest(old) != rest(new) || new.tls.is_some() {
         diff.say("cluster");
-    }
-    if rerouted {
-        diff.say("cluster routes");
     }
     Ok(())
 }
@@ -275,6 +272,7 @@ fn files(diff: &mut Diff<'_>) -> Result<(), String> {
     diff.fixed("LogMaxFiles", |o| o.log_max_num)?;
     diff.shown("syslog", |o| o.syslog);
     diff.shown("remote_syslog", |o| text(&o.remote_syslog));
+    diff.named("cluster routes", |o| o.cluster.as_ref().map(|cluster| cluster.routes.clone()));
     Ok(())
 }
 

@@ -23,8 +23,6 @@ pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
         ("write_timeout", options.write_timeout != usual.write_timeout),
         ("no_fast_producer_stall", options.no_fast_producer_stall),
         ("disable_sublist_cache", options.disable_sublist_cache),
-        ("connect_error_reports", options.connect_error_reports != usual.connect_error_reports),
-        ("reconnect_error_reports", options.reconnect_error_reports != usual.reconnect_error_reports),
         ("default_js_domain", !options.default_js_domain.is_empty()),
         ("feature_flags", !options.feature_flags.is_empty()),
         (

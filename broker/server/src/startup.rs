@@ -32,8 +32,10 @@ pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, na
     if has_plain_secrets(options) {
         warn!("Plaintext passwords detected, use nkeys or bcrypt");
     }
-    for warning in &options.warnings {
-        warn!("{warning}");
+    if program.persona == Persona::Weir {
+        for warning in &options.warnings {
+            warn!("{warning}");
+        }
     }
     for option in &options.unserved {
         warn!("{}: {:?} is not served yet and has no effect", option.place, option.key);

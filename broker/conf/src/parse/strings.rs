@@ -130,7 +130,9 @@ impl Parser<'_> {
         for scope in self.scopes.iter_mut().rev() {
             if let Some(node) = scope.get_mut(name) {
                 node.used_as_variable = true;
-                return Ok(node.value.clone());
+                let value = node.value.clone();
+                self.spend(value.count())?;
+                return Ok(value);
             }
         }
         let at = self.scanner.position();
@@ -142,7 +144,8 @@ impl Parser<'_> {
             return Err(fail("can not be found".to_owned()));
         };
         let assignment = format!("pk={text}");
-        let inner = Parser::new(&assignment, "".into(), PathBuf::new(), self.sources, self.depth + 1);
+        let inner =
+            Parser::new(&assignment, "".into(), PathBuf::new(), self.sources, self.depth + 1, self.left);
         let mut map = inner.top().map_err(|e| fail(format!("could not be parsed: {e}")))?;
         match map.remove("pk") {
             Some(node) => Ok(node.value),
