@@ -100,8 +100,7 @@ impl Server {
     async fn start(request: RunRequest, program: &Program) -> Result<Self, String> {
         let options = &request.options;
         let mut entrances = entrance::load(options)?;
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
+        let random = random()?;
         let keys = Arc::new(ServerKeys::draw()?);
         let server_id = keys.server_id();
         resolver::check(options)?;
@@ -109,9 +108,7 @@ impl Server {
             "" => server_id.clone(),
             name => name.to_owned(),
         };
-        if let Some(message) = served::refused(options) {
-            return Err(message);
-        }
+        served::refused(options).map_or(Ok(()), Err)?;
         startup::greeting(program, options, &server_id, &name);
         weir_hub::show_in_traces(options.max_traced_msg_len, options.trace_headers);
         resolver::announce(options);
@@ -142,9 +139,7 @@ impl Server {
         let monitoring_tls = start_monitoring(options, &source, &stopping, &mut ports)?;
         let cluster = cluster::start(options, &hub, cluster_name)?.map(Arc::new);
         if let Some(cluster) = &cluster {
-            let port = cluster.topology.port();
-            let host = options.cluster.as_ref().map_or("", |cluster| cluster.host.as_str());
-            ports.cluster = vec![format!("nats://{}", listen::join(reachable(host), port))];
+            ports.cluster = cluster_ports(options, cluster);
             source.set_cluster(Arc::clone(cluster));
         }
         resolver::start(claims.as_ref(), options).await?;
@@ -176,12 +171,7 @@ impl Server {
         if let Some(cluster) = &cluster {
             cluster.announce();
         }
-        let ports_file = match &options.ports_file_dir {
-            None => None,
-            Some(directory) => PortsFile::write(directory, &program.name, &ports)
-                .inspect_err(|message| error!("{message}"))
-                .ok(),
-        };
+        let ports_file = ports_file(options, program, &ports);
         Ok(Self {
             request,
             hub,
@@ -335,6 +325,25 @@ impl Server {
         self.stopping.send_replace(true);
         info!("Server Exiting..");
     }
+}
+
+/// Bytes that nobody can guess.
+fn random() -> Result<[u8; 32], String> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
+    Ok(random)
+}
+
+/// Writes down the ports for tools, if that is asked for.
+fn ports_file(options: &Options, program: &Program, ports: &Ports) -> Option<PortsFile> {
+    let directory = options.ports_file_dir.as_ref()?;
+    PortsFile::write(directory, &program.name, ports).inspect_err(|message| error!("{message}")).ok()
+}
+
+/// Where other servers connect.
+fn cluster_ports(options: &Options, cluster: &RunningCluster) -> Vec<String> {
+    let host = options.cluster.as_ref().map_or("", |cluster| cluster.host.as_str());
+    vec![format!("nats://{}", listen::join(reachable(host), cluster.topology.port()))]
 }
 
 /// Decides on clients from now on; in operator mode, with the accounts it looks up.
