@@ -412,8 +412,8 @@ def test_bad_update(start_pair, body, subject, folder):
 def test_life_of_an_account_in_a_folder(start_pair):
     pair = start_pair(full())
     first = nsc.account(OPERATOR, A, issued=NOW - 50)
-    second = nsc.account(OPERATOR, A, {"subs": 1}, issued=NOW - 40)
-    revoking = nsc.account(OPERATOR, A, {"subs": 1}, issued=NOW - 30, revocations={U.public: NOW + 100})
+    second = nsc.account(OPERATOR, A, {"subs": 2}, issued=NOW - 40)
+    revoking = nsc.account(OPERATOR, A, {"subs": 2}, issued=NOW - 30, revocations={U.public: NOW + 100})
     update, one = "$SYS.REQ.CLAIMS.UPDATE", f"$SYS.REQ.ACCOUNT.{A.public}.CLAIMS"
     delete = nsc.token(OPERATOR, "generic", OPERATOR.public, {"accounts": [A.public]})
     connect = login(nsc.user(A, U, issued=NOW))
@@ -425,7 +425,7 @@ def test_life_of_an_account_in_a_folder(start_pair):
         held.send("SUB a 1")
         steps.append([op.verb for op in held.until_pong()])
         steps.append(asked(broker, f"{one}.UPDATE", second))
-        steps.append(entered(broker, connect, "SUB a 1", "SUB b 2")["heard"])
+        steps.append(entered(broker, connect, "SUB a 1", "SUB b 2", "SUB c 3")["heard"])
         steps.append(asked(broker, f"{one}.UPDATE", revoking))
         steps.append([str(op) for op in held.until_closed() if op.verb != "INFO"])
         held.close()

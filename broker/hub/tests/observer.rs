@@ -1,13 +1,13 @@
 //! Who is told of clients that come and go, and what is counted of those that are gone.
 
+mod door;
+
+use door::{StaticAuthenticator, StaticUser};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use weir_hub::{
-    Account, Authenticator, CloseReason, ConnectionSnapshot, Hub, HubOptions, Limits, Observer,
-    StaticAuthenticator, StaticUser,
-};
+use weir_hub::{Account, Authenticator, CloseReason, ConnectionSnapshot, Hub, HubOptions, Limits, Observer};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,8 +81,7 @@ fn user(name: &str) -> StaticUser {
 
 #[tokio::test]
 async fn an_observer_is_told_of_clients_that_come_go_and_are_refused() {
-    let door: Arc<dyn Authenticator> =
-        Arc::new(StaticAuthenticator { users: vec![user("u")], ..StaticAuthenticator::default() });
+    let door: Arc<dyn Authenticator> = Arc::new(StaticAuthenticator { users: vec![user("u")] });
     let options = HubOptions { system_account: "OPS".to_owned(), ..HubOptions::default() };
     let hub = Hub::new(options, Limits::default(), door);
     assert_eq!(hub.system_account().name(), "OPS");

@@ -67,12 +67,7 @@ impl Session {
             Ok(principal) => principal,
             Err(refusal) => {
                 if let Some(options) = options {
-                    let mut state = self.handle.state.write();
-                    // Of a client that is in already, what it said first stays known.
-                    if !state.connected {
-                        state.identity = Identity::of(&options, None);
-                        state.options = without_secrets(&options);
-                    }
+                    self.note_refused(&options);
                 }
                 return Err(self.refuse(&refusal));
             }
@@ -88,7 +83,7 @@ impl Session {
         // Accounts named by clients were never more than an experiment; nats-server refuses them as well.
         if !options.account.is_empty() || options.new_account {
             let refusal = Refusal::violation(&principal.identity);
-            self.handle.state.write().options = without_secrets(&options);
+            self.note_refused(&options);
             self.join(principal)?;
             return Err(self.refuse(&refusal));
         }
@@ -124,6 +119,15 @@ impl Session {
         });
         self.acknowledge();
         Ok(())
+    }
+
+    /// Keeps what a client said that is refused. Of one that is in already, what it said first stays known.
+    fn note_refused(&self, options: &ConnectOptions) {
+        let mut state = self.handle.state.write();
+        if !state.connected {
+            state.identity = Identity::of(options, None);
+            state.options = without_secrets(options);
+        }
     }
 
     /// Refuses the client and tells the observer; returns the reason to close with.
