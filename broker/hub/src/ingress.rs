@@ -28,7 +28,7 @@ const SHARE_BYTES: usize = 2 * 1024;
 /// Payloads of at least this size for one receiver are written from where they were read.
 const SLICE_BYTES: usize = 4 * 1024;
 /// Staged bytes are handed over when they exceed this.
-const STAGE_BYTES: usize = 48 * 1024;
+const STAGE_BYTES: usize = 58 * 1024;
 /// How long a publisher waits, after a read, for a receiver that is nearly full, as in nats-server.
 const STALL_CROWDED: Duration = Duration::from_millis(5);
 /// How long it waits when everyone it sends to is behind.

@@ -23,6 +23,8 @@ const MAX_WRITE_BYTES: usize = 1024 * 1024;
 const BEHIND_BYTES: usize = 256 * 1024;
 /// A staged buffer of at least this size becomes a chunk itself; a smaller one is copied behind what waits.
 const ADOPT_BYTES: usize = 4 * 1024;
+/// A buffer is not written into any more from this size on.
+const FILLED_BYTES: usize = BUFFER_BYTES - 4 * 1024 - 512;
 
 enum Chunk {
     Buffer(Vec<u8>),
@@ -212,7 +214,9 @@ impl Outbox {
             return Appended::Closed;
         }
         let added = buffer.len();
-        if added >= ADOPT_BYTES {
+        // Behind others it may wait for long: only a well filled buffer may, or memory would exceed what is pending.
+        let is_dense = state.chunks.is_empty() || added >= buffer.capacity() / 4 * 3;
+        if added >= ADOPT_BYTES && is_dense {
             state.chunks.push_back(Chunk::Buffer(std::mem::replace(buffer, take_buffer())));
         } else {
             state.write_into_tail(|out| out.extend_from_slice(buffer));
@@ -482,7 +486,8 @@ impl State {
     }
 
     fn write_into_tail(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> usize {
-        let has_room = matches!(self.chunks.back(), Some(Chunk::Buffer(bytes)) if bytes.len() < BUFFER_BYTES);
+        // A message of usual size still fits then: a buffer that grows once more would be half empty for good.
+        let has_room = matches!(self.chunks.back(), Some(Chunk::Buffer(bytes)) if bytes.len() < FILLED_BYTES);
         if !has_room {
             self.chunks.push_back(Chunk::Buffer(take_buffer()));
         }
@@ -536,6 +541,48 @@ fn remove_written(chunks: &mut VecDeque<Chunk>, offset: &mut usize, mut written:
         *offset = 0;
         if let Some(chunk) = chunks.pop_front() {
             chunk.recycle();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// An outbox whose socket nobody reads from; the client's end keeps it open.
+    async fn stalled() -> (Arc<Outbox>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("a connection");
+        let (server, _) = listener.accept().await.expect("a connection");
+        (Outbox::new(1, Arc::new(Transport::plain(server)), 64 << 20), client)
+    }
+
+    fn held_bytes(outbox: &Outbox) -> usize {
+        let state = outbox.state.lock();
+        let held = |chunk: &Chunk| match chunk {
+            Chunk::Buffer(buffer) => buffer.capacity(),
+            Chunk::Shared(bytes) => bytes.len(),
+            Chunk::Slice(slice) => slice.source.capacity(),
+        };
+        state.chunks.iter().map(held).sum()
+    }
+
+    #[tokio::test]
+    async fn what_waits_takes_little_more_memory_than_its_bytes() {
+        for size in [100, 1_100, 4_500, 20_000, 60_000] {
+            let (outbox, _client) = stalled().await;
+            while outbox.pending() < 16 << 20 {
+                let mut staged = Vec::with_capacity(BUFFER_BYTES);
+                staged.resize(size, b'x');
+                outbox.append_buffer(Counted::message(size), &mut staged);
+                outbox.append(Counted::message(size), |out| out.resize(out.len() + size, b'x'));
+            }
+            let (held, pending) = (held_bytes(&outbox), outbox.pending());
+            // Beyond a buffer's size a message may need one of its own that is twice as large.
+            let most = if size < 20_000 { pending / 5 * 6 } else { pending * 2 };
+            assert!(held <= most + 2 * BUFFER_BYTES, "{size}: {held} bytes held for {pending}");
         }
     }
 }
