@@ -70,7 +70,7 @@ PATHS = [
     "/connz?offset=-5", "/connz?acc=nobody", "/connz?user=nobody", "/connz?mqtt_client=x", "/connz?filter_subject=x",
     "/connz?unknown=1", "/connz?state=closed&acc=$G&auth=1",
     "/routez?subs=detail", "/subsz?subs=true&acc=nobody", "/subsz?acc=nobody", "/subsz?subs=true&test=nothing.here", "/subsz?offset=1",
-    "/subsz?subs=1&limit=1&offset=1", "/accstatz", "/accstatz?unused=true", "/accstatz?unused=0",
+    "/subsz?subs=1&limit=1&offset=100000", "/accstatz", "/accstatz?unused=true", "/accstatz?unused=0",
     "/gatewayz?accs=true", "/gatewayz?gw_name=x", "/gatewayz?acc_name=x&subs=detail", "/leafz?subs=true", "/leafz?acc=x",
     "/jsz?accounts=1&limit=1", "/jsz?accounts=1&offset=10", "/jsz?acc=$G&streams=1", "/jsz?acc=$G&consumers=1&config=1",
     "/jsz?direct-consumers=true", "/jsz?leader-only=true", "/jsz?stream-leader-only=1&streams=1", "/jsz?raft=1", "/jsz?config=1",

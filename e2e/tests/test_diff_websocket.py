@@ -335,6 +335,8 @@ FRAMES = {
 }
 
 
+# nats-server closes at once here, so that its error arrives or not.
+ENDS_AT_ONCE = ("garbage of the protocol",)
 CLOSED_IN_ORDER = ("an orderly close", "a close without a word", "a close with bytes that are no text")
 
 
@@ -345,6 +347,8 @@ def test_frames_are_answered_alike(shared, name):
             web.connect()
             FRAMES[name](web)
             seen = web.until(b"PONG")
+            if name in ENDS_AT_ONCE:
+                return seen[-1]
             return seen if name in CLOSED_IN_ORDER else without_close(seen)
 
     shared("no_tls: true, compression: false").same(conversation)
