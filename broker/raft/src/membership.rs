@@ -135,21 +135,28 @@ impl Group {
     }
 
     /// Hands leadership to `to`, or to the voter whose log is furthest; returns once this replica no
-    /// longer leads. Succeeds at once when it does not lead.
+    /// longer leads. Succeeds at once when it does not lead. A replica that has just been elected has not
+    /// heard all voters yet, so one that is silent gets as long as a lease to answer.
     ///
     /// # Errors
-    /// `NotVoter` when `to` is none, `Silent` when it has not answered lately, `NoVoterLeft` when there is no other voter, `Timeout` when nobody took
-    /// over within twice the longest election time.
+    /// `NotVoter` when `to` is none, `Silent` when it has not answered lately, `NoVoterLeft` when there is
+    /// no other voter, `Timeout` when nobody took over within twice the longest election time.
     pub async fn transfer_leader(&self, to: Option<PeerId>) -> Result<(), GroupError> {
         let timeout = self.options().election_max * 2;
-        let deadline = Instant::now() + timeout;
         let attempt = self.options().election_min / 2;
         let lately = self.options().lease();
+        let (deadline, silent_until) = (Instant::now() + timeout, Instant::now() + lately);
         while self.leadership().borrow().is_leader() {
             if Instant::now() >= deadline {
                 return Err(GroupError::Timeout(timeout));
             }
-            let target = self.with_metrics(|m| transfer_target(m, to, lately))?;
+            let target = match self.with_metrics(|m| transfer_target(m, to, lately)) {
+                Err(GroupError::Silent(_)) if Instant::now() < silent_until => {
+                    tokio::time::sleep(self.options().heartbeat / 4).await;
+                    continue;
+                }
+                other => other?,
+            };
             let stopped = |e: openraft::error::Fatal<TypeConfig>| GroupError::Stopped(e.to_string());
             self.raft().trigger().transfer_leader(target).await.map_err(stopped)?;
             let mut leadership = self.leadership();

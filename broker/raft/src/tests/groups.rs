@@ -182,6 +182,18 @@ async fn leadership_moves_to_the_member_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_elected_this_moment_can_hand_over_to_any_voter() {
+    let cluster = Cluster::of(3).await;
+    for turn in 0..6 {
+        let old = cluster.leader().await;
+        let target = (1..=3).filter(|peer| *peer != old).nth(turn % 2).expect("another");
+        let group = cluster.node(old).group.clone();
+        group.transfer_leader(Some(PeerId(target))).await.expect("a transfer");
+        wait_for("the new leader", || (cluster.leader_now()? == target).then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_to_a_dead_member_fails_and_the_group_goes_on() {
     let mut cluster = Cluster::of(3).await;
     cluster.propose_many(10).await;
