@@ -14,7 +14,7 @@ export CARGO_INCREMENTAL := 0
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build dist image crds manifests up env test fuzz bench bench-core down
+.PHONY: help deps build dist image crds manifests up env test fuzz bench bench-core bench-jetstream down
 
 help: ## This list.
 	@echo "Weir: a Kubernetes operator and a NATS-compatible broker."
@@ -52,11 +52,13 @@ test: ## All that CI checks: format, clippy, unit, compatibility, crash, Kuberne
 fuzz: ## Fuzzes what reads bytes from outside, FUZZ_SECONDS (60) a target; TARGET names one.
 	@e2e/fuzz/run $(if $(filter command,$(firstword $(origin TARGET))),$(TARGET))
 
-bench: dist ## Weir beside nats-server, alternating, in one run.
-	@e2e/run bench
+bench: bench-core bench-jetstream ## Both benches.
 
 bench-core: dist ## Core NATS beside nats-server, judged by its bars (ROUNDS= ONLY= SCALE=).
 	@e2e/run bench-core
+
+bench-jetstream: dist ## JetStream, synced before acked, beside nats-server, judged by its bars (ROUNDS= ONLY= SCALE=).
+	@e2e/run bench-jetstream
 
 down: ## Stops the local Kubernetes of `make up` and removes what it left.
 	@e2e/kube/down

@@ -5,18 +5,19 @@ import math
 import pathlib
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 980, 250, 130, 22, 66
-LOW, HIGH = 0.1, 4.0
-COLOURS = {"cpu_us": "#3465a4", "per_second": "#4e9a06", "p50_us": "#c17d11", "p99_us": "#ce5c00", "rss_mib": "#75507b"}
+LOW = 0.1
+COLOURS = {"cpu_us": "#3465a4", "per_second": "#4e9a06", "p50_us": "#c17d11", "p99_us": "#ce5c00", "rss_mib": "#75507b",
+           "restart_ms": "#c17d11", "create_s": "#c17d11", "idle_cpu_percent": "#3465a4"}
+TICKS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 20.0, 50.0)
 
 
-def place(ratio: float) -> float:
-    """Where a ratio lies: logarithmic, so that half and double are equally far from 1."""
-    share = (math.log(min(max(ratio, LOW), HIGH)) - math.log(LOW)) / (math.log(HIGH) - math.log(LOW))
-    return LEFT + share * (WIDTH - LEFT - RIGHT)
+def draw(path: pathlib.Path, title: str, rows: list, high: float = 4.0):
+    """`rows` are (name, figure's label, ratio, limit or None, comparison or None, met or None); `high` is the scale's end."""
+    def place(ratio: float) -> float:
+        """Where a ratio lies: logarithmic, so that half and double are equally far from 1."""
+        share = (math.log(min(max(ratio, LOW), high)) - math.log(LOW)) / (math.log(high) - math.log(LOW))
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
 
-
-def draw(path: pathlib.Path, title: str, rows: list):
-    """`rows` are (name, figure's label, ratio, limit or None, comparison or None, met or None)."""
     height = TOP + ROW * len(rows) + 30
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">',
@@ -24,7 +25,7 @@ def draw(path: pathlib.Path, title: str, rows: list):
         f'<text x="16" y="24" font-size="16">Weir / nats-server 2.15.1</text>',
         f'<text x="16" y="44" fill="#555">{html.escape(title)}</text>',
     ]
-    for tick in (0.1, 0.25, 0.5, 1.0, 2.0, 4.0):
+    for tick in (tick for tick in TICKS if tick <= high):
         x = place(tick)
         colour = "#888" if tick == 1.0 else "#ddd"
         parts.append(f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{height - 24}" stroke="{colour}"/>')

@@ -11,6 +11,13 @@ FIGURES = {
     "p99_us": "p99 us",
     "rss_mib": "RSS MiB",
 }
+# Figures of some loads only: no column of the table.
+RARE = {
+    "restart_ms": "restart ms",
+    "create_s": "create s",
+    "idle_cpu_percent": "idle CPU %",
+}
+LABELS = FIGURES | RARE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Verdict:
 
     def __str__(self) -> str:
         shown = self.ratio.median if self.ratio else float("nan")
-        return f"{FIGURES[self.figure]} {shown:.2f} {self.comparison} {self.limit:g}: {'pass' if self.met else 'FAIL'}"
+        return f"{LABELS[self.figure]} {shown:.2f} {self.comparison} {self.limit:g}: {'pass' if self.met else 'FAIL'}"
 
 
 def judge(bars, pairs) -> list[Verdict]:

@@ -1,15 +1,17 @@
 //! Loads a NATS server over raw TCP, TLS or WebSocket and prints one line of JSON with what it measured.
 //! Not a client: it speaks just enough of the protocol, and ends at the first thing it does not expect.
 
+mod batch;
+mod consume;
 mod deliver;
 mod idle;
-mod jetstream;
 mod messages;
 mod plan;
 mod publish;
 mod report;
 mod request;
 mod sink;
+mod stored;
 mod subjects;
 mod usage;
 mod wire;
@@ -25,10 +27,14 @@ const USAGE: &str = "usage: weir-load MODE [name=value...]
   request    `clients` ask, one request at a time each, `responders` in one queue group answer
   subjects   publishes to `subjects` subjects while wildcard subscribers listen and inboxes come and go
   idle       opens `connections`, says so on a line, and holds them until its standard input ends
-  jetstream  publishes with `window` acks outstanding at most; ends when all are acked
+  stored     publishes (or gets, expected=stored) with `window` answers outstanding at most
+  pull       takes `count` messages from the durable `consumer` of `stream`, `batch` a request, and acks each
+  replay     reads `count` messages from an ordered push consumer made for it (`policy`, `filter`)
+  atomic     publishes atomic batches of `batch` messages, one under way at a time
   sink       a server that discards what is published, and sends `count` messages to who subscribes
 values: address=HOST:PORT subscribe_at=HOST:PORT transport=tcp|tls|ws subject=NAME size=BYTES count=MESSAGES
-  publishers= subscribers= stalled= clients= responders= subjects= connections= window=";
+  publishers= subscribers= stalled= clients= responders= subjects= connections= window= batch= stream= consumer=
+  policy= filter= expected=same|ack|stored; in subject {n} is the number of one of `subjects`, {c} of the client";
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,7 +46,10 @@ fn main() -> Outcome<()> {
         "request" => request::run(&plan)?,
         "subjects" => subjects::run(&plan)?,
         "idle" => return idle::run(&plan),
-        "jetstream" => jetstream::run(&plan)?,
+        "stored" => stored::run(&plan)?,
+        "pull" => consume::pull(&plan)?,
+        "replay" => consume::replay(&plan)?,
+        "atomic" => batch::atomic(&plan)?,
         "sink" => return sink::run(&plan),
         _ => return Err(USAGE.into()),
     };

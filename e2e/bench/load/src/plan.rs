@@ -12,6 +12,17 @@ pub(crate) enum Transport {
     WebSocket,
 }
 
+/// What an answer has to be, or the load ends with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// As many bytes as a request has.
+    Same,
+    /// A publish acknowledgement without an error.
+    Ack,
+    /// A stored message, as a direct get answers.
+    Stored,
+}
+
 /// One load.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -19,7 +30,14 @@ pub(crate) struct Plan {
     /// Where subscribers connect; `address` unless said otherwise.
     pub(crate) subscribe_at: String,
     pub(crate) transport: Transport,
+    /// Subject published to; `{n}` in it becomes the number of one of `subjects`, `{c}` that of the client.
     pub(crate) subject: String,
+    pub(crate) expected: Expected,
+    pub(crate) stream: String,
+    pub(crate) consumer: String,
+    /// A new consumer's deliver_policy and filter_subject.
+    pub(crate) policy: String,
+    pub(crate) filter: String,
     /// Payload bytes a message.
     pub(crate) size: usize,
     /// Messages published, over all publishers.
@@ -31,7 +49,10 @@ pub(crate) struct Plan {
     pub(crate) responders: u64,
     pub(crate) subjects: u64,
     pub(crate) connections: u64,
+    /// Answers outstanding at most.
     pub(crate) window: u64,
+    /// Messages of one pull request, or of one batch.
+    pub(crate) batch: u64,
 }
 
 impl Plan {
@@ -52,6 +73,12 @@ impl Plan {
             subjects: 100_000,
             connections: 10_000,
             window: 1024,
+            batch: 100,
+            expected: Expected::Same,
+            stream: "BENCH".to_owned(),
+            consumer: "bench".to_owned(),
+            policy: "all".to_owned(),
+            filter: String::new(),
         };
         for word in words {
             let (name, value) = word.split_once('=').ok_or_else(|| format!("{word} is not name=value"))?;
@@ -59,6 +86,18 @@ impl Plan {
                 "address" => value.clone_into(&mut plan.address),
                 "subscribe_at" => value.clone_into(&mut plan.subscribe_at),
                 "subject" => value.clone_into(&mut plan.subject),
+                "stream" => value.clone_into(&mut plan.stream),
+                "consumer" => value.clone_into(&mut plan.consumer),
+                "policy" => value.clone_into(&mut plan.policy),
+                "filter" => value.clone_into(&mut plan.filter),
+                "expected" => {
+                    plan.expected = match value {
+                        "same" => Expected::Same,
+                        "ack" => Expected::Ack,
+                        "stored" => Expected::Stored,
+                        _ => return Err(format!("no answer is called {value}").into()),
+                    }
+                }
                 "transport" => {
                     plan.transport = match value {
                         "tcp" => Transport::Tcp,
@@ -79,6 +118,7 @@ impl Plan {
                         "subjects" => &mut plan.subjects,
                         "connections" => &mut plan.connections,
                         "window" => &mut plan.window,
+                        "batch" => &mut plan.batch,
                         _ => return Err(format!("no value is called {name}").into()),
                     };
                     *number = value.parse()?;

@@ -18,6 +18,17 @@ pub(crate) fn message(subject: &str, reply: &str, size: usize) -> Vec<u8> {
     bytes
 }
 
+/// A subject with its places filled in: `{c}` by the client's number, `{n}` by that of a subject. Neighbours in time are
+/// no neighbours in number.
+pub(crate) fn named(subject: &str, client: u64, number: u64, subjects: u64) -> String {
+    const SCATTER: u64 = 7919;
+    if !subject.contains('{') {
+        return subject.to_owned();
+    }
+    let number = number.wrapping_mul(SCATTER) % subjects.max(1);
+    subject.replace("{c}", &client.to_string()).replace("{n}", &number.to_string())
+}
+
 /// Writes `count` times the same message, many in one write.
 pub(crate) fn write_messages(wire: &mut impl Write, one: &[u8], count: u64) -> Outcome<()> {
     let per_write = (WRITE_BYTES / one.len()).max(1) as u64;

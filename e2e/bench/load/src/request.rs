@@ -1,10 +1,12 @@
-//! Requests and replies: each client has one request under way, as a caller who waits does. Not throughput of a stream.
+//! Requests and replies: each client has one request under way, as a caller who waits does. Without responders of
+//! its own the server is asked, say for the ack of a publish. Not throughput of a stream.
 
 use crate::Outcome;
 use crate::messages::Messages;
 use crate::plan::Plan;
-use crate::publish::message;
+use crate::publish::{message, named};
 use crate::report::Report;
+use crate::stored::check;
 use crate::usage::{Used, Watch};
 use crate::wire::Wire;
 use std::io::Write;
@@ -91,12 +93,11 @@ fn ask(mut wire: Wire, plan: &Plan, number: u64, each: u64, start: &Barrier) -> 
             watch = Watch::start();
         }
         // A reply subject of its own, as clients do.
-        let bytes = message(&plan.subject, &format!("{inbox}.{request} "), plan.size);
+        let subject = named(&plan.subject, number, number + request * plan.clients, plan.subjects);
+        let bytes = message(&subject, &format!("{inbox}.{request} "), plan.size);
         let sent = Instant::now();
         messages.wire().write_all(&bytes)?;
-        messages.take_available(1, |received| {
-            if received.payload.len() == plan.size { Ok(()) } else { Err("no reply but an error".into()) }
-        })?;
+        messages.take_available(1, |received| check(plan.expected, received.payload, plan.size))?;
         if request >= WARM_UP {
             latencies.push(u64::try_from(sent.elapsed().as_nanos())?);
         }
