@@ -79,7 +79,7 @@ LOADS = (
     Load("pull and ack", "pull", 300_000, CONSUME, {"batch": 500}, fill={"size": 128}, consumer=DURABLE),
     Load("ordered replay", "replay", 600_000, CONSUME, {}, fill={"size": 128}),
     Load("atomic batch 100", "atomic", 200_000, (rate(1.5),), {"size": 128, "batch": 100}, streams=(stream(allow_atomic=True),), window=100),
-    Load("fast batch", "fast", 400_000, (rate(1.5),), {"size": 128, "batch": 500}, streams=(stream(allow_batched=True),), window=1500),
+    Load("fast batch", "fast", 400_000, (rate(1.5),), {"size": 128, "batch": 500}, streams=(stream(allow_batched=True),), window=1000),
     Load("KV put", "stored", 300_000, (rate(1.5), ("rss_mib", "<=", 0.5, DEFAULT)),
          {"expected": "ack", "size": 128, "window": 500, "subject": "$KV.BENCH.key.{n}", "subjects": KEYS}, streams=(bucket(),), window=500),
     Load("KV get", "stored", 300_000, (rate(1.5),),

@@ -1,5 +1,4 @@
-//! Publishing in batches: atomic ones of `batch` messages each, one under way at a time, or one long fast batch with
-//! flow control. Not single publishes.
+//! Publishing in atomic batches of `batch` messages, one under way at a time. Not fast batches.
 
 use crate::Outcome;
 use crate::messages::Messages;

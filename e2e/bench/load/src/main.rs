@@ -4,6 +4,7 @@
 mod batch;
 mod consume;
 mod deliver;
+mod fast;
 mod idle;
 mod messages;
 mod plan;
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: weir-load MODE [name=value...]
   pull       takes `count` messages from the durable `consumer` of `stream`, `batch` a request, and acks each
   replay     reads `count` messages from an ordered push consumer made for it (`policy`, `filter`)
   atomic     publishes atomic batches of `batch` messages, one under way at a time
+  fast       publishes one fast batch of `count` messages, `batch` between two of the server's acks
   sink       a server that discards what is published, and sends `count` messages to who subscribes
 values: address=HOST:PORT subscribe_at=HOST:PORT transport=tcp|tls|ws subject=NAME size=BYTES count=MESSAGES
   publishers= subscribers= stalled= clients= responders= subjects= connections= window= batch= stream= consumer=
@@ -49,6 +51,7 @@ fn main() -> Outcome<()> {
         "stored" => stored::run(&plan)?,
         "pull" => consume::pull(&plan)?,
         "replay" => consume::replay(&plan)?,
+        "fast" => fast::run(&plan)?,
         "atomic" => batch::atomic(&plan)?,
         "sink" => return sink::run(&plan),
         _ => return Err(USAGE.into()),
