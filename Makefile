@@ -14,7 +14,7 @@ export CARGO_INCREMENTAL := 0
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build dist image crds manifests up env test fuzz bench bench-core bench-jetstream down
+.PHONY: help deps build dist image crds manifests up env test fuzz crash-states bench bench-core bench-jetstream down
 
 help: ## This list.
 	@echo "Weir: a Kubernetes operator and a NATS-compatible broker."
@@ -51,6 +51,12 @@ test: ## All that CI checks: format, clippy, unit, compatibility, crash, Kuberne
 
 fuzz: ## Fuzzes what reads bytes from outside, FUZZ_SECONDS (60) a target; TARGET names one.
 	@e2e/fuzz/run $(if $(filter command,$(firstword $(origin TARGET))),$(TARGET))
+
+# The storage stack is compiled with optimisation for this, its dependencies are as in `make test`.
+crash-states: ## Starts the storage stack on states that power cuts leave (STATES=1000000 SEED=1).
+	CRASH_STATES=$(or $(STATES),1000000) CRASH_SEED=$(or $(SEED),1) cargo test --locked \
+	  $(foreach crate,storage jetstream messages subject jetstream-node,--config 'profile.dev.package.weir-$(crate).opt-level=2') \
+	  -p weir-jetstream-node --lib no_crash_loses -- --nocapture
 
 bench: bench-core bench-jetstream ## Both benches.
 

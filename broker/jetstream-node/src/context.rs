@@ -12,7 +12,8 @@ use weir_jetstream::config::StreamLimitsInForce;
 use weir_jetstream::meta::{AccountLimitsInForce, MetaPeer, StreamAssignment};
 use weir_raft::{GroupOptions, PeerId, RaftNode};
 use weir_stdx::rng::SeededRng;
-use weir_storage::{Journal, Trash};
+use weir_storage::disk::Disk;
+use weir_storage::{FileStoreOptions, Journal, Trash};
 
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
@@ -41,7 +42,10 @@ pub(crate) struct Cluster {
 pub(crate) struct Context {
     pub(crate) server_name: String,
     pub(crate) peer_id: PeerId,
+    /// Where `store_dir` is.
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store_dir: PathBuf,
+    pub(crate) store_options: FileStoreOptions,
     pub(crate) max_memory: u64,
     pub(crate) max_file: u64,
     pub(crate) domain: Option<Arc<str>>,

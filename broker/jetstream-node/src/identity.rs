@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use crate::durable_file;
+use weir_storage::disk::Disk;
+use weir_storage::whole_file;
 
 const FILE: &str = "mode";
+const MAGIC: &[u8; 8] = b"WEIRMODE";
 
 /// How the meta state of a store is kept. A store stays what it began as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +26,13 @@ impl Mode {
 }
 
 /// Refuses a store that is not for this mode; marks a new one.
-pub(crate) fn claim(store: &Path, mode: Mode) -> Result<(), String> {
-    refuse_foreign(store)?;
+pub(crate) fn claim(disk: &dyn Disk, store: &Path, mode: Mode) -> Result<(), String> {
+    refuse_foreign(disk, store)?;
     let path = store.join(FILE);
-    let Some(content) = durable_file::read(&path).map_err(|error| error.to_string())? else {
-        return durable_file::write(&path, mode.name().as_bytes())
-            .map_err(|error| format!("{}: {error}", path.display()));
+    let content = whole_file::read(disk, &path, MAGIC).map_err(|error| error.to_string())?;
+    let Some(content) = content else {
+        let content = mode.name().as_bytes();
+        return whole_file::write(disk, &path, MAGIC, content).map_err(|error| error.to_string());
     };
     if content == mode.name().as_bytes() {
         return Ok(());
@@ -45,9 +48,9 @@ pub(crate) fn claim(store: &Path, mode: Mode) -> Result<(), String> {
 }
 
 /// A store of nats-server is not ours to touch.
-fn refuse_foreign(store: &Path) -> Result<(), String> {
+fn refuse_foreign(disk: &dyn Disk, store: &Path) -> Result<(), String> {
     for folder in ["$G", "$SYS"] {
-        if store.join(folder).is_dir() {
+        if disk.exists(&store.join(folder)) {
             return Err(format!(
                 "{} holds streams of nats-server ({folder}), which this server cannot read: left as it is; choose \
                  another store_dir",
@@ -60,14 +63,16 @@ fn refuse_foreign(store: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use weir_storage::disk::RealDisk;
+
     use super::*;
 
     #[test]
     fn a_store_is_not_opened_in_another_mode() {
         let store = tempfile::tempdir().unwrap();
-        claim(store.path(), Mode::Standalone).unwrap();
-        claim(store.path(), Mode::Standalone).unwrap();
-        let error = claim(store.path(), Mode::Cluster).unwrap_err();
+        claim(&RealDisk, store.path(), Mode::Standalone).unwrap();
+        claim(&RealDisk, store.path(), Mode::Standalone).unwrap();
+        let error = claim(&RealDisk, store.path(), Mode::Cluster).unwrap_err();
         assert!(error.contains("standalone"), "{error}");
     }
 
@@ -75,6 +80,6 @@ mod tests {
     fn a_store_of_nats_server_is_refused_by_name() {
         let store = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(store.path().join("$G/streams")).unwrap();
-        assert!(claim(store.path(), Mode::Standalone).unwrap_err().contains("nats-server"));
+        assert!(claim(&RealDisk, store.path(), Mode::Standalone).unwrap_err().contains("nats-server"));
     }
 }

@@ -7,7 +7,8 @@ mod admin;
 mod api;
 mod clock;
 mod context;
-mod durable_file;
+#[cfg(test)]
+mod crash_states;
 mod envelope;
 mod identity;
 mod meta;

@@ -11,7 +11,8 @@ use weir_jetstream::StopReason;
 use weir_jetstream::meta::META_GROUP;
 use weir_raft::{GroupId, NodeConfig, PeerId, PeerInfo, RaftNode};
 use weir_stdx::rng::SeededRng;
-use weir_storage::{Journal, JournalOptions, NodeIdentity, Trash};
+use weir_storage::disk::{Disk, RealDisk};
+use weir_storage::{FileStoreOptions, Journal, JournalOptions, NodeIdentity, Trash};
 
 use crate::admin::Admin;
 use crate::context::{ApiCounters, Cluster, Context};
@@ -58,12 +59,16 @@ impl JetStreamNode {
         std::fs::create_dir_all(&options.store_dir)
             .map_err(|error| StartError::Store(format!("{}: {error}", options.store_dir.display())))?;
         let mode = if options.cluster.is_some() { Mode::Cluster } else { Mode::Standalone };
-        identity::claim(&options.store_dir, mode).map_err(StartError::Store)?;
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        identity::claim(&*disk, &options.store_dir, mode).map_err(StartError::Store)?;
         let mut rng = SeededRng::new(random()?);
         let peer_id = PeerId(NodeIdentity::load_or_create(&options.store_dir, &mut rng)?.peer_id);
         let journal = open_journal(&options)?;
         let meta_file = options.store_dir.join("meta").join("checkpoint");
-        let meta = Replicated::new(MetaState::open(meta_file).map_err(StartError::Meta)?, random()?);
+        let meta = Replicated::new(
+            MetaState::open(Arc::clone(&disk), meta_file).map_err(StartError::Meta)?,
+            random()?,
+        );
         let cluster = match options.cluster {
             Some(cluster) => Some(
                 start_cluster(cluster, peer_id, &options.server_name, &options.store_dir, &journal).await?,
@@ -81,8 +86,10 @@ impl JetStreamNode {
         let context = Arc::new(Context {
             server_name: options.server_name,
             peer_id,
-            trash: Trash::open(&options.store_dir.join("trash"))?,
+            trash: Trash::open_on(Arc::clone(&disk), &options.store_dir.join("trash"))?,
+            disk,
             store_dir: options.store_dir,
+            store_options: FileStoreOptions::default(),
             max_memory: options.max_memory,
             max_file: options.max_file,
             domain: options.domain.map(Arc::from),

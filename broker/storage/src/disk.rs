@@ -27,6 +27,7 @@ pub enum OpenMode {
 /// Operations on names. A created, renamed or unlinked name survives a crash only after `sync_directory`.
 pub trait Disk: Debug + Send + Sync {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Of a file, or of a directory with everything in it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn unlink(&self, path: &Path) -> io::Result<()>;
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
@@ -34,6 +35,10 @@ pub trait Disk: Debug + Send + Sync {
     fn create_directories(&self, path: &Path) -> io::Result<()>;
     /// Names of the files (not directories) in a directory, sorted.
     fn list_files(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Names of the directories in a directory, sorted.
+    fn list_directories(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Deletes a directory with everything in it.
+    fn remove_tree(&self, path: &Path) -> io::Result<()>;
     fn exists(&self, path: &Path) -> bool;
     /// Keeps other processes out for as long as the guard lives; `WouldBlock` when one is in.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>>;

@@ -7,11 +7,10 @@ use weir_stdx::rng::SeededRng;
 
 use crate::disk::{Disk, RealDisk};
 use crate::error::{IoContext, StorageError};
-use crate::store::framed;
+use crate::whole_file;
 
 const MAGIC: &[u8; 8] = b"WEIRNODE";
 const FILE_NAME: &str = "identity";
-const TEMPORARY_NAME: &str = "identity.making";
 
 /// Who a store belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +34,18 @@ impl NodeIdentity {
     ) -> Result<Self, StorageError> {
         disk.create_directories(directory).context("create", directory)?;
         let path = directory.join(FILE_NAME);
-        if disk.exists(&path) {
-            return load(disk, &path);
+        if let Some(content) = whole_file::read(disk, &path, MAGIC)? {
+            let peer_id = content.try_into().map(u64::from_le_bytes).unwrap_or(0);
+            if peer_id == 0 {
+                return Err(StorageError::corrupt(&path, 0, "it does not hold an id"));
+            }
+            return Ok(Self { peer_id });
         }
         // 53 bits survive every JSON reader; 0 is kept for "none".
         let peer_id = (rng.next_u64() >> 11).max(1);
-        let temporary = directory.join(TEMPORARY_NAME);
-        framed::write(disk, &temporary, MAGIC, &peer_id.to_le_bytes())?;
-        disk.rename(&temporary, &path).context("rename", &temporary)?;
-        disk.sync_directory(directory).context("sync", directory)?;
+        whole_file::write(disk, &path, MAGIC, &peer_id.to_le_bytes())?;
         Ok(Self { peer_id })
     }
-}
-
-fn load(disk: &dyn Disk, path: &Path) -> Result<NodeIdentity, StorageError> {
-    let content = framed::read(disk, path, MAGIC)?;
-    let peer_id = content.try_into().map(u64::from_le_bytes).unwrap_or(0);
-    if peer_id == 0 {
-        return Err(StorageError::corrupt(path, 0, "it does not hold an id"));
-    }
-    Ok(NodeIdentity { peer_id })
 }
 
 #[cfg(test)]
@@ -76,8 +67,13 @@ mod tests {
     fn a_damaged_identity_is_refused() {
         let disk = SimDisk::new();
         let directory = Path::new("/store");
-        NodeIdentity::load_or_create_on(&disk, directory, &mut SeededRng::new(1)).unwrap();
+        let first = NodeIdentity::load_or_create_on(&disk, directory, &mut SeededRng::new(1)).unwrap();
         disk.set_content(&directory.join("identity"), vec![0; 80]);
+        let kept = NodeIdentity::load_or_create_on(&disk, directory, &mut SeededRng::new(2)).unwrap();
+        assert_eq!(kept, first, "its copy was not used");
+        for name in ["identity", "identity-copy"] {
+            disk.set_content(&directory.join(name), vec![0; 80]);
+        }
         let error = NodeIdentity::load_or_create_on(&disk, directory, &mut SeededRng::new(2)).unwrap_err();
         assert!(error.to_string().contains("/store/identity"), "{error}");
     }

@@ -197,7 +197,7 @@ struct Handle {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Tests drive the writer themselves, so that batches are the same at every run.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-util"))]
     manual: Option<Mutex<Writer>>,
 }
 
@@ -224,15 +224,15 @@ impl Journal {
         let handle = Handle {
             shared,
             thread: Mutex::new(Some(thread)),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "test-util"))]
             manual: None,
         };
         Ok((Self { handle: Arc::new(handle) }, recovery))
     }
 
     /// A journal whose batches are made by `pump`, not by a thread.
-    #[cfg(test)]
-    fn open_manual(
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn open_manual(
         disk: Arc<dyn Disk>,
         directory: &Path,
         options: JournalOptions,
@@ -243,8 +243,8 @@ impl Journal {
     }
 
     /// Processes one batch of what is queued; false when nothing is.
-    #[cfg(test)]
-    fn pump(&self) -> bool {
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn pump(&self) -> bool {
         let Some(manual) = &self.handle.manual else { return false };
         match self.shared().take(Some(Duration::ZERO)) {
             queue::Taken::Batch(batch) => {

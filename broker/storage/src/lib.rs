@@ -8,6 +8,7 @@ pub mod identity;
 pub mod journal;
 pub mod store;
 pub mod trash;
+pub mod whole_file;
 
 pub use error::StorageError;
 pub use identity::NodeIdentity;

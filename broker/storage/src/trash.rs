@@ -1,8 +1,8 @@
 //! Where deleted streams go: their directory is moved aside and deleted only after a grace period, so that
 //! a deletion by mistake can be undone by hand.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_stdx::time::UnixNanos;
@@ -13,6 +13,7 @@ use crate::error::{IoContext, StorageError};
 /// A directory of deleted directories: `<unix seconds of the deletion>-<name>`.
 #[derive(Clone, Debug)]
 pub struct Trash {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
 }
 
@@ -28,8 +29,13 @@ pub struct TrashEntry {
 impl Trash {
     /// The trash in a directory, which is made if missing.
     pub fn open(directory: &Path) -> Result<Self, StorageError> {
-        RealDisk.create_directories(directory).context("create", directory)?;
-        Ok(Self { directory: directory.to_owned() })
+        Self::open_on(Arc::new(RealDisk), directory)
+    }
+
+    /// `open` on a given disk.
+    pub fn open_on(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, StorageError> {
+        disk.create_directories(directory).context("create", directory)?;
+        Ok(Self { disk, directory: directory.to_owned() })
     }
 
     /// Moves a directory here. It must be on the same file system.
@@ -38,14 +44,14 @@ impl Trash {
         let seconds = now.0 / 1_000_000_000;
         let mut target = self.directory.join(format!("{seconds:012}-{name}"));
         let mut copy = 1;
-        while target.exists() {
+        while self.disk.exists(&target) {
             copy += 1;
             target = self.directory.join(format!("{seconds:012}-{name}.{copy}"));
         }
-        RealDisk.rename(path, &target).context("move to the trash", path)?;
-        RealDisk.sync_directory(&self.directory).context("sync", &self.directory)?;
+        self.disk.rename(path, &target).context("move to the trash", path)?;
+        self.disk.sync_directory(&self.directory).context("sync", &self.directory)?;
         if let Some(parent) = path.parent() {
-            RealDisk.sync_directory(parent).context("sync", parent)?;
+            self.disk.sync_directory(parent).context("sync", parent)?;
         }
         Ok(target)
     }
@@ -53,9 +59,8 @@ impl Trash {
     /// What is in the trash, oldest first. Anything that does not look like ours is left out.
     pub fn list(&self) -> Result<Vec<TrashEntry>, StorageError> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.directory).context("list", &self.directory)? {
-            let path = entry.context("list", &self.directory)?.path();
-            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for file_name in self.disk.list_directories(&self.directory).context("list", &self.directory)? {
+            let path = self.directory.join(&file_name);
             let Some((seconds, name)) = file_name.split_once('-') else { continue };
             let Ok(seconds) = seconds.parse() else { continue };
             entries.push(TrashEntry {
@@ -73,7 +78,7 @@ impl Trash {
         let mut gone = Vec::new();
         for entry in self.list()? {
             if now.since(entry.deleted_at) >= grace {
-                fs::remove_dir_all(&entry.path).context("delete", &entry.path)?;
+                self.disk.remove_tree(&entry.path).context("delete", &entry.path)?;
                 gone.push(entry);
             }
         }
@@ -83,6 +88,8 @@ impl Trash {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,15 +1,19 @@
 //! The meta machine as a replicated state: position in its log, checkpoint file, snapshots. What the commands do
 //! is the machine's business (`weir_jetstream::meta`).
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_jetstream::meta::{MetaCommand, MetaMachine, MetaOutcome};
+use weir_storage::disk::Disk;
+use weir_storage::{StorageError, whole_file};
 
-use crate::durable_file;
 use crate::replicated::{SnapshotView, StateMachine};
 
+/// What the checkpoint file starts with.
+const MAGIC: &[u8; 8] = b"WEIRMETA";
 /// Bytes before the machine's state: term and index.
 const POSITION_LEN: usize = 16;
 /// A snapshot larger than this is not a meta state.
@@ -19,18 +23,20 @@ pub(crate) struct MetaState {
     machine: MetaMachine,
     term: u64,
     index: u64,
+    disk: Arc<dyn Disk>,
     file: PathBuf,
 }
 
 impl MetaState {
     /// Reads the newest checkpoint, if there is one.
-    pub(crate) fn open(file: PathBuf) -> Result<Self, String> {
-        let Some(content) = durable_file::read(&file).map_err(|error| error.to_string())? else {
-            return Ok(Self { machine: MetaMachine::default(), term: 0, index: 0, file });
+    pub(crate) fn open(disk: Arc<dyn Disk>, file: PathBuf) -> Result<Self, String> {
+        let content = whole_file::read(&*disk, &file, MAGIC).map_err(|error| error.to_string())?;
+        let Some(content) = content else {
+            return Ok(Self { machine: MetaMachine::default(), term: 0, index: 0, disk, file });
         };
         let (term, index, machine) =
             decode(&content).map_err(|reason| format!("{}: {reason}", file.display()))?;
-        Ok(Self { machine, term, index, file })
+        Ok(Self { machine, term, index, disk, file })
     }
 
     pub(crate) fn machine(&self) -> &MetaMachine {
@@ -38,8 +44,8 @@ impl MetaState {
     }
 
     /// Writes the checkpoint; entries up to the index it returns need not be kept any more.
-    pub(crate) fn checkpoint(&self) -> io::Result<u64> {
-        durable_file::write(&self.file, &self.encode())?;
+    pub(crate) fn checkpoint(&self) -> Result<u64, StorageError> {
+        whole_file::write(&*self.disk, &self.file, MAGIC, &self.encode())?;
         Ok(self.index)
     }
 
@@ -95,7 +101,7 @@ impl StateMachine for MetaState {
             return Err(format!("meta snapshot ends at entry {applied}, {index} was promised"));
         }
         (self.machine, self.term, self.index) = (machine, term, applied);
-        self.checkpoint().map(|_| ()).map_err(|error| format!("{}: {error}", self.file.display()))
+        self.checkpoint().map(|_| ()).map_err(|error| error.to_string())
     }
 }
 
@@ -103,24 +109,25 @@ impl StateMachine for MetaState {
 mod tests {
     use super::*;
     use weir_jetstream::meta::MetaPeer;
+    use weir_storage::disk::RealDisk;
 
     #[test]
     fn state_and_position_survive_a_checkpoint_and_a_snapshot() {
         let folder = tempfile::tempdir().unwrap();
-        let mut state = MetaState::open(folder.path().join("meta")).unwrap();
+        let mut state = MetaState::open(Arc::new(RealDisk), folder.path().join("meta")).unwrap();
         let member = MetaPeer { id: 3, name: "n".to_owned(), endpoint: "h:1".to_owned() };
         let command = MetaCommand::PeerAdded(member.clone()).encode();
         state.apply(9, command).unwrap();
         state.advance(2, 9);
         assert_eq!(state.checkpoint().unwrap(), 9);
 
-        let reopened = MetaState::open(folder.path().join("meta")).unwrap();
+        let reopened = MetaState::open(Arc::new(RealDisk), folder.path().join("meta")).unwrap();
         assert_eq!(reopened.applied(), (2, 9));
         assert_eq!(reopened.machine().peer(3), Some(&member));
 
         let mut snapshot = Vec::new();
         state.snapshot().unwrap()(&mut snapshot).unwrap();
-        let mut other = MetaState::open(folder.path().join("other")).unwrap();
+        let mut other = MetaState::open(Arc::new(RealDisk), folder.path().join("other")).unwrap();
         other.snapshot_install(2, 9, &mut &snapshot[..]).unwrap();
         assert_eq!((other.applied(), other.machine().peer(3)), ((2, 9), Some(&member)));
         assert!(other.snapshot_install(2, 10, &mut &snapshot[..]).is_err());

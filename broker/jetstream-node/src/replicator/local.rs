@@ -77,7 +77,8 @@ impl Drop for LocalLog {
     }
 }
 
-fn replay<M: StateMachine>(
+/// Applies what the journal holds past the machine's checkpoint; returns the last index.
+pub(crate) fn replay<M: StateMachine>(
     journal: &Journal,
     group: GroupId,
     replicated: &Replicated<M>,

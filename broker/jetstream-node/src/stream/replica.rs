@@ -1,7 +1,7 @@
 //! One stream's replica on this server: its files, its log, and what this server does while it leads. Which replicas
 //! there are is the meta state's decision; the reconciler opens and closes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use weir_raft::{GroupId, PeerId};
 
 use super::leader::StreamLeader;
 use super::state::StreamState;
-use super::store::StreamStore;
 use crate::clock;
 use crate::context::Context;
 use crate::replicated::{Replicated, Role};
@@ -38,8 +37,8 @@ pub(crate) struct StreamReplica {
 }
 
 /// The folder of a stream's files: named by its group, never by user text.
-pub(crate) fn folder(context: &Context, group: u64) -> PathBuf {
-    context.store_dir.join("streams").join(format!("{group:016x}"))
+pub(crate) fn folder(store_dir: &Path, group: u64) -> PathBuf {
+    store_dir.join("streams").join(format!("{group:016x}"))
 }
 
 impl StreamReplica {
@@ -48,8 +47,9 @@ impl StreamReplica {
         context: Arc<Context>,
         assignment: Arc<StreamAssignment>,
     ) -> Result<Arc<Self>, String> {
-        let (store, checkpoint) = StreamStore::open(&context, &assignment)?;
-        let state = StreamState::open(&assignment, store, checkpoint)?;
+        let folder = folder(&context.store_dir, assignment.group);
+        let (disk, options) = (&context.disk, &context.store_options);
+        let state = StreamState::open(disk, &context.journal, options, &folder, &assignment)?;
         let replicated = Replicated::new(state, context.origin);
         let replica = Arc::new(Self {
             context: Arc::clone(&context),
@@ -245,8 +245,8 @@ impl StreamReplica {
                 }),
             );
         }
-        let folder = folder(&self.context, group);
-        if !folder.exists() {
+        let folder = folder(&self.context.store_dir, group);
+        if !self.context.disk.exists(&folder) {
             return Ok(());
         }
         self.context.trash.discard(&folder, clock::now()).map(|_| ()).map_err(|error| error.to_string())

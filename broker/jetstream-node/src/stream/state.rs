@@ -2,10 +2,14 @@
 //! the machine's business (`weir_jetstream`), how messages are kept the store's (`weir_storage`).
 
 use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use weir_jetstream::meta::StreamAssignment;
 use weir_jetstream::{Outcome, StreamCommand, StreamMachine};
+use weir_storage::disk::Disk;
+use weir_storage::{FileStoreOptions, Journal};
 
 use super::store::StreamStore;
 use crate::replicated::{SnapshotView, StateMachine};
@@ -30,10 +34,13 @@ pub(crate) struct StreamState {
 impl StreamState {
     /// The state of a checkpoint, or of a new stream when the store has none.
     pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        journal: &Journal,
+        options: &FileStoreOptions,
+        folder: &Path,
         assignment: &StreamAssignment,
-        store: StreamStore,
-        checkpoint: Bytes,
     ) -> Result<Self, String> {
+        let (store, checkpoint) = StreamStore::open(disk, journal, options, folder, assignment)?;
         if checkpoint.is_empty() {
             let machine = StreamMachine::new((*assignment.config).clone(), assignment.created, store)
                 .map_err(|error| error.to_string())?;

@@ -5,24 +5,28 @@
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_jetstream::meta::StreamAssignment;
 use weir_jetstream::{Filter, Lookup, Store, StoreFailure, StoreState, StoredMessage, SubjectState};
 use weir_jsapi::StorageType;
 use weir_stdx::time::UnixNanos;
-use weir_storage::{FileStore, FileStoreOptions, GroupId, MemoryStore, MessageStore, StorageError};
+use weir_storage::disk::Disk;
+use weir_storage::{
+    FileStore, FileStoreOptions, GroupId, Journal, MemoryStore, MessageStore, StorageError, whole_file,
+};
 
-use super::replica;
-use crate::context::Context;
-use crate::durable_file;
 use crate::replicated::SnapshotView;
+
+/// What the file of a memory store starts with.
+const MEMORY_MAGIC: &[u8; 8] = b"WEIRMEMS";
 
 /// The messages of one stream.
 pub(crate) struct StreamStore {
     messages: Box<dyn MessageStore>,
     /// Where checkpoints of a memory store go; none for one whose log is not kept either.
-    memory_file: Option<PathBuf>,
+    memory_file: Option<(Arc<dyn Disk>, PathBuf)>,
 }
 
 impl Default for StreamStore {
@@ -33,25 +37,31 @@ impl Default for StreamStore {
 
 impl StreamStore {
     /// Opens what the stream's folder holds; also gives the state of its newest checkpoint, empty when there is none.
-    pub(crate) fn open(context: &Context, assignment: &StreamAssignment) -> Result<(Self, Bytes), String> {
-        let folder = replica::folder(context, assignment.group);
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        journal: &Journal,
+        options: &FileStoreOptions,
+        folder: &Path,
+        assignment: &StreamAssignment,
+    ) -> Result<(Self, Bytes), String> {
         if assignment.config.storage == StorageType::Memory {
-            let memory_file = assignment.is_replicated().then(|| folder.join("memory"));
-            return Self::open_memory(memory_file);
+            let file = assignment.is_replicated().then(|| (Arc::clone(disk), folder.join("memory")));
+            return Self::open_memory(file);
         }
-        let purged = context.journal.log_range(GroupId(assignment.group)).purged_to;
-        let options = FileStoreOptions { log_purged_to: Some(purged), ..FileStoreOptions::default() };
-        let (store, opened) = FileStore::open(&folder, &options).map_err(|error| error.to_string())?;
-        report(assignment, &folder, &opened.report);
+        let purged = journal.log_range(GroupId(assignment.group)).purged_to;
+        let options =
+            FileStoreOptions { log_purged_to: Some(purged), identity: assignment.group, ..options.clone() };
+        let (store, opened) =
+            FileStore::open_on(Arc::clone(disk), folder, &options).map_err(|error| error.to_string())?;
+        report(assignment, folder, &opened.report);
         Ok((Self { messages: Box::new(store), memory_file: None }, opened.extra))
     }
 
-    fn open_memory(memory_file: Option<PathBuf>) -> Result<(Self, Bytes), String> {
+    fn open_memory(memory_file: Option<(Arc<dyn Disk>, PathBuf)>) -> Result<(Self, Bytes), String> {
         let mut store = Self { memory_file, ..Self::default() };
-        let Some(file) = &store.memory_file else { return Ok((store, Bytes::new())) };
-        let Some(content) = durable_file::read(file).map_err(|error| error.to_string())? else {
-            return Ok((store, Bytes::new()));
-        };
+        let Some((disk, file)) = &store.memory_file else { return Ok((store, Bytes::new())) };
+        let content = whole_file::read(&**disk, file, MEMORY_MAGIC).map_err(|error| error.to_string())?;
+        let Some(content) = content else { return Ok((store, Bytes::new())) };
         let mut content = &content[..];
         let mut length = [0_u8; 8];
         content.read_exact(&mut length).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -71,14 +81,14 @@ impl StreamStore {
 
     /// Makes everything durable that a restart must find, together with the machine's own state.
     pub(crate) fn checkpoint(&mut self, index: u64, extra: &[u8]) -> Result<(), String> {
-        let Some(file) = &self.memory_file else {
+        let Some((disk, file)) = &self.memory_file else {
             return self.messages.checkpoint(index, extra).map_err(|error| error.to_string());
         };
         let mut content = Vec::new();
         content.extend_from_slice(&(extra.len() as u64).to_le_bytes());
         content.extend_from_slice(extra);
         self.messages.snapshot_write(&mut content).map_err(|error| error.to_string())?;
-        durable_file::write(file, &content).map_err(|error| format!("{}: {error}", file.display()))
+        whole_file::write(&**disk, file, MEMORY_MAGIC, &content).map_err(|error| error.to_string())
     }
 
     /// A view of the content as it is now.

@@ -272,8 +272,9 @@ impl Disk for SimDisk {
         if let Some(fault) = state.attempt() {
             return Err(error_of(fault));
         }
-        let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), file);
+        if !crash::rename_names(&mut state.names, from, to) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         state.note(Operation::Rename { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
@@ -302,6 +303,22 @@ impl Disk for SimDisk {
         let state = self.state.lock();
         let names = state.names.keys().filter(|name| name.parent() == Some(path));
         Ok(names.filter_map(|name| name.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    fn list_directories(&self, path: &Path) -> io::Result<Vec<String>> {
+        let state = self.state.lock();
+        let inside = state.names.keys().filter_map(|name| name.strip_prefix(path).ok());
+        let folders = inside.filter(|rest| rest.components().count() > 1);
+        let mut names: Vec<String> =
+            folders.filter_map(|rest| rest.iter().next()?.to_str().map(str::to_owned)).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        let inside: Vec<PathBuf> =
+            self.state.lock().names.keys().filter(|name| name.starts_with(path)).cloned().collect();
+        inside.iter().try_for_each(|name| self.unlink(name))
     }
 
     fn exists(&self, path: &Path) -> bool {

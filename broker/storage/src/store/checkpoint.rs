@@ -127,7 +127,8 @@ pub(crate) fn write(
     use crate::error::IoContext;
     let path = checkpoint_path(directory, generation);
     let temporary = directory.join(format!("{generation:010}{TEMPORARY_SUFFIX}"));
-    framed::write(disk, &temporary, CHECKPOINT_MAGIC, content)?;
+    framed::write_one(disk, &framed::copy_path(&path), CHECKPOINT_MAGIC, content)?;
+    framed::write_one(disk, &temporary, CHECKPOINT_MAGIC, content)?;
     // The names of the files it refers to come first.
     disk.sync_directory(directory).context("sync", directory)?;
     disk.rename(&temporary, &path).context("rename", &temporary)?;

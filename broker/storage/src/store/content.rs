@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_stdx::time::UnixNanos;
 
+use super::framed::is_missing;
 use super::index::{SegmentIndex, Slot};
 use super::segment::{ReadAhead, Segment, encode_header, segment_path};
 use super::subjects::{BySubject, Subjects};
@@ -16,7 +17,7 @@ use super::{Filter, Lookup, StoreState, StoredMessage, record};
 use crate::disk::Disk;
 use crate::error::{IoContext, StorageError};
 
-/// Sizes that tests make small.
+/// Sizes that tests make small, and where the checksums of the records start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     /// Segments start at this size and grow with the store to the other.
@@ -24,6 +25,7 @@ pub(crate) struct Sizes {
     pub(crate) segment_bytes_max: u64,
     pub(crate) buffer_bytes: usize,
     pub(crate) recent_bytes: usize,
+    pub(crate) seed: u32,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl Content {
         self.newest_segment_for(seq)?;
         let Some(segment) = self.segments.back_mut() else { return Ok(()) };
         let offset = u32::try_from(segment.data_bytes).unwrap_or(u32::MAX);
-        let length = record::encode(&mut self.unwritten, message)?;
+        let length = record::encode(&mut self.unwritten, message, self.sizes.seed)?;
         let subject = self.subjects.add(&message.subject, seq);
         let slot = Slot { offset, length: u32::try_from(length).unwrap_or(u32::MAX), subject };
         segment.index_mut(&*self.disk, &self.directory)?.push(seq, slot);
@@ -200,7 +202,7 @@ impl Content {
             return Ok(Some(message));
         }
         let Some(bytes) = self.record_bytes(segment, slot)? else { return Ok(None) };
-        let message = record::decode(&bytes).filter(|message| message.seq == seq);
+        let message = record::decode(&bytes, self.sizes.seed).filter(|message| message.seq == seq);
         if message.is_none() {
             let path = segment_path(&self.directory, segment.id);
             tracing::error!("{}: message {seq} at byte {} is damaged", path.display(), slot.offset);
@@ -566,10 +568,6 @@ fn record_length(message: &StoredMessage) -> usize {
     let length =
         super::file_message_bytes(message.subject.len(), message.headers.len(), message.payload.len());
     usize::try_from(length).unwrap_or(0)
-}
-
-fn is_missing(error: &StorageError) -> bool {
-    matches!(error, StorageError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 impl BySubject for Content {

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use weir_stdx::time::UnixNanos;
 
 use super::content::{Content, Sizes};
+use super::framed::copy_path;
+use super::record;
 use super::segment::segment_path;
 use super::snapshot::{self, Part, StoreSnapshot};
 use super::{
@@ -28,6 +30,9 @@ pub struct FileStoreOptions {
     /// The owner's log was purged up to here: an older checkpoint than this is of no use, and is not fallen
     /// back to. Without it no checkpoint but the newest is used.
     pub log_purged_to: Option<u64>,
+    /// Names the store for ever: part of every checksum, so that a record of another store that comes to lie in
+    /// this one's files is not taken for one of its own.
+    pub identity: u64,
     /// Segments start at this size and grow with the store up to the other.
     pub segment_bytes_min: u64,
     pub segment_bytes_max: u64,
@@ -41,6 +46,7 @@ impl Default for FileStoreOptions {
     fn default() -> Self {
         Self {
             log_purged_to: None,
+            identity: 0,
             segment_bytes_min: 8 << 20,
             segment_bytes_max: 64 << 20,
             recent_bytes: 1 << 20,
@@ -103,6 +109,7 @@ impl FileStore {
             segment_bytes_max: options.segment_bytes_max.max(options.segment_bytes_min).min(1 << 30),
             buffer_bytes: options.buffer_bytes,
             recent_bytes: options.recent_bytes,
+            seed: record::seed_of(options.identity),
         };
         open::open(disk, directory, sizes, options.log_purged_to)
     }
@@ -155,7 +162,8 @@ impl FileStore {
             let oldest = self.checkpoints.remove(0);
             paths.push(checkpoint::checkpoint_path(&self.content.directory, oldest));
         }
-        for path in paths {
+        let copies: Vec<PathBuf> = paths.iter().map(|path| copy_path(path)).collect();
+        for path in paths.into_iter().chain(copies) {
             match self.content.disk.unlink(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!("deleting {}: {error}", path.display());
@@ -243,6 +251,7 @@ impl MessageStore for FileStore {
                 path: segment_path(&content.directory, segment.id),
                 file: segment.file(&*content.disk, &content.directory)?,
                 slots: content.live_slots(segment)?,
+                seed: content.sizes.seed,
             });
         }
         Ok(StoreSnapshot::of_files(self.state(), parts))

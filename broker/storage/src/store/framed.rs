@@ -1,11 +1,10 @@
-//! Small files that must survive a flipped bit: written whole, with two copies of the content, each with its
-//! own checksum. Used for checkpoints, segment indexes and subject tables.
+//! Small files that must survive damage to any one file: kept twice, under their name and under the name of
+//! their copy, each with its checksum. Used for checkpoints, segment indexes, subject tables, identities.
 //! ```text
-//! magic 8 | version u32 | 0 u32 | length u64 | crc of the content u32 | crc of these fields u32
+//! magic 8 | version u32 | 0 u32 | length u64 | crc of the content u32 | crc of these fields u32 | content
 //! ```
-//! twice, each time followed by the content.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, StorageError};
@@ -15,49 +14,81 @@ use super::record::{u32_at, u64_at};
 const HEADER_BYTES: usize = 32;
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// Writes and syncs a file under its final name. Its name is durable after a sync of the directory.
+/// Ending of the name of a file's copy.
+pub(crate) const COPY_SUFFIX: &str = "-copy";
+
+/// The copy of a file.
+pub(crate) fn copy_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(COPY_SUFFIX);
+    name.into()
+}
+
+/// Writes and syncs a file and its copy under their final names. The names are durable after a sync of the
+/// directory.
 pub(crate) fn write(
     disk: &dyn Disk,
     path: &Path,
     magic: &[u8; 8],
     content: &[u8],
 ) -> Result<(), StorageError> {
-    let mut bytes = Vec::with_capacity(2 * (HEADER_BYTES + content.len()));
-    for _ in 0..2 {
-        let start = bytes.len();
-        bytes.extend_from_slice(magic);
-        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(content).to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[start..]);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes.extend_from_slice(content);
-    }
+    write_one(disk, path, magic, content)?;
+    write_one(disk, &copy_path(path), magic, content)
+}
+
+/// Writes and syncs one of the two.
+pub(crate) fn write_one(
+    disk: &dyn Disk,
+    path: &Path,
+    magic: &[u8; 8],
+    content: &[u8],
+) -> Result<(), StorageError> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len());
+    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(content).to_le_bytes());
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(content);
     let file = disk.open(path, OpenMode::CreateEmpty).context("create", path)?;
     file.write_at(&bytes, 0).context("write", path)?;
     file.sync_data().context("sync", path)
 }
 
-/// Reads the content from whichever copy is whole.
+/// Reads the content from the file, or from its copy where the file is damaged. A file of a newer format is
+/// refused whatever its copy says.
 pub(crate) fn read(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Vec<u8>, StorageError> {
+    let error = match read_one(disk, path, magic) {
+        Err(error @ (StorageError::Corrupt { .. } | StorageError::Foreign { .. })) => error,
+        Err(error) if is_missing(&error) => error,
+        result => return result,
+    };
+    let copy = copy_path(path);
+    match read_one(disk, &copy, magic) {
+        Ok(content) => {
+            tracing::error!("{error}; its copy {} is whole and is used", copy.display());
+            Ok(content)
+        }
+        Err(newer @ StorageError::UnsupportedVersion { .. }) => Err(newer),
+        Err(_) => Err(error),
+    }
+}
+
+/// Reads one of the two.
+pub(crate) fn read_one(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Vec<u8>, StorageError> {
     let file = disk.open(path, OpenMode::Read).context("open", path)?;
     let length = file.length().context("read", path)?;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let count = file.read_at(&mut bytes, 0).context("read", path)?;
     bytes.truncate(count);
-    // Both copies are equally long, so the second starts in the middle.
-    let middle = bytes.len() / 2;
-    match read_copy(&bytes, path, magic) {
-        Ok(content) => Ok(content.to_vec()),
-        Err(first_error) => match read_copy(bytes.get(middle..).unwrap_or_default(), path, magic) {
-            Ok(content) => {
-                tracing::warn!("{first_error}; its second copy is whole and was used");
-                Ok(content.to_vec())
-            }
-            Err(_) => Err(first_error),
-        },
-    }
+    read_copy(&bytes, path, magic).map(<[u8]>::to_vec)
+}
+
+/// Whether an error says that there is no such file.
+pub(crate) fn is_missing(error: &StorageError) -> bool {
+    matches!(error, StorageError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn read_copy<'a>(bytes: &'a [u8], path: &Path, magic: &[u8; 8]) -> Result<&'a [u8], StorageError> {
@@ -154,7 +185,7 @@ mod tests {
     const MAGIC: &[u8; 8] = b"TESTTEST";
 
     #[test]
-    fn one_flipped_bit_anywhere_is_survived() {
+    fn damage_to_one_file_is_survived() {
         let disk = SimDisk::new();
         let path = Path::new("/f");
         write(&disk, path, MAGIC, b"some content").unwrap();
@@ -164,6 +195,11 @@ mod tests {
             damaged.flip_bit(path, bit / 8, u8::try_from(bit % 8).unwrap());
             assert_eq!(read(&damaged, path, MAGIC).unwrap(), b"some content", "bit {bit}");
         }
+        for cut in 0..length {
+            let damaged = disk.fork();
+            damaged.set_content(path, disk.content(path).unwrap()[..cut].to_vec());
+            assert_eq!(read(&damaged, path, MAGIC).unwrap(), b"some content", "cut at {cut}");
+        }
     }
 
     #[test]
@@ -172,7 +208,8 @@ mod tests {
         let path = Path::new("/f");
         write(&disk, path, MAGIC, b"some content").unwrap();
         disk.flip_bit(path, 35, 0);
-        disk.flip_bit(path, 35 + 44, 0);
+        assert_eq!(read(&disk, path, MAGIC).unwrap(), b"some content");
+        disk.flip_bit(&copy_path(path), 35, 0);
         let error = read(&disk, path, MAGIC).unwrap_err();
         assert!(error.to_string().contains("/f") && error.to_string().contains("checksum"), "{error}");
         for length in 0..40 {

@@ -3,7 +3,8 @@
 //! length u32 | crc u32 | seq u64 | timestamp u64 | subject length u16 | flags u16 | 0 u16
 //! subject | [headers length u32 | headers] | payload
 //! ```
-//! `length` is the whole record's, the crc (crc32c) covers everything behind it.
+//! `length` is the whole record's, the crc (crc32c) covers everything behind it. In a segment the crc starts from
+//! the store's seed, so that a record of another store never passes for one of this; in a snapshot from 0.
 
 use bytes::Bytes;
 use weir_stdx::time::UnixNanos;
@@ -18,8 +19,17 @@ const SUBJECT_BYTES_MAX: usize = u16::MAX as usize;
 /// Longest record.
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
+/// Where the checksums of a store's records start.
+pub(crate) fn seed_of(identity: u64) -> u32 {
+    crc32c::crc32c(&identity.to_le_bytes())
+}
+
 /// Appends the record of a message.
-pub(crate) fn encode(buffer: &mut Vec<u8>, message: &StoredMessage) -> Result<usize, StorageError> {
+pub(crate) fn encode(
+    buffer: &mut Vec<u8>,
+    message: &StoredMessage,
+    seed: u32,
+) -> Result<usize, StorageError> {
     let StoredMessage { seq, timestamp, subject, headers, payload } = message;
     let headers_length = if headers.is_empty() { 0 } else { 4 + headers.len() };
     let length = RECORD_FIXED_BYTES + subject.len() + headers_length + payload.len();
@@ -45,16 +55,16 @@ pub(crate) fn encode(buffer: &mut Vec<u8>, message: &StoredMessage) -> Result<us
         buffer.extend_from_slice(headers);
     }
     buffer.extend_from_slice(payload);
-    let crc = crc32c::crc32c(&buffer[start + 8..]);
+    let crc = crc32c::crc32c_append(seed, &buffer[start + 8..]);
     buffer[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
     Ok(length)
 }
 
 /// Reads a record that fills `bytes` exactly; nothing when it does not check out.
-pub(crate) fn decode(bytes: &Bytes) -> Option<StoredMessage> {
+pub(crate) fn decode(bytes: &Bytes, seed: u32) -> Option<StoredMessage> {
     if bytes.len() < RECORD_FIXED_BYTES
         || u32_at(bytes, 0) as usize != bytes.len()
-        || crc32c::crc32c(&bytes[8..]) != u32_at(bytes, 4)
+        || crc32c::crc32c_append(seed, &bytes[8..]) != u32_at(bytes, 4)
     {
         return None;
     }
@@ -106,20 +116,22 @@ mod tests {
         for headers in [b"".as_slice(), b"NATS/1.0\r\nA: b\r\n\r\n"] {
             let message = message(headers);
             let mut buffer = Vec::new();
-            let length = encode(&mut buffer, &message).unwrap();
+            let length = encode(&mut buffer, &message, 5).unwrap();
             assert_eq!(length as u64, file_message_bytes(10, headers.len(), 5));
-            assert_eq!(decode(&Bytes::from(buffer)), Some(message));
+            let bytes = Bytes::from(buffer);
+            assert_eq!(decode(&bytes, 5), Some(message));
+            assert_eq!(decode(&bytes, 6), None, "a record of another store passed");
         }
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
         let mut buffer = Vec::new();
-        encode(&mut buffer, &message(b"NATS/1.0\r\nA: b\r\n\r\n")).unwrap();
+        encode(&mut buffer, &message(b"NATS/1.0\r\nA: b\r\n\r\n"), 0).unwrap();
         for bit in 0..buffer.len() * 8 {
             let mut flipped = buffer.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode(&Bytes::from(flipped)), None, "bit {bit}");
+            assert_eq!(decode(&Bytes::from(flipped), 0), None, "bit {bit}");
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Part {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) slots: Vec<(u64, Slot)>,
+    /// Where the checksums of its records start.
+    pub(crate) seed: u32,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl StoreSnapshot {
                 let mut buffer = Vec::new();
                 for message in messages {
                     buffer.clear();
-                    record::encode(&mut buffer, message)?;
+                    record::encode(&mut buffer, message, 0)?;
                     output.put(&buffer)?;
                 }
             }
@@ -99,6 +101,7 @@ impl StoreSnapshot {
 
 fn write_part(part: &Part, output: &mut Summed<'_>) -> Result<(), StorageError> {
     let mut window: (u64, Bytes) = (0, Bytes::new());
+    let mut buffer = Vec::new();
     for &(seq, slot) in &part.slots {
         let (offset, length) = (u64::from(slot.offset), slot.length as usize);
         if offset < window.0 || offset + length as u64 > window.0 + window.1.len() as u64 {
@@ -110,10 +113,11 @@ fn write_part(part: &Part, output: &mut Summed<'_>) -> Result<(), StorageError> 
         let from = usize::try_from(offset - window.0).unwrap_or(usize::MAX);
         let end = from.saturating_add(length).min(window.1.len());
         let bytes = window.1.slice(from.min(end)..end);
-        if record::decode(&bytes).is_none_or(|message| message.seq != seq) {
-            return Err(StorageError::UnreadableMessage { seq });
-        }
-        output.put(&bytes)?;
+        let message = record::decode(&bytes, part.seed).filter(|message| message.seq == seq);
+        let message = message.ok_or(StorageError::UnreadableMessage { seq })?;
+        buffer.clear();
+        record::encode(&mut buffer, &message, 0)?;
+        output.put(&buffer)?;
     }
     Ok(())
 }
@@ -175,7 +179,8 @@ pub(crate) fn read(
         }
         let bytes = read_record(input, length)?;
         crc = crc32c::crc32c_append(crc, &bytes[4..]);
-        let message = record::decode(&bytes).ok_or_else(|| invalid(format!("record {count} is damaged")))?;
+        let message =
+            record::decode(&bytes, 0).ok_or_else(|| invalid(format!("record {count} is damaged")))?;
         if message.seq > state.last_seq {
             return Err(invalid(format!("message {} lies behind the end", message.seq)));
         }

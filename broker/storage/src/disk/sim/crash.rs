@@ -2,7 +2,7 @@
 //! from the legal combinations of what had and had not reached the disk.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use weir_stdx::rng::SeededRng;
 
@@ -66,12 +66,17 @@ impl CrashExplorer {
             Operation::SyncFailed { file } => self.pending_content[file].clear(),
             Operation::Rename { .. } | Operation::Unlink { .. } => self.pending_names.push(operation),
             Operation::SyncDirectory { path } => {
-                let (synced, rest) = std::mem::take(&mut self.pending_names)
-                    .into_iter()
-                    .partition(|pending| touches(pending, &path));
-                self.pending_names = rest;
-                for operation in synced {
-                    apply_name(&mut self.names, &operation);
+                // Paths of what came before a rename are those before it: it takes them along.
+                let renamed = |pending: &Operation| {
+                    matches!(pending, Operation::Rename { .. }) && touches(pending, &path)
+                };
+                let together = self.pending_names.iter().rposition(renamed).map_or(0, |at| at + 1);
+                for (at, operation) in std::mem::take(&mut self.pending_names).into_iter().enumerate() {
+                    if at < together || touches(&operation, &path) {
+                        apply_name(&mut self.names, &operation);
+                    } else {
+                        self.pending_names.push(operation);
+                    }
                 }
             }
             Operation::Mark(value) => self.last_mark = value,
@@ -148,12 +153,27 @@ fn apply(content: &mut Vec<u8>, operation: &Operation) {
     }
 }
 
-fn touches(operation: &Operation, directory: &std::path::Path) -> bool {
+fn touches(operation: &Operation, directory: &Path) -> bool {
     match operation {
         Operation::Create { path, .. } | Operation::Unlink { path } => path.parent() == Some(directory),
         Operation::Rename { from, to } => from.parent() == Some(directory) || to.parent() == Some(directory),
         _ => false,
     }
+}
+
+/// Renames a file, or a directory with what is in it; false when there is neither.
+pub(super) fn rename_names(names: &mut BTreeMap<PathBuf, usize>, from: &Path, to: &Path) -> bool {
+    if let Some(file) = names.remove(from) {
+        names.insert(to.to_owned(), file);
+        return true;
+    }
+    let inside: Vec<PathBuf> = names.keys().filter(|name| name.starts_with(from)).cloned().collect();
+    for name in &inside {
+        if let (Some(file), Ok(rest)) = (names.remove(name), name.strip_prefix(from)) {
+            names.insert(to.join(rest), file);
+        }
+    }
+    !inside.is_empty()
 }
 
 fn apply_name(names: &mut BTreeMap<PathBuf, usize>, operation: &Operation) {
@@ -165,9 +185,7 @@ fn apply_name(names: &mut BTreeMap<PathBuf, usize>, operation: &Operation) {
             names.remove(path);
         }
         Operation::Rename { from, to } => {
-            if let Some(file) = names.remove(from) {
-                names.insert(to.clone(), file);
-            }
+            rename_names(names, from, to);
         }
         _ => {}
     }

@@ -97,7 +97,7 @@ fn copy(
         let from_path = segment_path(directory, sources[source].id);
         from.read_at(&mut bytes, u64::from(slot.offset)).context("read", &from_path)?;
         let bytes = Bytes::from(bytes);
-        let Some(message) = record::decode(&bytes).filter(|message| message.seq == seq) else {
+        let Some(message) = record::decode(&bytes, content.sizes.seed).filter(|m| m.seq == seq) else {
             tracing::error!("{}: message {seq} is damaged; its segment is kept", from_path.display());
             return Ok(false);
         };

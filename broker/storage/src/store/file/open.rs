@@ -11,6 +11,7 @@ use crate::error::{IoContext, StorageError};
 use crate::store::MessageStore;
 use crate::store::checkpoint::{self, CHECKPOINT_SUFFIX, Checkpoint, TEMPORARY_SUFFIX};
 use crate::store::content::{Content, Sizes};
+use crate::store::framed::COPY_SUFFIX;
 use crate::store::segment::{index_path, segment_path};
 
 pub(super) fn open(
@@ -149,8 +150,12 @@ fn inspect(
     known.sort_unstable();
     report.unknown_files = names
         .iter()
-        .filter(|name| !name.ends_with(CHECKPOINT_SUFFIX) && !name.ends_with(TEMPORARY_SUFFIX))
-        .filter(|name| known.binary_search(name).is_err())
+        .filter(|name| {
+            let name = name.strip_suffix(COPY_SUFFIX).unwrap_or(name);
+            !name.ends_with(CHECKPOINT_SUFFIX)
+                && !name.ends_with(TEMPORARY_SUFFIX)
+                && known.binary_search_by(|known| known.as_str().cmp(name)).is_err()
+        })
         .cloned()
         .collect();
     Ok(())

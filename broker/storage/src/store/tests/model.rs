@@ -233,6 +233,7 @@ pub(super) fn directory() -> &'static Path {
 
 pub(super) fn options(log_purged_to: Option<u64>) -> FileStoreOptions {
     FileStoreOptions {
+        identity: 77,
         log_purged_to,
         segment_bytes_min: 3000,
         segment_bytes_max: 6000,
