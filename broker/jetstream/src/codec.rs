@@ -4,6 +4,8 @@
 mod commands;
 mod consumer_state;
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use weir_stdx::time::UnixNanos;
 
@@ -66,14 +68,17 @@ impl Writer {
     }
 }
 
+/// Numbers are read in place; only fields that are kept become slices, each of which counts as one more owner of the
+/// entry: counting is what costs.
 pub(crate) struct Reader {
-    rest: Bytes,
+    all: Bytes,
+    at: usize,
 }
 
 impl Reader {
     /// Checks the version and gives the kind.
     pub(crate) fn open(bytes: Bytes, what: &'static str, known: u8) -> Result<(Self, u8), DecodeError> {
-        let mut reader = Self { rest: bytes };
+        let mut reader = Self { all: bytes, at: 0 };
         let found = reader.u8(what)?;
         if found != known {
             return Err(DecodeError::Version { what, found, known });
@@ -83,14 +88,29 @@ impl Reader {
     }
 
     pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
-        Ok(self.take(1, what)?[0])
+        let byte = self.all.get(self.at).copied().ok_or(DecodeError::Truncated { what })?;
+        self.at += 1;
+        Ok(byte)
     }
 
-    fn take(&mut self, length: usize, what: &'static str) -> Result<Bytes, DecodeError> {
-        if length > self.rest.len() {
+    fn left(&self) -> usize {
+        self.all.len() - self.at
+    }
+
+    /// The place of the next `length` bytes.
+    fn take(&mut self, length: usize, what: &'static str) -> Result<Range<usize>, DecodeError> {
+        if length > self.left() {
             return Err(DecodeError::Truncated { what });
         }
-        Ok(self.rest.split_to(length))
+        let start = self.at;
+        self.at += length;
+        Ok(start..self.at)
+    }
+
+    fn taken(&mut self, what: &'static str) -> Result<&[u8], DecodeError> {
+        let length = self.count(what)?;
+        let place = self.take(length, what)?;
+        Ok(&self.all[place])
     }
 
     pub(crate) fn varint(&mut self, what: &'static str) -> Result<u64, DecodeError> {
@@ -113,26 +133,30 @@ impl Reader {
     pub(crate) fn count(&mut self, what: &'static str) -> Result<usize, DecodeError> {
         let count = self.varint(what)?;
         match usize::try_from(count) {
-            Ok(count) if count <= self.rest.len() => Ok(count),
+            Ok(count) if count <= self.left() => Ok(count),
             _ => Err(DecodeError::Truncated { what }),
         }
     }
 
     pub(crate) fn bytes(&mut self, what: &'static str) -> Result<Bytes, DecodeError> {
         let length = self.count(what)?;
-        self.take(length, what)
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let place = self.take(length, what)?;
+        Ok(self.all.slice(place))
     }
 
     pub(crate) fn string(&mut self, what: &'static str) -> Result<String, DecodeError> {
-        let bytes = self.bytes(what)?;
+        let bytes = self.taken(what)?;
         String::from_utf8(bytes.to_vec())
             .map_err(|error| DecodeError::Invalid { what, reason: error.to_string() })
     }
 
     pub(crate) fn time(&mut self, what: &'static str) -> Result<UnixNanos, DecodeError> {
-        let bytes = self.take(8, what)?;
+        let place = self.take(8, what)?;
         let mut raw = [0; 8];
-        raw.copy_from_slice(&bytes);
+        raw.copy_from_slice(&self.all[place]);
         Ok(UnixNanos(u64::from_le_bytes(raw)))
     }
 
@@ -140,12 +164,12 @@ impl Reader {
         &mut self,
         what: &'static str,
     ) -> Result<T, DecodeError> {
-        let bytes = self.bytes(what)?;
-        serde_json::from_slice(&bytes)
+        let bytes = self.taken(what)?;
+        serde_json::from_slice(bytes)
             .map_err(|error| DecodeError::Invalid { what, reason: error.to_string() })
     }
 
     pub(crate) fn finish(self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing { extra: self.rest.len() }) }
+        if self.left() == 0 { Ok(()) } else { Err(DecodeError::Trailing { extra: self.left() }) }
     }
 }

@@ -210,18 +210,19 @@ impl Acks {
             Err(ProposeError::Unknown(_) | ProposeError::NotLeader { .. }) => return,
             Err(error) => return self.fail(&error),
         };
-        let mut buffers = BytesMut::with_capacity(self.replies.len() * 48);
+        let mut bodies = BytesMut::with_capacity(self.replies.len() * 48);
         let mut messages = Vec::with_capacity(self.replies.len());
         for (reply, outcome) in self.replies.iter().zip(outcomes) {
             if reply.is_empty() {
                 continue;
             }
-            weir_jetstream::write_pub_ack(&mut buffers, &self.stream, self.domain.as_deref(), &outcome);
-            messages.push((reply.clone(), buffers.split().freeze()));
+            let start = bodies.len();
+            weir_jetstream::write_pub_ack(&mut bodies, &self.stream, self.domain.as_deref(), &outcome);
+            messages.push((reply, start..bodies.len()));
         }
-        self.account.publish_batch(messages.iter().map(|(reply, body)| weir_hub::OutboundMessage {
+        self.account.publish_batch(messages.into_iter().map(|(reply, body)| weir_hub::OutboundMessage {
             subject: reply,
-            payload: body,
+            payload: &bodies[body],
             ..weir_hub::OutboundMessage::default()
         }));
     }
