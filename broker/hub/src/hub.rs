@@ -69,6 +69,7 @@ pub struct Hub {
     entrance: ArcSwap<Entrance>,
     websocket: ArcSwapOption<WebSocketEntrance>,
     connections: RwLock<FxHashMap<u64, Arc<ClientHandle>>>,
+    account_changes: watch::Sender<u64>,
     closed: Mutex<VecDeque<ConnectionSnapshot>>,
     counters: Counters,
     next_id: AtomicU64,
@@ -103,6 +104,7 @@ impl Hub {
             entrance: ArcSwap::default(),
             websocket: ArcSwapOption::empty(),
             connections: RwLock::new(FxHashMap::default()),
+            account_changes: watch::Sender::new(0),
             closed: Mutex::new(VecDeque::new()),
             counters: Counters::default(),
             // nats-server's first client has id 5 or so as well: its own connections come first.
@@ -205,8 +207,14 @@ impl Hub {
         drop(accounts);
         if is_new {
             self.observe(|observer| observer.account_added(&account));
+            self.account_changes.send_modify(|count| *count += 1);
         }
         account
+    }
+
+    /// A counter that grows when an account comes up.
+    pub fn account_changes(&self) -> watch::Receiver<u64> {
+        self.account_changes.subscribe()
     }
 
     /// The connections that are bound to an account.
@@ -281,6 +289,10 @@ impl Hub {
             entry.out_bytes += bytes;
         }
         traffic
+    }
+
+    pub(crate) fn connection(&self, id: u64) -> Option<Arc<ClientHandle>> {
+        self.connections.read().get(&id).cloned()
     }
 
     /// One open connection.

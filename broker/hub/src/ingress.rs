@@ -7,7 +7,7 @@ use crate::account::Account;
 use crate::buffer::{ReadBuffer, give_buffer, take_buffer};
 use crate::client::ClientHandle;
 use crate::deferred;
-use crate::exchange::Passed;
+use crate::exchange::{Passed, introduce};
 use crate::interest::{MatchCache, Matched, QueueGroup};
 use crate::message::{Inbound, Origin};
 use crate::message_trace::MessageTrace;
@@ -400,6 +400,8 @@ impl Delivery {
         }
         let traced = self.note_server(&**peer, message.headers);
         let headers = traced.as_deref().unwrap_or(message.headers);
+        let introduced = introduce(self.client.as_deref(), self.passed.last(), account, message, headers);
+        let headers = introduced.as_deref().unwrap_or(headers);
         let headers = if peer.takes_headers() { headers } else { &[] };
         let routed = PeerMessage {
             account: account.name(),

@@ -10,6 +10,8 @@ pub(crate) mod consumer_write;
 pub(crate) mod direct_get;
 pub(crate) mod leader;
 pub(crate) mod message;
+mod refusal;
+pub(crate) mod server;
 pub(crate) mod stream_change;
 pub(crate) mod stream_create;
 pub(crate) mod stream_delete;
@@ -18,40 +20,74 @@ pub(crate) mod stream_list;
 pub(crate) mod stream_purge;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use weir_hub::{Account, Inbound, InternalHandler};
+use serde_json::value::RawValue;
+use weir_hub::{Account, Inbound, InternalHandler, Origin};
+use weir_jsapi::request::StreamConfigRequest;
 use weir_jsapi::subject::ApiRequest;
 use weir_jsapi::{ApiError, errors, headers, response};
 
 use crate::context::Context;
 
-/// Requests worked on at the same time, as nats-server's queue; more are dropped, the client asks again.
-const IN_FLIGHT_MAX: u64 = 10_000;
+/// The subject whose interest says that somebody answers an account's requests.
+pub(crate) const INFO_SUBJECT: &str = "$JS.API.INFO";
+/// What the meta leader answers in each account. Pull requests and direct gets are not among it: only a stream's
+/// leader takes those.
+pub(crate) const SUBJECTS: [&str; 15] = [
+    // With those that are taken and not answered, as in nats-server.
+    "$JS.API.*",
+    "$JS.API.STREAM.>",
+    "$JS.API.CONSUMER.CREATE.>",
+    "$JS.API.CONSUMER.DURABLE.>",
+    "$JS.API.CONSUMER.NAMES.>",
+    "$JS.API.CONSUMER.LIST.>",
+    "$JS.API.CONSUMER.INFO.>",
+    "$JS.API.CONSUMER.DELETE.>",
+    "$JS.API.CONSUMER.PAUSE.>",
+    "$JS.API.CONSUMER.UNPIN.>",
+    "$JS.API.CONSUMER.LEADER.>",
+    "$JS.API.CONSUMER.PEER.>",
+    "$JS.API.ACCOUNT.>",
+    "$JS.API.META.>",
+    "$JS.API.SERVER.>",
+];
+/// What it answers in the system account.
+pub(crate) const SYSTEM_SUBJECTS: [&str; 3] = ["$JS.API.META.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.>"];
+
+/// Who asked, for the audit; `None` inside for somebody unknown.
+pub(crate) struct Asker(pub(crate) Option<Box<RawValue>>);
 
 /// A request as it came.
 pub(crate) struct Request {
     pub(crate) account: Arc<Account>,
     pub(crate) subject: String,
+    /// Empty when no answer is wanted.
     pub(crate) reply: Bytes,
     pub(crate) headers: Bytes,
     pub(crate) body: Bytes,
+    /// Unknown fields are refused.
+    strict: bool,
+    /// Present when somebody listens to audits.
+    pub(crate) asker: Option<Asker>,
 }
 
 /// What a request gets: a JSON body, or nothing from this server.
 pub(crate) type Answer = Option<Vec<u8>>;
 
 impl Request {
-    /// Copies a message; `None` for one that asks for no answer or is no text.
-    fn from_message(message: &Inbound<'_>) -> Option<Self> {
-        let reply = message.reply?;
+    /// Copies a message; `None` for one whose subject is no text.
+    fn from_message(context: &Context, role: Role, message: &Inbound<'_>) -> Option<Self> {
+        let is_audited = message.account.has_interest(weir_jsapi::advisory::API_AUDIT.as_bytes());
+        let asker = is_audited.then(|| asker(context, role, message));
         Some(Self {
             account: Arc::clone(message.account),
             subject: std::str::from_utf8(message.subject).ok()?.to_owned(),
-            reply: Bytes::copy_from_slice(reply),
+            reply: Bytes::copy_from_slice(message.reply.unwrap_or_default()),
             headers: Bytes::copy_from_slice(message.headers),
             body: Bytes::copy_from_slice(message.payload),
+            strict: context.strict,
+            asker,
         })
     }
 
@@ -62,9 +98,45 @@ impl Request {
                 .is_ok_and(|fields| fields.is_none_or(|fields| fields.is_empty()))
     }
 
-    fn respond(&self, body: &[u8]) {
-        self.account.publish(&self.reply, None, b"", body);
+    /// Reads the body as JSON, as strictly as this server is configured to be.
+    pub(crate) fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.leniently(weir_jsapi::request::decode(&self.body), weir_jsapi::json::decode_lenient)
     }
+
+    /// Reads a body with a stream's configuration.
+    pub(crate) fn decode_stream_config(&self) -> Result<StreamConfigRequest, ApiError> {
+        self.leniently(StreamConfigRequest::decode(&self.body), StreamConfigRequest::decode_lenient)
+    }
+
+    fn leniently<T>(
+        &self,
+        strict: Result<T, String>,
+        lenient: fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, ApiError> {
+        let result = strict.or_else(|error| {
+            tracing::warn!("Invalid JetStream request '{} > {}': {error}", self.account.name(), self.subject);
+            if self.strict { Err(error) } else { lenient(&self.body) }
+        });
+        result.map_err(|error| errors::INVALID_JSON.with(error))
+    }
+
+    fn respond(&self, body: &[u8]) {
+        if !self.reply.is_empty() {
+            self.account.publish(&self.reply, None, b"", body);
+        }
+    }
+}
+
+fn asker(context: &Context, role: Role, message: &Inbound<'_>) -> Asker {
+    // The system account's own requests pass no import that would tell of their sender.
+    let info = match role {
+        Role::Meta | Role::Stream | Role::Refusal => context.hub.who_asks(message),
+        Role::System => b"{}".to_vec(),
+        Role::SystemRefusal if message.subject == INFO_SUBJECT.as_bytes() => b"{}".to_vec(),
+        Role::SystemRefusal => return Asker(None),
+    };
+    let text = String::from_utf8(info).ok();
+    Asker(text.and_then(|text| RawValue::from_string(text).ok()))
 }
 
 /// Which of this server's roles a request reached.
@@ -74,13 +146,26 @@ pub(crate) enum Role {
     Meta,
     /// Those of a stream's leader.
     Stream,
+    /// The meta leader's subscriptions in the system account.
+    System,
+    /// Those of a server in an account without JetStream.
+    Refusal,
+    /// Those of a server in the system account.
+    SystemRefusal,
 }
 
 /// What the API's subscriptions run. Weak: the hub may keep a handler for a while after its subscription ended.
 pub(crate) fn handler(context: &Arc<Context>, role: Role) -> InternalHandler {
     let context = Arc::downgrade(context);
     Arc::new(move |message| {
-        if let (Some(context), Some(request)) = (context.upgrade(), Request::from_message(message)) {
+        let Some(context) = context.upgrade() else { return };
+        // A refusal is for clients of this server; others get it from theirs.
+        let is_foreign = matches!(role, Role::Refusal | Role::SystemRefusal)
+            && !matches!(message.origin, Origin::Client { .. });
+        if is_foreign {
+            return;
+        }
+        if let Some(request) = Request::from_message(&context, role, message) {
             dispatch(&context, role, request);
         }
     })
@@ -88,33 +173,37 @@ pub(crate) fn handler(context: &Arc<Context>, role: Role) -> InternalHandler {
 
 /// Works on a request in a task of its own.
 fn dispatch(context: &Arc<Context>, role: Role, request: Request) {
-    if context.api.in_flight.fetch_add(1, Ordering::AcqRel) >= IN_FLIGHT_MAX {
-        context.api.in_flight.fetch_sub(1, Ordering::AcqRel);
-        tracing::warn!("JetStream API request on {} dropped: {IN_FLIGHT_MAX} are in work", request.subject);
+    if !context.api_load.enter() {
         return;
     }
     let context = Arc::clone(context);
     tokio::spawn(async move {
-        if let Some(body) = answer(&context, role, &request).await {
-            context.api.total.fetch_add(1, Ordering::Relaxed);
+        if let Some((body, failed)) = answer(&context, role, &request).await {
+            context.count_request(request.account.name(), failed);
+            // In this order: who waits for the response asks again, and audits are to come in order.
+            context.audit(&request, &body);
             request.respond(&body);
         }
-        context.api.in_flight.fetch_sub(1, Ordering::AcqRel);
+        context.leave_api();
     });
 }
 
-async fn answer(context: &Arc<Context>, role: Role, request: &Request) -> Answer {
-    let parsed = weir_jsapi::subject::parse(&request.subject)?;
+/// The answer, and whether it is an error.
+async fn answer(context: &Arc<Context>, role: Role, request: &Request) -> Option<(Vec<u8>, bool)> {
+    let parsed = weir_jsapi::subject::parse(&request.subject);
+    if role == Role::SystemRefusal {
+        return refusal::in_system_account(parsed.as_ref(), request).map(|body| (body, true));
+    }
+    let parsed = parsed?;
     let result = match role {
         Role::Meta => at_meta_leader(context, &parsed, request).await,
         Role::Stream => at_stream_leader(context, &parsed, request).await,
+        Role::System => server::answer(context, &parsed, request).await,
+        Role::Refusal | Role::SystemRefusal => refusal::in_account(context, &parsed, request),
     };
     match result {
-        Ok(answer) => answer,
-        Err(error) => {
-            context.api.errors.fetch_add(1, Ordering::Relaxed);
-            Some(response::failure(parsed.response_kind(), error))
-        }
+        Ok(answer) => answer.map(|body| (body, false)),
+        Err(error) => Some((response::failure(parsed.response_kind(), error), true)),
     }
 }
 
@@ -123,6 +212,9 @@ async fn at_meta_leader(
     parsed: &ApiRequest<'_>,
     request: &Request,
 ) -> Result<Answer, ApiError> {
+    if is_cluster_only(parsed) && context.cluster.is_none() {
+        return Err(errors::CLUSTER_REQUIRED.error());
+    }
     // A stream that exists is its leader's business.
     if let Some(stream) = stream_of(parsed)
         && !matches!(
@@ -144,8 +236,12 @@ async fn at_meta_leader(
         ApiRequest::StreamDelete(name) => stream_delete::delete(context, name, request).await,
         ApiRequest::StreamNames => stream_list::names(context, request),
         ApiRequest::StreamList => stream_list::list(context, request).await,
-        ApiRequest::MetaLeaderStepDown => leader::meta_step_down(context, request).await,
-        ApiRequest::ServerRemove => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
+        ApiRequest::AccountStreamMove { account, stream }
+        | ApiRequest::AccountStreamCancelMove { account, stream }
+            if *account == request.account.name() =>
+        {
+            server::stream_move(context, parsed, account, stream, request)
+        }
         _ => Ok(None),
     }
 }
@@ -188,19 +284,32 @@ async fn at_stream_leader(
         ApiRequest::ConsumerInfo { name, .. } => consumer_read::info(&leader, name, request),
         ApiRequest::ConsumerDelete { name, .. } => consumer_write::delete(&leader, name, request).await,
         ApiRequest::ConsumerPause { name, .. } => consumer_pause::pause(&leader, name, request).await,
-        ApiRequest::StreamPeerRemove(_) | ApiRequest::ConsumerLeaderStepDown { .. }
-            if context.cluster.is_none() =>
-        {
-            Err(errors::CLUSTER_REQUIRED.error())
-        }
+        ApiRequest::StreamCancelMove(_) => Err(errors::STREAM_RECONFIGURE_NOT_IN_PROGRESS.error()),
         ApiRequest::StreamSnapshot(_)
         | ApiRequest::StreamRestore(_)
         | ApiRequest::StreamPeerRemove(_)
+        | ApiRequest::StreamPeerEvacuate(_)
+        | ApiRequest::ConsumerPeerRemove { .. }
+        | ApiRequest::ConsumerPeerEvacuate { .. }
         | ApiRequest::ConsumerUnpin { .. }
         | ApiRequest::ConsumerReset { .. }
         | ApiRequest::ConsumerLeaderStepDown { .. } => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
         _ => Ok(None),
     }
+}
+
+/// Requests that a server on its own refuses before it looks at anything else.
+fn is_cluster_only(parsed: &ApiRequest<'_>) -> bool {
+    matches!(
+        parsed,
+        ApiRequest::StreamPeerRemove(_)
+            | ApiRequest::StreamPeerEvacuate(_)
+            | ApiRequest::StreamCancelMove(_)
+            | ApiRequest::StreamLeaderStepDown(_)
+            | ApiRequest::ConsumerPeerRemove { .. }
+            | ApiRequest::ConsumerPeerEvacuate { .. }
+            | ApiRequest::ConsumerLeaderStepDown { .. }
+    )
 }
 
 fn stream_of<'a>(parsed: &ApiRequest<'a>) -> Option<&'a str> {
@@ -216,6 +325,10 @@ fn stream_of<'a>(parsed: &ApiRequest<'a>) -> Option<&'a str> {
         | ApiRequest::StreamRestore(stream)
         | ApiRequest::StreamLeaderStepDown(stream)
         | ApiRequest::StreamPeerRemove(stream)
+        | ApiRequest::StreamPeerEvacuate(stream)
+        | ApiRequest::StreamCancelMove(stream)
+        | ApiRequest::ConsumerPeerRemove { stream, .. }
+        | ApiRequest::ConsumerPeerEvacuate { stream, .. }
         | ApiRequest::ConsumerCreate { stream, .. }
         | ApiRequest::ConsumerDurableCreate { stream, .. }
         | ApiRequest::ConsumerNames(stream)
@@ -232,7 +345,12 @@ fn stream_of<'a>(parsed: &ApiRequest<'a>) -> Option<&'a str> {
         | ApiRequest::StreamNames
         | ApiRequest::StreamList
         | ApiRequest::MetaLeaderStepDown
-        | ApiRequest::ServerRemove => None,
+        | ApiRequest::MetaRescue
+        | ApiRequest::ServerRemove
+        | ApiRequest::ServerEvacuate
+        | ApiRequest::AccountPurge(_)
+        | ApiRequest::AccountStreamMove { .. }
+        | ApiRequest::AccountStreamCancelMove { .. } => None,
     }
 }
 
@@ -241,21 +359,24 @@ pub(crate) fn required_api_level(request: &Request) -> Result<(), ApiError> {
     let Some(value) = weir_jetstream::headers::get(&request.headers, headers::REQUIRED_API_LEVEL) else {
         return Ok(());
     };
-    let level: Option<u32> = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
-    if level.is_some_and(|level| level <= weir_jsapi::API_LEVEL) {
+    if value.is_empty() {
+        return Ok(());
+    }
+    let level: Option<i64> = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+    if level.is_some_and(|level| level <= i64::from(weir_jsapi::API_LEVEL)) {
         return Ok(());
     }
     Err(errors::REQUIRED_API_LEVEL.error())
 }
 
-/// Reads a JSON body; an empty one is the default.
+/// Reads a JSON object; any other body is the default, as in nats-server.
 pub(crate) fn decode_optional<T: serde::de::DeserializeOwned + Default>(
     request: &Request,
 ) -> Result<T, ApiError> {
-    if request.body.is_empty() {
-        return Ok(T::default());
+    match request.body.trim_ascii_start().first() {
+        Some(b'{' | b'[') => request.decode(),
+        _ => Ok(T::default()),
     }
-    weir_jsapi::request::decode(&request.body).map_err(|error| errors::INVALID_JSON.with(error))
 }
 
 /// The slice of a paged list, and the page as the response prints it.

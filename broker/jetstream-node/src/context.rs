@@ -4,30 +4,22 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, Hub};
-use weir_jetstream::config::StreamLimitsInForce;
-use weir_jetstream::meta::{AccountLimitsInForce, MetaPeer, StreamAssignment};
+use weir_jetstream::meta::{MetaPeer, StreamAssignment};
 use weir_raft::{GroupOptions, PeerId, RaftNode};
 use weir_stdx::rng::SeededRng;
 use weir_storage::disk::Disk;
 use weir_storage::{FileStoreOptions, Journal, Trash};
 
+use crate::accounts::{Accounts, ApiCounters};
+use crate::api_load::ApiLoad;
+use crate::limits::ServerLimits;
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
 use crate::replicated::Replicated;
-use crate::requester::Requester;
 use crate::stream::replica::StreamReplica;
-
-/// Numbers of the JetStream API since the start.
-#[derive(Debug, Default)]
-pub(crate) struct ApiCounters {
-    pub(crate) total: AtomicU64,
-    pub(crate) errors: AtomicU64,
-    pub(crate) in_flight: AtomicU64,
-}
 
 /// The clustered part.
 pub(crate) struct Cluster {
@@ -48,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) store_options: FileStoreOptions,
     pub(crate) max_memory: u64,
     pub(crate) max_file: u64,
+    pub(crate) limits: ServerLimits,
     pub(crate) domain: Option<Arc<str>>,
     /// New at every start; see `Envelope::origin`.
     pub(crate) origin: u64,
@@ -55,8 +48,7 @@ pub(crate) struct Context {
     pub(crate) journal: Journal,
     /// Where the files of deleted streams wait.
     pub(crate) trash: Trash,
-    pub(crate) accounts: Vec<String>,
-    pub(crate) requesters: BTreeMap<String, Arc<Requester>>,
+    pub(crate) accounts: Accounts,
     pub(crate) meta: Arc<Replicated<MetaState>>,
     pub(crate) cluster: Option<Cluster>,
     /// Replicas held here, by group.
@@ -65,6 +57,9 @@ pub(crate) struct Context {
     pub(crate) open_failures: Mutex<BTreeMap<u64, String>>,
     pub(crate) rng: Mutex<SeededRng>,
     pub(crate) api: ApiCounters,
+    pub(crate) api_load: ApiLoad,
+    /// API requests with unknown fields are refused.
+    pub(crate) strict: bool,
 }
 
 impl Context {
@@ -132,20 +127,6 @@ impl Context {
         full.extend(body);
         if let Ok(text) = serde_json::to_vec(&full) {
             account.publish(subject.as_bytes(), None, b"", &text);
-        }
-    }
-
-    /// What streams may use.
-    pub(crate) fn account_limits(&self) -> AccountLimitsInForce {
-        let bytes = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
-        AccountLimitsInForce {
-            max_memory: bytes(self.max_memory),
-            max_storage: bytes(self.max_file),
-            stream: StreamLimitsInForce {
-                clustered: self.cluster.is_some(),
-                ..StreamLimitsInForce::default()
-            },
-            ..AccountLimitsInForce::default()
         }
     }
 

@@ -3,14 +3,18 @@
 //! The machines themselves are pure and in `weir-jetstream`; how messages and logs are kept is `weir-storage`'s
 //! business, Raft's messages `weir-raft`'s. Clients and other servers come in through `weir-hub`.
 
+mod accounts;
 mod admin;
+mod advisories;
 mod api;
+mod api_load;
 mod clock;
 mod context;
 #[cfg(test)]
 mod crash_states;
 mod envelope;
 mod identity;
+mod limits;
 mod meta;
 mod neighbours;
 mod node;
@@ -21,6 +25,8 @@ mod requester;
 mod snapshot;
 mod stream;
 
+pub use accounts::AccountShare;
+pub use limits::ServerLimits;
 pub use neighbours::{Neighbours, PeerInfo, PeerSeen, Seed};
 pub use node::{JetStreamNode, StartError};
 pub use options::{ClusterOptions, NodeOptions};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::task::AbortHandle;
-use weir_hub::Hub;
+use weir_hub::{Hub, InternalSubscription};
 use weir_jetstream::StopReason;
 use weir_jetstream::meta::META_GROUP;
 use weir_raft::{GroupId, NodeConfig, PeerId, PeerInfo, RaftNode};
@@ -14,8 +14,10 @@ use weir_stdx::rng::SeededRng;
 use weir_storage::disk::{Disk, RealDisk};
 use weir_storage::{FileStoreOptions, Journal, JournalOptions, NodeIdentity, Trash};
 
+use crate::accounts::{AccountShare, Accounts, ApiCounters};
 use crate::admin::Admin;
-use crate::context::{ApiCounters, Cluster, Context};
+use crate::api_load::ApiLoad;
+use crate::context::{Cluster, Context};
 use crate::identity::{self, Mode};
 use crate::meta;
 use crate::meta::state::MetaState;
@@ -23,7 +25,6 @@ use crate::options::{ClusterOptions, NodeOptions};
 use crate::replicated::Replicated;
 use crate::replicator::local::LocalLog;
 use crate::replicator::raft::{GroupMachine, RaftLog};
-use crate::requester::Requester;
 use crate::snapshot::{JetStreamSnapshot, MetaSnapshot, SnapshotOptions};
 
 /// How often the meta state's checkpoint is looked at.
@@ -50,6 +51,8 @@ pub enum StartError {
 pub struct JetStreamNode {
     context: Arc<Context>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// The answers to requests in the system account, which has no JetStream.
+    _refusals: InternalSubscription,
 }
 
 impl JetStreamNode {
@@ -75,14 +78,6 @@ impl JetStreamNode {
             ),
             None => None,
         };
-        let requesters = options
-            .accounts
-            .iter()
-            .map(|name| {
-                let id = weir_stdx::id::random_id(&mut rng);
-                (name.clone(), Requester::new(hub.ensure_account(name), &id))
-            })
-            .collect();
         let context = Arc::new(Context {
             server_name: options.server_name,
             peer_id,
@@ -92,20 +87,26 @@ impl JetStreamNode {
             store_options: FileStoreOptions::default(),
             max_memory: options.max_memory,
             max_file: options.max_file,
+            limits: options.limits,
             domain: options.domain.map(Arc::from),
             origin: random()?,
             hub,
             journal,
-            accounts: options.accounts,
-            requesters,
+            accounts: Accounts::default(),
             meta,
             cluster,
             replicas: RwLock::default(),
             open_failures: Mutex::default(),
             rng: Mutex::new(rng),
             api: ApiCounters::default(),
+            api_load: ApiLoad::new(options.api_requests_max),
+            strict: options.strict,
         });
-        let node = Arc::new(Self { context, tasks: Mutex::new(Vec::new()) });
+        for (name, share) in options.accounts {
+            context.set_account(&name, share);
+        }
+        let refusals = context.refuse_system_account();
+        let node = Arc::new(Self { context, tasks: Mutex::new(Vec::new()), _refusals: refusals });
         node.start_meta().await?;
         Ok(node)
     }
@@ -133,8 +134,9 @@ impl JetStreamNode {
         }
         meta::reconcile::reconcile(context).await;
         self.spawn(meta::reconcile::run(Arc::clone(context)));
-        let subscriptions = meta::leader::subscribe_if_leader(context);
-        self.spawn(meta::leader::run(Arc::clone(context), subscriptions));
+        // A server that leads already answers before anybody can ask.
+        context.lead_api(context.meta.is_leader());
+        self.spawn(meta::leader::run(Arc::clone(context)));
         self.spawn(checkpoint_meta(Arc::clone(context)));
         Ok(())
     }
@@ -188,6 +190,27 @@ impl JetStreamNode {
         for replica in std::mem::take(&mut *self.context.replicas.write()).into_values() {
             replica.abandon();
         }
+    }
+
+    /// Serves an account within this share from now on, or refuses its requests (`None`). Streams it has stay as
+    /// they are and are not served while it has no share.
+    pub fn set_account(&self, name: &str, share: Option<AccountShare>) {
+        self.context.set_account(name, share);
+    }
+
+    /// Forgets an account that is gone; its streams stay.
+    pub fn remove_account(&self, name: &str) {
+        self.context.remove_account(name);
+    }
+
+    /// JetStream serves this account.
+    pub fn serves(&self, account: &str) -> bool {
+        self.context.accounts.is_served(account)
+    }
+
+    /// Whether somebody in the cluster answers this account's requests.
+    pub fn is_answered(&self, account: &str) -> bool {
+        self.context.account(account).has_interest(crate::api::INFO_SUBJECT.as_bytes())
     }
 
     /// The state for monitoring.

@@ -1,5 +1,6 @@
 //! What the room is told at start. The server room fills it from the configuration.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use std::sync::Arc;
 use weir_raft::GroupOptions;
 use weir_storage::SyncPolicy;
 
+use crate::accounts::AccountShare;
+use crate::limits::ServerLimits;
 use crate::neighbours::Neighbours;
 
 /// Settings of one server's JetStream.
@@ -19,10 +22,15 @@ pub struct NodeOptions {
     pub max_memory: u64,
     /// Bytes that file streams may reserve and use together.
     pub max_file: u64,
+    pub limits: ServerLimits,
+    /// API requests with unknown fields are refused.
+    pub strict: bool,
+    /// API requests worked on at the same time; more are dropped, the client asks again.
+    pub api_requests_max: u64,
     /// Printed in acknowledgements and infos when set.
     pub domain: Option<String>,
-    /// Names of the accounts that JetStream serves.
-    pub accounts: Vec<String>,
+    /// The accounts that are known at the start, with what they may use of JetStream; others come later.
+    pub accounts: BTreeMap<String, Option<AccountShare>>,
     /// Present when the server is part of a cluster.
     pub cluster: Option<ClusterOptions>,
 }

@@ -1,6 +1,7 @@
 //! JetStream on a single server, in one process: what a client would do through the hub, and restarts on the same
 //! store. Not the wire protocol: the black-box tests have that.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use weir_hub::{Account, Hub, HubOptions, Limits, OpenDoor};
-use weir_jetstream_node::{JetStreamNode, NodeOptions, StartError};
+use weir_jetstream_node::{AccountShare, JetStreamNode, NodeOptions, ServerLimits, StartError};
 use weir_storage::{StorageError, SyncPolicy};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -43,8 +44,11 @@ async fn try_start(store: &Path) -> Result<Server, StartError> {
         sync: SyncPolicy::Always,
         max_memory: 64 << 20,
         max_file: 256 << 20,
+        limits: ServerLimits::default(),
+        strict: true,
+        api_requests_max: 0,
         domain: None,
-        accounts: vec!["$G".to_owned()],
+        accounts: BTreeMap::from([("$G".to_owned(), Some(AccountShare::default()))]),
         cluster: None,
     };
     let node = JetStreamNode::start(options, Arc::clone(&hub)).await?;

@@ -1,16 +1,18 @@
 //! The machine of the meta group: which streams exist in which account, where their replicas are, who the members are.
 
 mod codec;
+mod limits;
 mod placement;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_jsapi::{ApiError, StorageType, StreamConfig, errors};
+use weir_jsapi::{ApiError, StreamConfig, errors};
 use weir_stdx::time::UnixNanos;
 
-use crate::config::{StreamLimitsInForce, check_stream_update, normalise_stream, subjects_overlap};
+use crate::config::{check_stream_update, normalise_stream, subjects_overlap};
 
+pub use limits::AccountLimitsInForce;
 pub use placement::{PlacementError, choose_peers};
 
 /// The group that replicates the meta state itself.
@@ -94,21 +96,6 @@ pub enum MetaOutcome {
     PeerInUse(Vec<String>),
 }
 
-/// What an account may use; -1 is unlimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AccountLimitsInForce {
-    pub max_streams: i64,
-    pub max_memory: i64,
-    pub max_storage: i64,
-    pub stream: StreamLimitsInForce,
-}
-
-impl Default for AccountLimitsInForce {
-    fn default() -> Self {
-        Self { max_streams: -1, max_memory: -1, max_storage: -1, stream: StreamLimitsInForce::default() }
-    }
-}
-
 /// See the module.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct MetaMachine {
@@ -159,12 +146,6 @@ impl MetaMachine {
         self.streams().filter(|stream| stream.peers.contains(&peer)).count()
     }
 
-    /// Bytes set aside by `max_bytes` of an account's streams, for one kind of storage.
-    pub fn reserved_bytes(&self, account: &str, storage: StorageType) -> u64 {
-        let streams = self.streams_of(account).filter(|stream| stream.config.storage == storage);
-        streams.map(|stream| reserved(&stream.config)).sum()
-    }
-
     /// Judges STREAM.CREATE before it is proposed: the normalised configuration, or the refusal. A stream that exists
     /// with the same configuration passes.
     pub fn check_create(
@@ -174,6 +155,10 @@ impl MetaMachine {
         limits: &AccountLimitsInForce,
         pedantic: bool,
     ) -> Result<StreamConfig, ApiError> {
+        // A server on its own looks at the account first, as nats-server.
+        if !limits.stream.clustered {
+            self.check_new_in_account(account, &config, limits)?;
+        }
         let config = normalise_stream(config, &limits.stream, pedantic)?;
         if config.sealed {
             return Err(
@@ -187,11 +172,7 @@ impl MetaMachine {
             return Err(errors::STREAM_NAME_EXIST.error());
         }
         self.check_overlap(account, &config)?;
-        let count = self.streams_of(account).count();
-        if usize::try_from(limits.max_streams).is_ok_and(|limit| count >= limit) {
-            return Err(errors::MAXIMUM_STREAMS_LIMIT.error());
-        }
-        self.check_reserved(account, &config, 0, limits)?;
+        self.check_new_in_account(account, &config, limits)?;
         Ok(config)
     }
 
@@ -207,26 +188,8 @@ impl MetaMachine {
         let config = normalise_stream(config, &limits.stream, pedantic)?;
         let config = check_stream_update(&current.config, config)?;
         self.check_overlap(account, &config)?;
-        let freed = if current.config.storage == config.storage { reserved(&current.config) } else { 0 };
-        self.check_reserved(account, &config, freed, limits)?;
+        self.check_changed_in_account(account, &current.config, &config, limits)?;
         Ok(config)
-    }
-
-    fn check_reserved(
-        &self,
-        account: &str,
-        config: &StreamConfig,
-        freed: u64,
-        limits: &AccountLimitsInForce,
-    ) -> Result<(), ApiError> {
-        let (limit, error) = match config.storage {
-            StorageType::File => (limits.max_storage, errors::STORAGE_RESOURCES_EXCEEDED),
-            StorageType::Memory => (limits.max_memory, errors::MEMORY_RESOURCES_EXCEEDED),
-        };
-        let Ok(limit) = u64::try_from(limit) else { return Ok(()) };
-        let wanted = reserved(config);
-        let others = self.reserved_bytes(account, config.storage).saturating_sub(freed);
-        if wanted > 0 && others.saturating_add(wanted) > limit { Err(error.error()) } else { Ok(()) }
     }
 
     fn check_overlap(&self, account: &str, config: &StreamConfig) -> Result<(), ApiError> {
@@ -331,10 +294,6 @@ impl MetaMachine {
         }
         MetaOutcome::Deleted(stream)
     }
-}
-
-fn reserved(config: &StreamConfig) -> u64 {
-    u64::try_from(config.max_bytes).unwrap_or(0)
 }
 
 #[cfg(test)]

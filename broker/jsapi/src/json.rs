@@ -18,11 +18,23 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 /// Reads a body as Go's `json.Unmarshal` does: unknown fields are ignored, otherwise like [`decode`].
 pub fn decode_lenient<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let value = parse(body).map_err(|error| match error.split_once(" at offset ") {
+    decode::decode_lenient(parse_lenient(body)?, None)
+}
+
+/// Parses with the errors of Go's `json.Unmarshal`.
+pub fn parse_lenient(body: &[u8]) -> Result<Value, String> {
+    parse(body).map_err(|error| match error.split_once(" at offset ") {
         Some((text, _)) => text.to_owned(),
         None => error.replace("unexpected EOF", "unexpected end of JSON input"),
-    })?;
-    decode::decode_lenient(value)
+    })
+}
+
+/// [`decode_value`] with unknown fields ignored.
+pub fn decode_value_lenient<T: DeserializeOwned>(
+    value: Value,
+    struct_name: &'static str,
+) -> Result<T, String> {
+    decode::decode_lenient(value, Some(struct_name))
 }
 
 /// Reads an already parsed value; `struct_name` replaces the outermost struct's name in errors.

@@ -2,6 +2,7 @@
 //! error table, with the JSON that nats-server 2.15 reads and prints. No behaviour of streams or consumers lives here.
 
 pub mod account;
+pub mod advisory;
 pub mod config;
 pub mod consumer;
 pub mod error;

@@ -16,10 +16,21 @@ pub struct StreamConfigRequest {
 }
 
 impl StreamConfigRequest {
-    /// Reads a body; the error is the text that goes into error 10025.
+    /// Reads a body strictly; the error is the text that goes into error 10025.
     pub fn decode(body: &[u8]) -> Result<Self, String> {
+        Self::read(json::parse(body)?, json::decode_value)
+    }
+
+    /// Reads a body; unknown fields are ignored.
+    pub fn decode_lenient(body: &[u8]) -> Result<Self, String> {
+        Self::read(json::parse_lenient(body)?, json::decode_value_lenient)
+    }
+
+    fn read(
+        mut value: Value,
+        decode: fn(Value, &'static str) -> Result<StreamConfig, String>,
+    ) -> Result<Self, String> {
         const NAME: &str = "StreamConfigRequest";
-        let mut value = json::parse(body)?;
         let mut pedantic = false;
         if let Value::Object(fields) = &mut value {
             let mut refused = None;
@@ -45,7 +56,7 @@ impl StreamConfigRequest {
                 return Err(error);
             }
         }
-        Ok(Self { config: json::decode_value(value, NAME)?, pedantic })
+        Ok(Self { config: decode(value, NAME)?, pedantic })
     }
 }
 
@@ -179,6 +190,27 @@ pub struct LeaderStepDownRequest {
 #[serde(default, rename = "JSApiStreamRemovePeerRequest")]
 pub struct PeerRemoveRequest {
     pub peer: String,
+}
+
+/// SERVER.REMOVE and SERVER.EVACUATE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiMetaServerRemoveRequest")]
+pub struct ServerRemoveRequest {
+    /// The server's name.
+    pub peer: String,
+    /// The server's id, which goes before the name.
+    pub peer_id: String,
+}
+
+/// ACCOUNT.STREAM.MOVE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiMetaServerStreamMoveRequest")]
+pub struct StreamMoveRequest {
+    /// The server that the stream is to leave.
+    pub server: String,
+    pub cluster: String,
+    pub domain: String,
+    pub tags: Vec<String>,
 }
 
 /// Reads a request body strictly, as nats-server does; the error is the text that goes into error 10025.

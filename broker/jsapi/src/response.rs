@@ -23,6 +23,8 @@ pub mod kind {
     pub const STREAM_MSG_DELETE: &str = "stream_msg_delete_response";
     pub const STREAM_LEADER_STEPDOWN: &str = "stream_leader_stepdown_response";
     pub const STREAM_REMOVE_PEER: &str = "stream_remove_peer_response";
+    pub const STREAM_EVACUATE_PEER: &str = "stream_evacuate_peer_response";
+    pub const STREAM_CANCEL_MOVE: &str = "stream_cancel_move_response";
     pub const STREAM_SNAPSHOT: &str = "stream_snapshot_response";
     pub const STREAM_RESTORE: &str = "stream_restore_response";
     pub const CONSUMER_CREATE: &str = "consumer_create_response";
@@ -34,8 +36,12 @@ pub mod kind {
     pub const CONSUMER_UNPIN: &str = "consumer_unpin_response";
     pub const CONSUMER_RESET: &str = "consumer_reset_response";
     pub const CONSUMER_LEADER_STEPDOWN: &str = "consumer_leader_stepdown_response";
+    pub const CONSUMER_REMOVE_PEER: &str = "consumer_remove_peer_response";
+    pub const CONSUMER_EVACUATE_PEER: &str = "consumer_evacuate_peer_response";
     pub const META_LEADER_STEPDOWN: &str = "meta_leader_stepdown_response";
     pub const META_SERVER_REMOVE: &str = "meta_server_remove_response";
+    pub const META_SERVER_EVACUATE: &str = "meta_server_evacuate_response";
+    pub const META_RESCUE: &str = "meta_rescue_response";
     pub const ACCOUNT_PURGE: &str = "account_purge_response";
     pub const SYSTEM_RESPONSE: &str = "system_response";
 }
@@ -93,6 +99,14 @@ pub struct Empty {}
 pub struct Success {
     #[serde(skip_serializing_if = "is_false")]
     pub success: bool,
+}
+
+/// ACCOUNT.PURGE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountPurged {
+    #[serde(skip_serializing_if = "is_false")]
+    pub initiated: bool,
 }
 
 /// STREAM.PURGE.

@@ -26,6 +26,8 @@ pub enum ApiRequest<'a> {
     StreamRestore(&'a str),
     StreamLeaderStepDown(&'a str),
     StreamPeerRemove(&'a str),
+    StreamPeerEvacuate(&'a str),
+    StreamCancelMove(&'a str),
     /// `CONSUMER.CREATE.S` (ephemeral by request), `.S.C` and `.S.C.filter`.
     ConsumerCreate {
         stream: &'a str,
@@ -66,13 +68,32 @@ pub enum ApiRequest<'a> {
         stream: &'a str,
         name: &'a str,
     },
+    ConsumerPeerRemove {
+        stream: &'a str,
+        name: &'a str,
+    },
+    ConsumerPeerEvacuate {
+        stream: &'a str,
+        name: &'a str,
+    },
     /// `DIRECT.GET.S` and `DIRECT.GET.S.subject` (last by subject).
     DirectGet {
         stream: &'a str,
         last_by_subject: Option<&'a str>,
     },
     MetaLeaderStepDown,
+    MetaRescue,
     ServerRemove,
+    ServerEvacuate,
+    AccountPurge(&'a str),
+    AccountStreamMove {
+        account: &'a str,
+        stream: &'a str,
+    },
+    AccountStreamCancelMove {
+        account: &'a str,
+        stream: &'a str,
+    },
 }
 
 /// Reads an API subject (with its `$JS.API.` prefix). `None`: no such request.
@@ -91,7 +112,23 @@ pub fn parse(subject: &str) -> Option<ApiRequest<'_>> {
             Some(ApiRequest::DirectGet { stream, last_by_subject })
         }
         "META" if rest == "LEADER.STEPDOWN" => Some(ApiRequest::MetaLeaderStepDown),
+        "META" if rest == "RESCUE" => Some(ApiRequest::MetaRescue),
         "SERVER" if rest == "REMOVE" => Some(ApiRequest::ServerRemove),
+        "SERVER" if rest == "EVACUATE" => Some(ApiRequest::ServerEvacuate),
+        "ACCOUNT" => parse_account(rest),
+        _ => None,
+    }
+}
+
+fn parse_account(rest: &str) -> Option<ApiRequest<'_>> {
+    if let Some(account) = rest.strip_prefix("PURGE.") {
+        return one(account).map(ApiRequest::AccountPurge);
+    }
+    let (verb, rest) = rest.strip_prefix("STREAM.")?.split_once('.')?;
+    let (account, stream) = two(rest)?;
+    match verb {
+        "MOVE" => Some(ApiRequest::AccountStreamMove { account, stream }),
+        "CANCEL_MOVE" => Some(ApiRequest::AccountStreamCancelMove { account, stream }),
         _ => None,
     }
 }
@@ -131,7 +168,12 @@ fn parse_stream(rest: &str) -> Option<ApiRequest<'_>> {
             _ => return None,
         },
         "LEADER" => ApiRequest::StreamLeaderStepDown(one(rest.strip_prefix("STEPDOWN.")?)?),
-        "PEER" => ApiRequest::StreamPeerRemove(one(rest.strip_prefix("REMOVE.")?)?),
+        "PEER" => match rest.split_once('.')? {
+            ("REMOVE", stream) => ApiRequest::StreamPeerRemove(one(stream)?),
+            ("EVACUATE", stream) => ApiRequest::StreamPeerEvacuate(one(stream)?),
+            _ => return None,
+        },
+        "CANCEL_MOVE" => ApiRequest::StreamCancelMove(one(rest)?),
         _ => return None,
     })
 }
@@ -160,6 +202,15 @@ fn parse_consumer(rest: &str) -> Option<ApiRequest<'_>> {
         "LEADER" => {
             let (stream, name) = two(rest.strip_prefix("STEPDOWN.")?)?;
             ApiRequest::ConsumerLeaderStepDown { stream, name }
+        }
+        "PEER" => {
+            let (verb, rest) = rest.split_once('.')?;
+            let (stream, name) = two(rest)?;
+            match verb {
+                "REMOVE" => ApiRequest::ConsumerPeerRemove { stream, name },
+                "EVACUATE" => ApiRequest::ConsumerPeerEvacuate { stream, name },
+                _ => return None,
+            }
         }
         verb => {
             let (stream, name) = two(rest)?;
@@ -194,6 +245,14 @@ impl ApiRequest<'_> {
             Self::StreamRestore(_) => kind::STREAM_RESTORE,
             Self::StreamLeaderStepDown(_) => kind::STREAM_LEADER_STEPDOWN,
             Self::StreamPeerRemove(_) => kind::STREAM_REMOVE_PEER,
+            Self::StreamPeerEvacuate(_) => kind::STREAM_EVACUATE_PEER,
+            Self::StreamCancelMove(_) | Self::AccountStreamCancelMove { .. } => kind::STREAM_CANCEL_MOVE,
+            Self::AccountStreamMove { .. } => kind::STREAM_UPDATE,
+            Self::AccountPurge(_) => kind::ACCOUNT_PURGE,
+            Self::ConsumerPeerRemove { .. } => kind::CONSUMER_REMOVE_PEER,
+            Self::ConsumerPeerEvacuate { .. } => kind::CONSUMER_EVACUATE_PEER,
+            Self::MetaRescue => kind::META_RESCUE,
+            Self::ServerEvacuate => kind::META_SERVER_EVACUATE,
             Self::ConsumerCreate { .. } | Self::ConsumerDurableCreate { .. } => kind::CONSUMER_CREATE,
             Self::ConsumerNames(_) => kind::CONSUMER_NAMES,
             Self::ConsumerList(_) => kind::CONSUMER_LIST,
@@ -269,6 +328,17 @@ mod tests {
                 "$JS.API.DIRECT.GET.KV_b.$KV.b.k",
                 Some(ApiRequest::DirectGet { stream: "KV_b", last_by_subject: Some("$KV.b.k") }),
             ),
+            (
+                "$JS.API.CONSUMER.PEER.REMOVE.S.C",
+                Some(ApiRequest::ConsumerPeerRemove { stream: "S", name: "C" }),
+            ),
+            ("$JS.API.STREAM.PEER.EVACUATE.S", Some(ApiRequest::StreamPeerEvacuate("S"))),
+            ("$JS.API.ACCOUNT.PURGE.A", Some(ApiRequest::AccountPurge("A"))),
+            (
+                "$JS.API.ACCOUNT.STREAM.MOVE.A.S",
+                Some(ApiRequest::AccountStreamMove { account: "A", stream: "S" }),
+            ),
+            ("$JS.API.ACCOUNT.STREAM.MOVE.A", None),
             ("$JS.API.FOO", None),
             ("$JS.API.", None),
         ];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::jetstream::domain;
 use weir_conf::{AccountConfig, ExchangeKind, MappingConfig, Options, ResponseType};
 use weir_hub::{
     AccountLimits, AccountSettings, Export, ExportAccess, GLOBAL_ACCOUNT, Hub, Import, LatencySettings,
@@ -27,7 +28,14 @@ fn all(options: &Options) -> BTreeMap<String, AccountSettings> {
     let mut accounts: BTreeMap<_, _> = named.collect();
     let global = accounts.entry(GLOBAL_ACCOUNT.to_owned()).or_default();
     global.mappings.extend(options.mappings.iter().map(mapping));
-    accounts.entry(crate::settings::system_account(options)).or_default();
+    let system = crate::settings::system_account(options);
+    accounts.entry(system.clone()).or_default();
+    for (name, account) in &mut accounts {
+        let has_jetstream = options.accounts.get(name).is_some_and(|config| config.jetstream.is_some());
+        let default = options.default_js_domain.get(name).map(String::as_str);
+        domain::add_default(account, default, has_jetstream);
+        domain::add(account, domain::of(options), *name == system);
+    }
     accounts
 }
 

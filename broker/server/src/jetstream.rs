@@ -1,5 +1,8 @@
 //! Starts JetStream from the options, and shows it to the monitor.
 
+pub(crate) mod domain;
+pub(crate) mod shares;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -11,7 +14,8 @@ use tracing::{info, warn};
 use weir_conf::{JetStreamOptions, Options, SyncPolicy, format_duration};
 use weir_hub::Hub;
 use weir_jetstream_node::{
-    ClusterOptions, JetStreamNode, JetStreamSnapshot, NodeOptions, SnapshotOptions, StreamSnapshot,
+    ClusterOptions, JetStreamNode, JetStreamSnapshot, NodeOptions, ServerLimits, SnapshotOptions,
+    StreamSnapshot,
 };
 use weir_jsapi::{ConsumerInfo, PeerInfo, StorageType, stream::ClusterInfo};
 use weir_monitor::{
@@ -29,7 +33,6 @@ const DEFAULT_SHARE_PERCENT: u64 = 75;
 pub(crate) struct RunningJetStream {
     pub(crate) node: Arc<JetStreamNode>,
     options: JetStreamOptions,
-    accounts: Vec<String>,
 }
 
 /// The folder of the store.
@@ -40,18 +43,6 @@ fn store_dir(options: &JetStreamOptions) -> PathBuf {
         temporary
     });
     parent.join("jetstream")
-}
-
-/// The accounts that JetStream serves: those that ask for it, or the global one where there is no other.
-fn accounts(options: &Options) -> Vec<String> {
-    let system = options.system_account.as_deref().unwrap_or(weir_hub::SYSTEM_ACCOUNT);
-    let others = options.accounts.values().filter(|account| account.name != system);
-    let asking = others.clone().filter(|account| account.jetstream.is_some());
-    let mut names: Vec<String> = asking.map(|account| account.name.clone()).collect();
-    if others.count() == 0 {
-        names.push(weir_hub::GLOBAL_ACCOUNT.to_owned());
-    }
-    names
 }
 
 /// Opens the store and starts. The error is what the last line of the log says.
@@ -81,14 +72,29 @@ pub(crate) async fn start(
         max_memory,
         max_file,
         domain: jetstream.domain.clone(),
-        accounts: accounts(options),
+        strict: jetstream.strict,
+        limits: limits(jetstream),
+        api_requests_max: jetstream.request_queue_limit,
+        accounts: shares::configured(options),
         cluster,
     };
     let node = JetStreamNode::start(node, Arc::clone(hub))
         .await
         .map_err(|error| format!("Can't start JetStream: {error}"))?;
     info!("Took {} to start JetStream", format_duration(began.elapsed()));
-    Ok(Some(RunningJetStream { node, options: jetstream.clone(), accounts: accounts(options) }))
+    Ok(Some(RunningJetStream { node, options: jetstream.clone() }))
+}
+
+fn limits(options: &JetStreamOptions) -> ServerLimits {
+    ServerLimits {
+        default_max_consumers: i64::try_from(options.default_max_consumers).unwrap_or(i64::MAX),
+        max_ack_pending: options.max_ack_pending.max(0),
+        max_request_batch: options.max_request_batch.max(0),
+        max_ha_assets: options.max_ha_assets.max(0),
+        duplicate_window: options
+            .duplicate_window
+            .map_or(0, |window| i64::try_from(window.as_nanos()).unwrap_or(i64::MAX)),
+    }
 }
 
 fn create(directory: &Path) -> Result<(), String> {
@@ -101,7 +107,18 @@ fn create(directory: &Path) -> Result<(), String> {
 impl RunningJetStream {
     /// JetStream serves this account.
     pub(crate) fn serves(&self, account: &str) -> bool {
-        self.accounts.iter().any(|name| name == account)
+        self.node.serves(account)
+    }
+
+    /// Takes over what a changed configuration says of accounts.
+    pub(crate) fn reload(&self, before: &Options, options: &Options) {
+        let shares = shares::configured(options);
+        for gone in shares::configured(before).into_keys().filter(|name| !shares.contains_key(name)) {
+            self.node.remove_account(&gone);
+        }
+        for (name, share) in shares {
+            self.node.set_account(&name, share);
+        }
     }
 
     /// What the monitor shows.
@@ -302,31 +319,4 @@ fn consumers(held: &StreamSnapshot, clustered: bool) -> Vec<ConsumerInfo> {
         infos.iter_mut().for_each(|info| info.cluster = None);
     }
     infos
-}
-
-#[cfg(test)]
-mod tests {
-    use weir_conf::{AccountConfig, AccountJetStream};
-
-    use super::*;
-
-    fn with_accounts(list: &[(&str, bool)]) -> Options {
-        let mut options = Options::default();
-        for (name, jetstream) in list {
-            let account = AccountConfig {
-                name: (*name).to_owned(),
-                jetstream: jetstream.then(AccountJetStream::default),
-                ..AccountConfig::default()
-            };
-            options.accounts.insert((*name).to_owned(), account);
-        }
-        options
-    }
-
-    #[test]
-    fn the_global_account_has_jetstream_when_it_is_alone() {
-        assert_eq!(accounts(&with_accounts(&[])), ["$G"]);
-        assert_eq!(accounts(&with_accounts(&[("$SYS", false)])), ["$G"]);
-        assert_eq!(accounts(&with_accounts(&[("A", true), ("B", false)])), ["A"]);
-    }
 }

@@ -148,9 +148,7 @@ impl Server {
             None => None,
         };
         let jetstream = jetstream::start(options, &name, &hub, jetstream_cluster).await?.map(Arc::new);
-        if let Some(jetstream) = &jetstream {
-            source.set_jetstream(Arc::clone(jetstream));
-        }
+        introduce_jetstream(jetstream.as_ref(), &source, claims.as_ref());
         source.update_settings(|settings| settings.port = clients.port);
         if let Some(entrance) = hub.websocket() {
             source.update_settings(|settings| {
@@ -231,6 +229,9 @@ impl Server {
             write_pid_file(path)?;
         }
         accounts::apply(&self.hub, &new, Some(&self.request.options));
+        if let Some(jetstream) = &self.jetstream {
+            jetstream.reload(&self.request.options, &new);
+        }
         self.hub.set_limits(limits(&new));
         self.hub.set_entrance(entrances.clients);
         if let (Some(entrance), Some(current)) = (&mut entrances.websocket, current) {
@@ -324,6 +325,19 @@ impl Server {
         }
         self.stopping.send_replace(true);
         info!("Server Exiting..");
+    }
+}
+
+/// Shows JetStream to the monitor, and tells it of the accounts of operator mode.
+fn introduce_jetstream(
+    jetstream: Option<&Arc<RunningJetStream>>,
+    source: &ServerSource,
+    claims: Option<&Arc<resolver::Accounts>>,
+) {
+    let Some(jetstream) = jetstream else { return };
+    source.set_jetstream(Arc::clone(jetstream));
+    if let Some(claims) = claims {
+        claims.serve_jetstream(jetstream);
     }
 }
 

@@ -4,6 +4,7 @@
 mod activation;
 mod directory;
 mod fetch;
+mod jetstream;
 mod replies;
 mod review;
 mod service;
@@ -12,10 +13,10 @@ mod synchronise;
 mod trusted;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -29,6 +30,7 @@ use weir_auth::{
 use weir_conf::{Options, format_duration};
 use weir_hub::Hub;
 
+use crate::jetstream::{RunningJetStream, domain};
 use fetch::Resolver;
 pub(crate) use settings::default_permissions;
 pub(crate) use trusted::{announce, check, system_account};
@@ -58,8 +60,12 @@ pub(crate) struct Accounts {
     default_sentinel: Option<String>,
     resolver: RwLock<Arc<Resolver>>,
     system_account: String,
+    domain: Option<String>,
+    /// Domains of accounts without JetStream.
+    default_domains: BTreeMap<String, String>,
     known: RwLock<HashMap<String, Arc<Known>>>,
     fetching: Semaphore,
+    jetstream: OnceLock<Arc<RunningJetStream>>,
 }
 
 type Loading<'a> = Pin<Box<dyn Future<Output = Result<Arc<Claims<Account>>, String>> + Send + 'a>>;
@@ -95,8 +101,11 @@ impl Accounts {
             default_sentinel: options.operator.default_sentinel.clone(),
             resolver: RwLock::new(Arc::new(resolver)),
             system_account: system_account(options).unwrap_or_default(),
+            domain: domain::of(options).map(str::to_owned),
+            default_domains: options.default_js_domain.clone(),
             known: RwLock::new(HashMap::new()),
             fetching: Semaphore::new(FETCHES_AT_ONCE),
+            jetstream: OnceLock::new(),
         });
         hub.set_activation_check(Arc::new(activation::Check::new(&accounts)));
         Ok(Some(accounts))
@@ -205,7 +214,12 @@ impl Accounts {
         if missing > 0 {
             self.mark_incomplete(key);
         }
+        let is_new = before.is_none();
         self.tell_hub(&claims, before.map(|before| Arc::clone(&before.claims)));
+        self.tell_jetstream(&claims);
+        if is_new {
+            self.await_jetstream(key).await;
+        }
         Ok(claims)
     }
 
@@ -242,7 +256,11 @@ impl Accounts {
 
     fn tell_hub(&self, claims: &Arc<Claims<Account>>, before: Option<Arc<Claims<Account>>>) {
         let Some(hub) = self.hub.upgrade() else { return };
-        hub.configure_account(&claims.subject, settings::settings(claims));
+        let mut settings = settings::settings(claims);
+        let default = self.default_domains.get(&claims.subject).map(String::as_str);
+        domain::add_default(&mut settings, default, claims.nats.limits.is_jetstream_enabled());
+        domain::add(&mut settings, self.domain.as_deref(), claims.subject == self.system_account);
+        hub.configure_account(&claims.subject, settings);
         if let Some(before) = before {
             let strict = self.is_strict(claims);
             hub.review_account(&claims.subject, |principal, credentials| {
@@ -294,6 +312,7 @@ impl Accounts {
             return;
         }
         debug!("Disable account {key} due to remove");
+        self.end_jetstream(key);
         if let Some(hub) = self.hub.upgrade() {
             hub.review_account(key, |_, _| review::expired());
             hub.remove_account(key);
@@ -313,11 +332,13 @@ impl Accounts {
                     if self.update(&key, token).await.is_err() && resolver.is_memory() {
                         info!("Reloaded: deleting account [bad claims]: {key:?}");
                         self.known.write().remove(&key);
+                        self.end_jetstream(&key);
                     }
                 }
                 Err(_) if resolver.is_memory() => {
                     info!("Reloaded: deleting account [removed]: {key:?}");
                     self.known.write().remove(&key);
+                    self.end_jetstream(&key);
                 }
                 Err(_) => {}
             }

@@ -27,7 +27,6 @@ fn tls_blocks(options: &Options) -> impl Iterator<Item = &TlsOptions> {
 
 /// Options that are understood and have no effect.
 pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
-    let shares: Vec<_> = options.accounts.values().filter_map(|account| account.jetstream.as_ref()).collect();
     let usual = Options::default();
     let table = [
         ("ocsp", options.ocsp.as_ref().is_some_and(|ocsp| ocsp.mode == OcspMode::Auto)),
@@ -35,16 +34,7 @@ pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
         ("write_timeout", options.write_timeout != usual.write_timeout),
         ("no_fast_producer_stall", options.no_fast_producer_stall),
         ("disable_sublist_cache", options.disable_sublist_cache),
-        ("default_js_domain", !options.default_js_domain.is_empty()),
         ("feature_flags", !options.feature_flags.is_empty()),
-        (
-            "jetstream limits of an account",
-            shares.iter().any(|share| **share != weir_conf::AccountJetStream::default()),
-        ),
-        (
-            "jetstream.limits.default_max_consumers",
-            options.jetstream.as_ref().is_some_and(|jetstream| jetstream.default_max_consumers != 1000),
-        ),
     ];
     table.into_iter().filter(|(_, configured)| *configured).map(|(name, _)| name).collect()
 }

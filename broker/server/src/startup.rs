@@ -32,6 +32,11 @@ pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, na
     if has_plain_secrets(options) {
         warn!("Plaintext passwords detected, use nkeys or bcrypt");
     }
+    if !options.default_js_domain.is_empty() {
+        warn!(
+            "The option `default_js_domain` is a temporary backwards compatibility measure and will be removed"
+        );
+    }
     if program.persona == Persona::Weir {
         for warning in &options.warnings {
             warn!("{warning}");

@@ -1,6 +1,6 @@
 //! The `jetstream` block. Wrong types are reported at the block, as the reference does.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{jetstream_of, put};
 use crate::{
@@ -68,6 +68,13 @@ fn block(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
                 jetstream.max_file = bounded_size(reader, "max_file_store", node);
             }
             "limits" => limits(reader, &mut jetstream, node),
+            "request_queue_limit" => match node.value {
+                Value::Integer(limit) => jetstream.request_queue_limit = u64::try_from(limit).unwrap_or(0),
+                _ => {
+                    let message = format!("Expected a parseable size for {key:?}, got {}", node.shown());
+                    reader.error(node, message);
+                }
+            },
             _ if encryption(reader, &name, node) || tuning(reader, key, node) => {}
             _ => reader.unknown(key, node),
         }
@@ -140,7 +147,7 @@ fn tuning(reader: &mut Reader<'_>, key: &str, node: &Node) -> bool {
         "max_outstanding_catchup" | "max_buffered_size" => {
             storage_size(reader, &name, node);
         }
-        "max_buffered_msgs" | "request_queue_limit" | "info_queue_limit" => {
+        "max_buffered_msgs" | "info_queue_limit" => {
             if !matches!(node.value, Value::Integer(_)) {
                 reader.error(node, expected("a parseable size"));
             }
@@ -188,13 +195,11 @@ fn limits(reader: &mut Reader<'_>, jetstream: &mut JetStreamOptions, node: &Node
                     number.map(|number| u64::try_from(number).unwrap_or(0)),
                 );
             }
-            "max_ack_pending" | "max_ha_assets" | "max_request_batch" => {
-                reader.integer(node);
-                reader.unserved(format!("jetstream.limits.{name}"), node);
-            }
+            "max_ack_pending" => put(&mut jetstream.max_ack_pending, reader.integer(node)),
+            "max_ha_assets" => put(&mut jetstream.max_ha_assets, reader.integer(node)),
+            "max_request_batch" => put(&mut jetstream.max_request_batch, reader.integer(node)),
             "duplicate_window" => {
-                duration(reader, node);
-                reader.unserved("jetstream.limits.duplicate_window", node);
+                jetstream.duplicate_window = duration(reader, node).filter(|window| !window.is_zero());
             }
             "batch" => batch(reader, node),
             _ => reader.unknown(key, node),
@@ -213,7 +218,9 @@ fn batch(reader: &mut Reader<'_>, node: &Node) {
             "max_inflight_per_stream" | "max_inflight_total" | "max_msgs" => {
                 reader.integer(node);
             }
-            "timeout" => duration(reader, node),
+            "timeout" => {
+                duration(reader, node);
+            }
             _ => {
                 reader.unknown(key, node);
                 continue;
@@ -224,11 +231,14 @@ fn batch(reader: &mut Reader<'_>, node: &Node) {
 }
 
 /// A duration whose complaint has no position.
-fn duration(reader: &mut Reader<'_>, node: &Node) {
-    let Some(text) = reader.string(node) else { return };
-    if let Err(reason) = crate::parse_duration(&text) {
-        reader.errors.push(ConfError::bare(&node.file, node.line, node.column, reason));
-    }
+fn duration(reader: &mut Reader<'_>, node: &Node) -> Option<Duration> {
+    let text = reader.string(node)?;
+    let parsed = crate::parse_duration(&text);
+    parsed
+        .map_err(|reason| {
+            reader.errors.push(ConfError::bare(&node.file, node.line, node.column, reason));
+        })
+        .ok()
 }
 
 fn bounded_size(reader: &mut Reader<'_>, field: &str, node: &Node) -> Option<u64> {

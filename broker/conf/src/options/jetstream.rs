@@ -27,6 +27,16 @@ pub struct JetStreamOptions {
     pub strict: bool,
     /// Consumers of a stream that sets no limit of its own; 0 is no limit.
     pub default_max_consumers: u64,
+    /// Unacknowledged messages of a consumer; 0 and below is no limit.
+    pub max_ack_pending: i64,
+    /// Replicated streams on a server; 0 and below is no limit.
+    pub max_ha_assets: i64,
+    /// Messages of one pull request; 0 and below is no limit.
+    pub max_request_batch: i64,
+    /// The longest duplicate window of streams; `None` is no limit.
+    pub duplicate_window: Option<Duration>,
+    /// API requests worked on at the same time; 0 is the default (10,000).
+    pub request_queue_limit: u64,
 }
 
 impl Default for JetStreamOptions {
@@ -39,6 +49,11 @@ impl Default for JetStreamOptions {
             domain: None,
             strict: true,
             default_max_consumers: 1000,
+            max_ack_pending: 0,
+            max_ha_assets: 0,
+            max_request_batch: 0,
+            duplicate_window: None,
+            request_queue_limit: 0,
         }
     }
 }

@@ -18,6 +18,7 @@ mod service;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod who_asks;
 
 use crate::account_settings::AccountSettings;
 use crate::subscription::Subscription;
@@ -32,6 +33,7 @@ pub(crate) use routing::Passed;
 pub(crate) use sampling::is_sampled_parent;
 pub(crate) use service::ServiceImport;
 pub(crate) use stream::Shadow;
+pub(crate) use who_asks::introduce;
 
 /// What an account gives to and takes from others, ready for use.
 #[derive(Default)]

@@ -26,7 +26,7 @@ const MAX_CHAIN: usize = 32;
 /// One import that a message is going through right now.
 pub(crate) struct Passed {
     export: Option<Arc<ServiceExport>>,
-    share: bool,
+    pub(super) share: bool,
 }
 
 /// What becomes of a message's trace at an imported service.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use weir_jetstream::config::{ConsumerLimitsInForce, with_server_metadata};
+use weir_jetstream::config::with_server_metadata;
 use weir_jetstream::stream::PreparedConsumer;
 use weir_jetstream::{Outcome, StreamCommand};
 use weir_jsapi::request::CreateConsumerRequest;
@@ -23,11 +23,13 @@ pub(crate) async fn create(
     subject: &ApiRequest<'_>,
     request: &Request,
 ) -> Result<Answer, ApiError> {
-    let asked: CreateConsumerRequest =
-        weir_jsapi::request::decode(&request.body).map_err(|error| errors::INVALID_JSON.with(error))?;
+    let asked: CreateConsumerRequest = request.decode()?;
     let Some(replica) = leader.replica() else { return Ok(None) };
-    let clustered = leader.context.cluster.is_some();
-    let limits = ConsumerLimitsInForce { clustered, ..ConsumerLimitsInForce::default() };
+    let replicas = match asked.config.num_replicas {
+        0 => leader.config().num_replicas,
+        replicas => replicas,
+    };
+    let limits = leader.context.consumer_limits(leader.account.name(), replicas)?;
     let fallback_name = leader.context.random_text(RANDOM_NAME_LEN);
     let prepared = {
         let state = replica.replicated.lock();
@@ -39,11 +41,18 @@ pub(crate) async fn create(
     {
         return Err(errors::CONSUMER_NAME_EXIST.error());
     }
+    let is_new = matches!(command, Some(StreamCommand::CreateConsumer { .. }));
     if let Some(command) = command
         && let Outcome::Refused(error) =
             leader.propose(&command).await.map_err(|error| propose_failed(&error))?
     {
         return Err(error);
+    }
+    if is_new {
+        if let Some(info) = leader.cluster_info().filter(|_| replica.assignment().is_replicated()) {
+            leader.context.leader_elected(&leader.account, leader.name(), &name, &info);
+        }
+        leader.context.consumer_action(&leader.account, leader.name(), &name, "create");
     }
     let mut info = leader.consumer_info(&name).ok_or_else(|| errors::CONSUMER_NOT_FOUND.error())?;
     if let Some(config) = &mut info.config {

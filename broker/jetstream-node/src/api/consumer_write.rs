@@ -20,6 +20,9 @@ pub(crate) async fn delete(
     let command = StreamCommand::DeleteConsumer { name: name.to_owned() };
     match leader.propose(&command).await.map_err(|error| propose_failed(&error))? {
         Outcome::Refused(error) => Err(error),
-        _ => Ok(Some(response::success(kind::CONSUMER_DELETE, Success { success: true }))),
+        _ => {
+            leader.context.consumer_action(&leader.account, leader.name(), name, "delete");
+            Ok(Some(response::success(kind::CONSUMER_DELETE, Success { success: true })))
+        }
     }
 }

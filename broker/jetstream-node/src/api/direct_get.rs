@@ -12,6 +12,9 @@ use crate::stream::leader::StreamLeader;
 const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub(crate) fn get(leader: &Arc<StreamLeader>, last_by_subject: Option<&str>, request: &Request) {
+    if request.reply.is_empty() {
+        return;
+    }
     let Some(replica) = leader.replica() else { return };
     let replies = if required_api_level(request).is_err() {
         vec![DirectReply::status("412 Required Api Level")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_jsapi::request::LeaderStepDownRequest;
 use weir_jsapi::response::{Success, kind};
-use weir_jsapi::{ApiError, errors, response};
+use weir_jsapi::{ApiError, Placement, errors, response};
 use weir_raft::PeerId;
 
 use super::{Answer, Request, decode_optional};
@@ -35,19 +35,38 @@ async fn step_down(
     }
     let query: LeaderStepDownRequest = decode_optional(request)?;
     let Some(log) = log else { return Err(errors::CLUSTER_NOT_AVAIL.error()) };
-    let preferred = query.placement.map(|placement| placement.preferred).filter(|name| !name.is_empty());
-    let to = match preferred {
-        Some(name) => Some(peer_named(context, &log, &name)?),
+    let to = match query.placement {
+        Some(placement) => Some(successor(context, &log, &placement)?),
         None => None,
     };
     log.step_down(to).await.map_err(|reason| errors::RAFT_GENERAL.with(reason))?;
     Ok(Some(response::success(kind, Success { success: true })))
 }
 
-fn peer_named(context: &Context, log: &Arc<dyn Replicator>, name: &str) -> Result<PeerId, ApiError> {
-    let members = log.status().members;
-    members
-        .into_iter()
-        .find(|peer| context.peer_name(*peer) == name)
-        .ok_or_else(|| errors::CLUSTER_NO_PEERS.with(format!("no replacement peer connected: {name}")))
+/// The server that a placement names, or any other that fits.
+fn successor(
+    context: &Context,
+    log: &Arc<dyn Replicator>,
+    placement: &Placement,
+) -> Result<PeerId, ApiError> {
+    let refuse = |text: String| errors::CLUSTER_NO_PEERS.with(text);
+    let status = log.status();
+    let preferred = &placement.preferred;
+    if !preferred.is_empty() {
+        let found = status.members.iter().find(|peer| context.peer_name(**peer) == *preferred);
+        return match found {
+            Some(peer) if *peer == context.peer_id => {
+                Err(refuse(format!("preferred server {preferred:?} is already leader")))
+            }
+            Some(peer) => Ok(*peer),
+            None => Err(refuse(format!("preferred server {preferred:?} not known"))),
+        };
+    }
+    let own = context.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
+    // Servers have no tags here: none fits one that asks for some.
+    let fits = (placement.cluster.is_empty() || placement.cluster == own) && placement.tags.is_empty();
+    let mut others =
+        status.replicas.iter().filter(|replica| replica.online && replica.peer != context.peer_id);
+    let found = if fits { others.next() } else { None };
+    found.map(|replica| replica.peer).ok_or_else(|| refuse("no replacement peer connected".to_owned()))
 }

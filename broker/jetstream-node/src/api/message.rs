@@ -16,8 +16,7 @@ pub(crate) fn get(leader: &Arc<StreamLeader>, request: &Request) -> Result<Answe
     if request.body.is_empty() {
         return Err(errors::BAD_REQUEST.error());
     }
-    let query: MsgGetRequest =
-        weir_jsapi::request::decode(&request.body).map_err(|error| errors::INVALID_JSON.with(error))?;
+    let query: MsgGetRequest = request.decode()?;
     let Some(replica) = leader.replica() else { return Ok(None) };
     let message = replica.replicated.lock().machine().get_message(&query)?;
     let message = StoredMessageJson {
@@ -34,8 +33,7 @@ pub(crate) async fn delete(leader: &Arc<StreamLeader>, request: &Request) -> Res
     if request.body.is_empty() {
         return Err(errors::BAD_REQUEST.error());
     }
-    let query: MsgDeleteRequest =
-        weir_jsapi::request::decode(&request.body).map_err(|error| errors::INVALID_JSON.with(error))?;
+    let query: MsgDeleteRequest = request.decode()?;
     let config = leader.config();
     if config.sealed {
         return Err(errors::STREAM_SEALED.error());

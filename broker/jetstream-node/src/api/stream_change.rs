@@ -23,11 +23,11 @@ pub(crate) async fn update(
 ) -> Result<Answer, ApiError> {
     let asked = decode(name, request)?;
     let account = request.account.name();
+    let limits = context.stream_limits(account, &asked.config)?;
     let (current, config) = {
         let meta = context.meta.lock();
         let current = meta.machine().stream(account, name).cloned();
         let current = current.ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
-        let limits = context.account_limits();
         (current, meta.machine().check_update(account, asked.config, &limits, asked.pedantic)?)
     };
     let peers = peers_for(context, &current, &config)?;
@@ -46,6 +46,7 @@ pub(crate) async fn update(
             && (info.config == config || superseded)
         {
             with_server_metadata(&mut info.config.metadata);
+            context.stream_action(&request.account, name, "modify");
             return Ok(Some(response::success(
                 kind::STREAM_UPDATE,
                 StreamCreated { info, did_create: false },

@@ -9,7 +9,7 @@ use weir_jetstream::config::with_server_metadata;
 use weir_jetstream::meta::{MetaCommand, MetaOutcome, StreamAssignment, choose_peers};
 use weir_jsapi::request::StreamConfigRequest;
 use weir_jsapi::response::{StreamCreated, kind};
-use weir_jsapi::{ApiError, StreamConfig, StreamInfo, errors, response};
+use weir_jsapi::{ApiError, StorageType, StreamConfig, StreamInfo, errors, response};
 
 use super::{Answer, Request, propose_failed, stream_list};
 use crate::clock;
@@ -33,10 +33,10 @@ pub(crate) async fn create(
 ) -> Result<Answer, ApiError> {
     let asked = decode(name, request)?;
     let account = request.account.name();
+    let limits = context.stream_limits(account, &asked.config)?;
     let (config, peers) = {
         let meta = context.meta.lock();
-        let config =
-            meta.machine().check_create(account, asked.config, &context.account_limits(), asked.pedantic)?;
+        let config = meta.machine().check_create(account, asked.config, &limits, asked.pedantic)?;
         let existing = meta.machine().stream(account, name).map(|stream| stream.peers.clone());
         (config, existing)
     };
@@ -52,6 +52,7 @@ pub(crate) async fn create(
     };
     let outcome =
         context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))?;
+    let is_new = matches!(outcome, MetaOutcome::Created(_));
     let assignment = match outcome {
         MetaOutcome::Created(assignment) | MetaOutcome::Existed(assignment) => assignment,
         MetaOutcome::Refused(error) => return Err(error),
@@ -59,13 +60,19 @@ pub(crate) async fn create(
     };
     let mut info = wait_for_leader(context, &request.account, &assignment).await?;
     with_server_metadata(&mut info.config.metadata);
-    Ok(Some(response::success(kind::STREAM_CREATE, StreamCreated { info, did_create: true })))
+    // A server on its own says so of a stream that was there as well, as nats-server.
+    let did_create = is_new || context.cluster.is_none();
+    // Unlike STREAM.INFO and STREAM.UPDATE.
+    info.domain.clear();
+    if is_new {
+        context.stream_action(&request.account, name, "create");
+    }
+    Ok(Some(response::success(kind::STREAM_CREATE, StreamCreated { info, did_create })))
 }
 
 /// Reads the body and checks that it is for the stream of the subject.
 pub(crate) fn decode(name: &str, request: &Request) -> Result<StreamConfigRequest, ApiError> {
-    let asked =
-        StreamConfigRequest::decode(&request.body).map_err(|error| errors::INVALID_JSON.with(error))?;
+    let asked = request.decode_stream_config()?;
     if asked.config.name != name {
         return Err(errors::STREAM_MISMATCH.error());
     }
@@ -90,17 +97,81 @@ async fn place_soon(context: &Arc<Context>, config: &StreamConfig) -> Result<Vec
 /// Servers for a stream's replicas; `keep` are those that have one.
 pub(crate) fn place(context: &Context, config: &StreamConfig, keep: &[u64]) -> Result<Vec<u64>, ApiError> {
     let Some(cluster) = &context.cluster else { return Ok(vec![context.peer_id.0]) };
-    if let Some(placement) = &config.placement {
-        let elsewhere = !placement.cluster.is_empty() && placement.cluster != cluster.name;
-        // Servers have no tags here: none of them fits.
-        if elsewhere || !placement.tags.is_empty() {
-            return Err(errors::CLUSTER_NO_PEERS.with("no suitable peers for placement, tags not matched"));
+    let members = context.members();
+    let mut reasons = Discarded::default();
+    let mut available = Vec::new();
+    let placement = config.placement.clone().unwrap_or_default();
+    let is_elsewhere = !placement.cluster.is_empty() && placement.cluster != cluster.name;
+    for id in members.iter().map(|member| member.id).filter(|_| !is_elsewhere) {
+        if !context.is_available(id) {
+            reasons.is_offline = true;
+        } else if !placement.tags.is_empty() {
+            // Servers have no tags here: none of them fits.
+            reasons.tags.clone_from(&placement.tags);
+        } else if keep.contains(&id) || reasons.has_room(context, config, id) {
+            available.push(id);
         }
     }
-    let available: Vec<u64> =
-        context.members().iter().map(|member| member.id).filter(|id| context.is_available(*id)).collect();
     let meta = context.meta.lock();
-    Ok(choose_peers(meta.machine(), config, keep, &|id| available.contains(&id))?)
+    choose_peers(meta.machine(), config, keep, &|id| available.contains(&id))
+        .map_err(|_| errors::CLUSTER_NO_PEERS.with(reasons))
+}
+
+/// Why servers were left out, in nats-server's words.
+#[derive(Default)]
+struct Discarded {
+    is_offline: bool,
+    has_no_storage: bool,
+    has_too_many: bool,
+    tags: Vec<String>,
+}
+
+impl Discarded {
+    /// Whether a server can take one more stream; all are taken to have as much room as this one.
+    fn has_room(&mut self, context: &Context, config: &StreamConfig, id: u64) -> bool {
+        let meta = context.meta.lock();
+        let held = || meta.machine().streams().filter(|stream| stream.peers.contains(&id));
+        let limit = match config.storage {
+            StorageType::File => context.max_file,
+            StorageType::Memory => context.max_memory,
+        };
+        let reserved: u64 = held()
+            .filter(|stream| stream.config.storage == config.storage)
+            .map(|stream| u64::try_from(stream.config.max_bytes).unwrap_or(0))
+            .fold(0, u64::saturating_add);
+        let wanted = u64::try_from(config.max_bytes).unwrap_or(0);
+        if wanted > 0 && wanted > limit.saturating_sub(reserved) {
+            self.has_no_storage = true;
+            return false;
+        }
+        let assets = usize::try_from(context.limits.max_ha_assets).unwrap_or(0);
+        if assets > 0
+            && config.num_replicas > 1
+            && held().filter(|stream| stream.is_replicated()).count() >= assets
+        {
+            self.has_too_many = true;
+            return false;
+        }
+        true
+    }
+}
+
+impl std::fmt::Display for Discarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no suitable peers for placement")?;
+        let said = [
+            (self.is_offline, "peer offline"),
+            (self.has_no_storage, "insufficient storage"),
+            (self.has_too_many, "miscellaneous issue"),
+        ];
+        for (_, reason) in said.into_iter().filter(|(applies, _)| *applies) {
+            write!(f, ", {reason}")?;
+        }
+        if !self.tags.is_empty() {
+            write!(f, ", tags not matched ['{}']", self.tags.join("', '"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Waits until the stream has a leader that serves it, then asks for its info.

@@ -16,6 +16,8 @@ use crate::context::Context;
 const NAMES_LIMIT: usize = 1024;
 /// Infos in one page, as nats-server.
 const LIST_LIMIT: usize = 256;
+/// Where a stream's leader tells other servers of the stream; `STREAM.INFO` is for clients, and counted.
+pub(crate) const INTERNAL_INFO_PREFIX: &str = "$JSC.STREAM.INFO.";
 /// How long a stream's leader has to answer.
 const INFO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Leaders asked at the same time.
@@ -100,9 +102,9 @@ pub(crate) async fn stream_info(
     if let Some(leader) = context.replica(account.name(), name).and_then(|replica| replica.leader()) {
         return Some(leader.info());
     }
-    let requester = context.requesters.get(account.name())?;
-    let subject = format!("$JS.API.STREAM.INFO.{name}");
-    let body = requester.request(&subject, b"", b"", timeout).await.ok()?;
+    let served = context.accounts.get(account.name())?;
+    let subject = format!("{INTERNAL_INFO_PREFIX}{name}");
+    let body = served.requester.request(&subject, b"", b"", timeout).await.ok()?;
     let answer: serde_json::Value = serde_json::from_slice(&body).ok()?;
     if answer.get("error").is_some() {
         return None;

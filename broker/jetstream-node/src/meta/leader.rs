@@ -4,47 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_hub::InternalSubscription;
 use weir_jetstream::meta::{MetaCommand, MetaPeer};
 
-use crate::api::{self, Role as ApiRole};
 use crate::context::Context;
 use crate::replicated::Role;
 
-/// The subjects it answers. Pull requests and direct gets are not among them: only a stream's leader takes those.
-const SUBJECTS: [&str; 12] = [
-    "$JS.API.INFO",
-    "$JS.API.STREAM.>",
-    "$JS.API.META.>",
-    "$JS.API.SERVER.>",
-    "$JS.API.CONSUMER.CREATE.>",
-    "$JS.API.CONSUMER.DURABLE.>",
-    "$JS.API.CONSUMER.NAMES.>",
-    "$JS.API.CONSUMER.LIST.>",
-    "$JS.API.CONSUMER.INFO.>",
-    "$JS.API.CONSUMER.DELETE.>",
-    "$JS.API.CONSUMER.PAUSE.>",
-    "$JS.API.CONSUMER.LEADER.>",
-];
 /// How often the members' records are compared with what is known of them.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The subscriptions of a server that leads already when it starts: it answers before anybody can ask.
-pub(crate) fn subscribe_if_leader(context: &Arc<Context>) -> Vec<InternalSubscription> {
-    if context.meta.is_leader() { subscribe(context) } else { Vec::new() }
-}
-
 /// Follows the leadership until aborted.
-pub(crate) async fn run(context: Arc<Context>, mut subscriptions: Vec<InternalSubscription>) {
+pub(crate) async fn run(context: Arc<Context>) {
     let mut role = context.meta.role();
     loop {
-        match *role.borrow_and_update() {
-            Role::Leader { .. } if subscriptions.is_empty() => {
-                subscriptions = subscribe(&context);
-                tracing::debug!("This server leads the JetStream meta group");
-            }
-            Role::Leader { .. } => {}
-            Role::Follower => subscriptions.clear(),
+        let leads = matches!(*role.borrow_and_update(), Role::Leader { .. });
+        if context.lead_api(leads) && leads {
+            context.meta_leader_elected();
         }
         if context.meta.is_leader() {
             record_members(&context).await;
@@ -53,18 +27,6 @@ pub(crate) async fn run(context: Arc<Context>, mut subscriptions: Vec<InternalSu
             return;
         }
     }
-}
-
-fn subscribe(context: &Arc<Context>) -> Vec<InternalSubscription> {
-    let mut subscriptions = Vec::new();
-    for name in &context.accounts {
-        let account = context.account(name);
-        for subject in SUBJECTS {
-            let handler = api::handler(context, ApiRole::Meta);
-            subscriptions.push(account.subscribe_internal(subject, None, handler));
-        }
-    }
-    subscriptions
 }
 
 /// Every voter has a record with its name and address.

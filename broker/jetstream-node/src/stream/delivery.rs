@@ -495,6 +495,7 @@ impl DeliveryTask {
         let command = StreamCommand::DeleteConsumer { name: name.to_string() };
         if let Some(replica) = self.leader.replica() {
             replica.propose_quietly(&command, "deleting an inactive consumer");
+            self.leader.context.consumer_action(&self.leader.account, self.leader.name(), name, "delete");
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use weir_hub::{Account, InternalSubscription, OutboundMessage};
 use weir_jetstream::{Outcome, PublishOutcome, StopReason, StreamCommand};
-use weir_jsapi::{ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, Time, errors};
+use weir_jsapi::{ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, Time, errors, response};
 use weir_stdx::time::UnixNanos;
 
 use super::delivery::{Deliveries, DeliveryTask, Input};
@@ -78,7 +78,21 @@ impl StreamLeader {
         leader.spawn(super::membership::follow_assignment(Arc::clone(&leader)));
         leader.subscribe_subjects(&leader.config());
         leader.subscribe_services(&inputs);
+        leader.announce(&strong);
         Some(leader)
+    }
+
+    /// Tells who leads a replicated stream and its consumers now.
+    fn announce(&self, replica: &StreamReplica) {
+        let Some(info) = self.cluster_info().filter(|_| replica.assignment().is_replicated()) else { return };
+        let names: Vec<String> = {
+            let state = replica.replicated.lock();
+            state.machine().consumers().map(|(name, _)| name.to_string()).collect()
+        };
+        self.context.leader_elected(&self.account, &self.name, "", &info);
+        for name in names {
+            self.context.leader_elected(&self.account, &self.name, &name, &info);
+        }
     }
 
     /// Ends the service: nothing is taken in or delivered any more, waiting clients are told.
@@ -171,6 +185,7 @@ impl StreamLeader {
             inputs,
             Input::next,
         ));
+        services.push(self.subscribe_internal_info());
         for subject in [
             format!("$JS.API.STREAM.*.{name}"),
             format!("$JS.API.STREAM.*.*.{name}"),
@@ -178,10 +193,29 @@ impl StreamLeader {
             format!("$JS.API.CONSUMER.*.{name}.>"),
             format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.*"),
             format!("$JS.API.CONSUMER.LEADER.STEPDOWN.{name}.*"),
+            format!("$JS.API.CONSUMER.PEER.*.{name}.*"),
         ] {
             services.push(self.subscribe_api(&subject));
         }
         self.subscriptions.lock().services = services;
+    }
+
+    /// Other servers ask here for the stream's info.
+    fn subscribe_internal_info(self: &Arc<Self>) -> InternalSubscription {
+        let leader = Arc::downgrade(self);
+        let subject = format!("{}{}", api::stream_list::INTERNAL_INFO_PREFIX, self.name);
+        self.account.subscribe_internal(
+            &subject,
+            None,
+            Arc::new(move |message| {
+                let (Some(leader), Some(reply)) = (leader.upgrade(), message.reply) else { return };
+                let reply = reply.to_vec();
+                tokio::spawn(async move {
+                    let body = response::success(response::kind::STREAM_INFO, leader.info());
+                    leader.account.publish(&reply, None, b"", &body);
+                });
+            }),
+        )
     }
 
     /// Direct gets are a service only where the configuration allows them: elsewhere nobody answers, at once.
@@ -252,11 +286,15 @@ impl StreamLeader {
         let mut info = deliveries.info(name, clock::now(), state.machine(), &self.account)?;
         drop(state);
         info.cluster = self.cluster_info();
+        if replica.assignment().is_replicated() && info.ack_floor.consumer_seq == 0 {
+            // Before the first acknowledgement, as nats-server.
+            info.ack_floor.stream_seq = 0;
+        }
         Some(info)
     }
 
     /// Who holds the stream; none on a single server.
-    fn cluster_info(&self) -> Option<ClusterInfo> {
+    pub(crate) fn cluster_info(&self) -> Option<ClusterInfo> {
         let cluster = self.context.cluster.as_ref()?;
         let replica = self.replica()?;
         let assignment = replica.assignment();

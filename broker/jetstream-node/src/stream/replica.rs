@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::task::AbortHandle;
 use weir_jetstream::meta::StreamAssignment;
 use weir_jetstream::{StopReason, StreamCommand};
+use weir_jsapi::PeerInfo;
 use weir_raft::{GroupId, PeerId};
 
 use super::leader::StreamLeader;
@@ -25,6 +26,8 @@ const CHECKPOINT_LOG_BYTES: u64 = 32 << 20;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
 /// A change is in a checkpoint after so many maintenance rounds, however small.
 const CHECKPOINT_ROUNDS_MAX: u32 = 150;
+/// After so many maintenance rounds without a leader, and again after as many, a replicated stream counts as stalled.
+const LEADERLESS_ROUNDS: u32 = 5;
 /// How long the other peers wait for the first one to start a new group.
 const INITIALISE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -58,6 +61,8 @@ impl StreamReplica {
             leader: RwLock::new(None),
             tasks: Mutex::new(Vec::new()),
         });
+        // Who is asked for unknown accounts hears of this one by that.
+        context.account(&assignment.account);
         replica.open_log(&assignment).await?;
         replica.sync_leadership();
         replica.spawn(Arc::clone(&replica).follow_leadership());
@@ -141,10 +146,14 @@ impl StreamReplica {
         }
     }
 
-    /// Starts or stops what only the leader does.
-    fn sync_leadership(self: &Arc<Self>) {
+    /// Starts or stops what only the leader does, and only for an account that has JetStream.
+    pub(crate) fn sync_leadership(self: &Arc<Self>) {
         let role = *self.replicated.role().borrow();
         let mut leader = self.leader.write();
+        if !self.context.accounts.is_served(&self.assignment().account) {
+            stop(leader.take(), StopReason::ServerShutdown);
+            return;
+        }
         match role {
             Role::Leader { term } if leader.as_ref().is_some_and(|leader| leader.term() == term) => {}
             Role::Leader { term } => {
@@ -158,12 +167,18 @@ impl StreamReplica {
     /// Checkpoints when enough was applied, when the journal needs the room, or after a while.
     async fn maintain(self: Arc<Self>) {
         let mut rounds: u32 = 0;
+        let mut leaderless: u32 = 0;
         loop {
             tokio::time::sleep(MAINTENANCE_INTERVAL).await;
             rounds += 1;
+            leaderless = if self.has_quorum() { 0 } else { leaderless + 1 };
+            if leaderless > 0 && leaderless.is_multiple_of(LEADERLESS_ROUNDS) {
+                self.tell_quorum_lost();
+            }
             let (log_bytes, failed) =
                 (self.replicated.lock().log_bytes(), self.replicated.failure().is_some());
             if failed {
+                self.context.out_of_storage(self.assignment().name());
                 return;
             }
             let due = log_bytes >= CHECKPOINT_LOG_BYTES
@@ -173,6 +188,27 @@ impl StreamReplica {
                 self.checkpoint().await;
             }
         }
+    }
+
+    /// Some server leads this stream, as far as this one knows.
+    fn has_quorum(&self) -> bool {
+        let status = self.replicated.status();
+        !self.assignment().is_replicated() || status.is_leader || status.leader.is_some()
+    }
+
+    fn tell_quorum_lost(&self) {
+        let assignment = self.assignment();
+        let (account, name) = (&assignment.account, assignment.name());
+        tracing::warn!("JetStream cluster stream '{account} > {name}' has NO quorum, stalled");
+        let others = assignment.peers.iter().filter(|peer| **peer != self.context.peer_id.0);
+        let replicas: Vec<PeerInfo> = others
+            .map(|peer| PeerInfo {
+                name: self.context.peer_name(PeerId(*peer)),
+                peer: peer.to_string(),
+                ..PeerInfo::default()
+            })
+            .collect();
+        self.context.quorum_lost(&self.context.account(account), name, &replicas);
     }
 
     fn pins_the_journal(&self) -> bool {

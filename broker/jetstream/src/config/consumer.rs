@@ -22,9 +22,23 @@ const MAX_EXPIRES_MIN: i64 = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ConsumerLimitsInForce {
     pub max_ack_pending: i64,
+    pub account_max_ack_pending: i64,
     pub max_request_batch: i64,
+    pub account_max_consumers: i64,
+    /// Applies where neither the stream nor the account sets a limit.
+    pub default_max_consumers: i64,
     /// Part of a cluster: more than one replica is possible.
     pub clustered: bool,
+}
+
+impl ConsumerLimitsInForce {
+    /// How many consumers a stream may have whose own limit is `max_consumers`; `None`: any number.
+    pub fn consumers_of(&self, max_consumers: i64) -> Option<usize> {
+        let positive = |limit: i64| (limit > 0).then_some(limit);
+        let limits = [positive(max_consumers), positive(self.account_max_consumers)];
+        let limit = limits.into_iter().flatten().min().or(positive(self.default_max_consumers))?;
+        usize::try_from(limit).ok()
+    }
 }
 
 fn invalid(text: impl std::fmt::Display) -> ApiError {
@@ -118,12 +132,15 @@ fn set_defaults(
         config.inactive_threshold = stream.consumer_limits.inactive_threshold;
     }
     if config.max_ack_pending == 0 && config.ack_policy != AckPolicy::None {
-        config.max_ack_pending = match limits.max_ack_pending {
-            limit @ 1.. => limit.min(MAX_ACK_PENDING_DEFAULT),
-            _ => MAX_ACK_PENDING_DEFAULT,
-        };
+        let limits = [limits.max_ack_pending, limits.account_max_ack_pending];
+        config.max_ack_pending =
+            limits.into_iter().filter(|limit| *limit > 0).fold(MAX_ACK_PENDING_DEFAULT, i64::min);
     }
     if !config.is_push() && config.max_batch == 0 && limits.max_request_batch > 0 {
+        if pedantic {
+            let text = "max_request_batch must be set if it's JetStream limits are set";
+            return Err(errors::PEDANTIC.with(text));
+        }
         config.max_batch = limits.max_request_batch;
     }
     Ok(())
@@ -267,7 +284,8 @@ fn check_limits(
     stream: &StreamConfig,
     limits: &ConsumerLimitsInForce,
 ) -> Result<(), ApiError> {
-    for limit in [limits.max_ack_pending, stream.consumer_limits.max_ack_pending] {
+    let limits = [limits.max_ack_pending, limits.account_max_ack_pending];
+    for limit in limits.into_iter().chain([stream.consumer_limits.max_ack_pending]) {
         if limit > 0 && config.max_ack_pending > limit {
             return Err(errors::CONSUMER_MAX_PENDING_ACK_EXCESS.with(limit));
         }

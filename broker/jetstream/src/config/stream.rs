@@ -31,11 +31,13 @@ pub struct StreamLimitsInForce {
     pub max_bytes_required: bool,
     /// Largest `max_bytes` of one stream; -1 is unlimited.
     pub max_stream_bytes: i64,
+    /// Longest duplicate_window, nanoseconds; 0 is unlimited.
+    pub max_duplicate_window: i64,
 }
 
 impl Default for StreamLimitsInForce {
     fn default() -> Self {
-        Self { clustered: false, max_bytes_required: false, max_stream_bytes: -1 }
+        Self { clustered: false, max_bytes_required: false, max_stream_bytes: -1, max_duplicate_window: 0 }
     }
 }
 
@@ -71,7 +73,7 @@ pub fn normalise_stream(
     if limits.max_stream_bytes > 0 && config.max_bytes > limits.max_stream_bytes {
         return Err(errors::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
     }
-    check_windows(&mut config, pedantic)?;
+    check_windows(&mut config, limits.max_duplicate_window, pedantic)?;
     check_markers(&mut config, pedantic)?;
     check_flags(&config)?;
     check_unsupported(&config)?;
@@ -146,16 +148,22 @@ fn set_defaults(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErro
     Ok(())
 }
 
-fn check_windows(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+fn check_windows(config: &mut StreamConfig, longest: i64, pedantic: bool) -> Result<(), ApiError> {
     if config.max_age < 0 {
         return Err(invalid("max age can not be negative"));
     }
     if config.duplicate_window == 0 {
-        let short = config.max_age > 0 && config.max_age < DUPLICATE_WINDOW_DEFAULT;
+        let is_limited = longest > 0 && longest < DUPLICATE_WINDOW_DEFAULT;
+        if pedantic && is_limited {
+            let text = "duplicate window limits are higher than current limits";
+            return Err(errors::PEDANTIC.with(text));
+        }
+        let usual = if is_limited { longest } else { DUPLICATE_WINDOW_DEFAULT };
+        let short = config.max_age > 0 && config.max_age < usual;
         if pedantic && short {
             return Err(errors::PEDANTIC.with("duplicate window cannot be bigger than max age"));
         }
-        config.duplicate_window = if short { config.max_age } else { DUPLICATE_WINDOW_DEFAULT };
+        config.duplicate_window = if short { config.max_age } else { usual };
     }
     if config.max_age > 0 && config.max_age < AGE_MIN {
         return Err(invalid("max age needs to be >= 100ms"));
@@ -165,6 +173,10 @@ fn check_windows(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErr
     }
     if config.max_age > 0 && config.duplicate_window > config.max_age {
         return Err(invalid("duplicates window can not be larger then max age"));
+    }
+    if longest > 0 && config.duplicate_window > longest {
+        let limit = super::go_duration(u64::try_from(longest).unwrap_or(0));
+        return Err(invalid(format!("duplicates window can not be larger then server limit of {limit}")));
     }
     if config.duplicate_window < AGE_MIN {
         return Err(invalid("duplicates window needs to be >= 100ms"));

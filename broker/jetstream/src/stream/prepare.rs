@@ -81,6 +81,7 @@ impl<S: Store> StreamMachine<S> {
             if request.action == ConsumerAction::Update {
                 return Err(errors::CONSUMER_DOES_NOT_EXIST.error());
             }
+            self.check_consumer_count(&config, limits)?;
             self.check_new_consumer(&config)?;
             check_consumer_support(&config)?;
             let config = Box::new(config);
@@ -114,6 +115,16 @@ impl<S: Store> StreamMachine<S> {
             return Ok(None);
         }
         Ok(Some(StreamCommand::UpdateConsumer { name: name.to_owned(), config: Box::new(config) }))
+    }
+
+    fn check_consumer_count(
+        &self,
+        config: &ConsumerConfig,
+        limits: &ConsumerLimitsInForce,
+    ) -> Result<(), ApiError> {
+        let counted = self.consumers.values().filter(|consumer| !consumer.config.direct).count();
+        let is_full = limits.consumers_of(self.config.max_consumers).is_some_and(|limit| counted >= limit);
+        if is_full && !config.direct { Err(errors::MAXIMUM_CONSUMERS_LIMIT.error()) } else { Ok(()) }
     }
 
     /// The stream's own rules for one more consumer.

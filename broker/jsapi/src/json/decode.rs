@@ -63,8 +63,11 @@ pub(crate) fn decode<T: DeserializeOwned>(value: Value, root: Option<&'static st
     T::deserialize(Node { value, path }).map_err(|error| error.0)
 }
 
-pub(crate) fn decode_lenient<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    let path = Path { root: None, strict: false, parent: None, step: Step::Root };
+pub(crate) fn decode_lenient<T: DeserializeOwned>(
+    value: Value,
+    root: Option<&'static str>,
+) -> Result<T, String> {
+    let path = Path { root, strict: false, parent: None, step: Step::Root };
     T::deserialize(Node { value, path }).map_err(|error| error.0)
 }
 
