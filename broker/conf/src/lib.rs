@@ -28,12 +28,12 @@ pub use cli::{Flags, Invocation, Persona, RunRequest, SignalCommand, SignalReque
 pub use duration::{format_duration, parse_duration};
 pub use error::{ConfError, ConfErrors};
 pub use options::{
-    AccountConfig, AccountJetStream, AccountLimits, AuthCallout, CertPair, ClusterOptions, CompressionMode,
-    CompressionOptions, ExchangeKind, ExportConfig, HandshakeFirst, ImportConfig, JetStreamOptions,
-    LatencyConfig, MappingConfig, MappingDestination, MessageTrace, OcspCache, OcspMode, OcspOptions,
-    OcspPeerOptions, OperatorOptions, Options, Permissions, Resolver, ResponsePermission, ResponseType,
-    RoutePermissions, SubjectPermission, SyncPolicy, TlsOptions, TlsVersion, TrustedProxy, Unserved,
-    UserConfig, WebSocketOptions, WeirOptions, WriteTimeoutPolicy,
+    AccountConfig, AccountJetStream, AccountLimits, AuthCallout, BatchOptions, CertPair, ClusterOptions,
+    CompressionMode, CompressionOptions, ExchangeKind, ExportConfig, HandshakeFirst, ImportConfig,
+    JetStreamOptions, LatencyConfig, MappingConfig, MappingDestination, MessageTrace, OcspCache, OcspMode,
+    OcspOptions, OcspPeerOptions, OperatorOptions, Options, Permissions, Resolver, ResponsePermission,
+    ResponseType, RoutePermissions, SubjectPermission, SyncPolicy, TlsOptions, TlsVersion, TrustedProxy,
+    Unserved, UserConfig, WebSocketOptions, WeirOptions, WriteTimeoutPolicy,
 };
 pub use parse::{Document, parse_file, parse_text};
 pub use sources::{MemorySources, Sources, SystemSources};

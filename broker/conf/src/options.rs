@@ -21,7 +21,7 @@ pub use auth::{
 pub use cluster::{
     ClusterOptions, CompressionMode, CompressionOptions, RoutePermissions, WriteTimeoutPolicy,
 };
-pub use jetstream::{AccountJetStream, JetStreamOptions, SyncPolicy};
+pub use jetstream::{AccountJetStream, BatchOptions, JetStreamOptions, SyncPolicy};
 pub use tls::{
     CertPair, HandshakeFirst, OcspCache, OcspMode, OcspOptions, OcspPeerOptions, TlsOptions, TlsVersion,
 };

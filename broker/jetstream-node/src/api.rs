@@ -257,7 +257,7 @@ async fn at_stream_leader(
         return Ok(None);
     };
     if let ApiRequest::DirectGet { last_by_subject, .. } = parsed {
-        direct_get::get(&leader, *last_by_subject, request);
+        direct_get::get(&leader, *last_by_subject, request).await;
         return Ok(None);
     }
     if matches!(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, Hub};
 use weir_jetstream::meta::{MetaPeer, StreamAssignment};
+use weir_jetstream::{BatchLimits, BatchTotals};
 use weir_raft::{GroupOptions, PeerId, RaftNode};
 use weir_stdx::rng::SeededRng;
 use weir_storage::disk::Disk;
@@ -19,6 +20,7 @@ use crate::limits::ServerLimits;
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
 use crate::replicated::Replicated;
+use crate::stream::ingest::IngestLimits;
 use crate::stream::replica::StreamReplica;
 
 /// The clustered part.
@@ -42,6 +44,9 @@ pub(crate) struct Context {
     pub(crate) max_file: u64,
     pub(crate) limits: ServerLimits,
     pub(crate) domain: Option<Arc<str>>,
+    pub(crate) ingest_limits: IngestLimits,
+    pub(crate) batch_limits: BatchLimits,
+    pub(crate) batch_totals: Arc<BatchTotals>,
     /// New at every start; see `Envelope::origin`.
     pub(crate) origin: u64,
     pub(crate) hub: Arc<Hub>,

@@ -31,3 +31,5 @@ pub use neighbours::{Neighbours, PeerInfo, PeerSeen, Seed};
 pub use node::{JetStreamNode, StartError};
 pub use options::{ClusterOptions, NodeOptions};
 pub use snapshot::{JetStreamSnapshot, MetaSnapshot, SnapshotOptions, StreamSnapshot};
+pub use stream::ingest::IngestLimits;
+pub use weir_jetstream::BatchLimits;

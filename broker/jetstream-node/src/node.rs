@@ -23,7 +23,7 @@ use crate::meta;
 use crate::meta::state::MetaState;
 use crate::options::{ClusterOptions, NodeOptions};
 use crate::replicated::Replicated;
-use crate::replicator::local::LocalLog;
+use crate::replicator::local::{Durability, LocalLog};
 use crate::replicator::raft::{GroupMachine, RaftLog};
 use crate::snapshot::{JetStreamSnapshot, MetaSnapshot, SnapshotOptions};
 
@@ -89,6 +89,9 @@ impl JetStreamNode {
             max_file: options.max_file,
             limits: options.limits,
             domain: options.domain.map(Arc::from),
+            ingest_limits: options.ingest,
+            batch_limits: options.batches,
+            batch_totals: Arc::default(),
             origin: random()?,
             hub,
             journal,
@@ -127,8 +130,9 @@ impl JetStreamNode {
             }
             None => {
                 let group = GroupId(META_GROUP);
-                let log = LocalLog::open(Some(context.journal.clone()), group, &context.meta)
-                    .map_err(StartError::Meta)?;
+                let log =
+                    LocalLog::open(Some(context.journal.clone()), group, Durability::Journal, &context.meta)
+                        .map_err(StartError::Meta)?;
                 context.meta.attach(log);
             }
         }

@@ -5,12 +5,14 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use weir_jetstream::BatchLimits;
 use weir_raft::GroupOptions;
 use weir_storage::SyncPolicy;
 
 use crate::accounts::AccountShare;
 use crate::limits::ServerLimits;
 use crate::neighbours::Neighbours;
+use crate::stream::ingest::IngestLimits;
 
 /// Settings of one server's JetStream.
 pub struct NodeOptions {
@@ -29,6 +31,8 @@ pub struct NodeOptions {
     pub api_requests_max: u64,
     /// Printed in acknowledgements and infos when set.
     pub domain: Option<String>,
+    pub ingest: IngestLimits,
+    pub batches: BatchLimits,
     /// The accounts that are known at the start, with what they may use of JetStream; others come later.
     pub accounts: BTreeMap<String, Option<AccountShare>>,
     /// Present when the server is part of a cluster.

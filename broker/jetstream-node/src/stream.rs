@@ -1,9 +1,12 @@
 //! Streams on this server: their replicas, and what the leader of one does.
 
+pub(crate) mod acks;
 pub(crate) mod delivery;
+pub(crate) mod gathering;
 pub(crate) mod ingest;
 pub(crate) mod leader;
 pub(crate) mod membership;
 pub(crate) mod replica;
+pub(crate) mod scheduler;
 pub(crate) mod state;
 pub(crate) mod store;

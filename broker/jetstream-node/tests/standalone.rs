@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use weir_hub::{Account, Hub, HubOptions, Limits, OpenDoor};
-use weir_jetstream_node::{AccountShare, JetStreamNode, NodeOptions, ServerLimits, StartError};
+use weir_jetstream_node::{
+    AccountShare, BatchLimits, IngestLimits, JetStreamNode, NodeOptions, ServerLimits, StartError,
+};
 use weir_storage::{StorageError, SyncPolicy};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -48,6 +50,8 @@ async fn try_start(store: &Path) -> Result<Server, StartError> {
         strict: true,
         api_requests_max: 0,
         domain: None,
+        ingest: IngestLimits::default(),
+        batches: BatchLimits::default(),
         accounts: BTreeMap::from([("$G".to_owned(), Some(AccountShare::default()))]),
         cluster: None,
     };

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::command::PublishOutcome;
+use crate::command::{FlowReply, PublishOutcome};
 
 /// Appends one acknowledgement; a refused publish has the error and sequence 0.
 pub fn write_pub_ack(out: &mut BytesMut, stream: &str, domain: Option<&str>, outcome: &PublishOutcome) {
@@ -18,9 +18,11 @@ pub fn write_pub_ack(out: &mut BytesMut, stream: &str, domain: Option<&str>, out
     out.put_slice(b"\"stream\":");
     out.put_slice(&serde_json::to_vec(stream).unwrap_or_default());
     let (seq, duplicate) = match outcome {
-        PublishOutcome::Stored { seq } => (*seq, false),
+        PublishOutcome::Stored { seq }
+        | PublishOutcome::Counted { seq, .. }
+        | PublishOutcome::Committed { seq, .. } => (*seq, false),
         PublishOutcome::Duplicate { seq } => (*seq, true),
-        PublishOutcome::Rejected(_) => (0, false),
+        PublishOutcome::Rejected(_) | PublishOutcome::Flow(_) => (0, false),
     };
     out.put_slice(b",\"seq\":");
     let mut digits = [0_u8; 20];
@@ -32,7 +34,42 @@ pub fn write_pub_ack(out: &mut BytesMut, stream: &str, domain: Option<&str>, out
     if duplicate {
         out.put_slice(b",\"duplicate\":true");
     }
+    match outcome {
+        PublishOutcome::Counted { value, .. } => {
+            out.put_slice(b",\"val\":");
+            out.put_slice(&serde_json::to_vec(value).unwrap_or_default());
+        }
+        PublishOutcome::Committed { batch, count, .. } => {
+            out.put_slice(b",\"batch\":");
+            out.put_slice(&serde_json::to_vec(&String::from_utf8_lossy(batch)).unwrap_or_default());
+            out.put_slice(b",\"count\":");
+            out.put_slice(decimal(*count, &mut digits));
+        }
+        _ => {}
+    }
     out.put_u8(b'}');
+}
+
+/// Appends one answer to the client of a fast batch.
+pub fn write_flow_reply(out: &mut BytesMut, stream: &str, domain: Option<&str>, reply: &FlowReply) {
+    let text = match reply {
+        FlowReply::Ack { seq, every } => format!(r#"{{"type":"ack","seq":{seq},"msgs":{every}}}"#),
+        FlowReply::Gap { expected, found } => {
+            format!(r#"{{"type":"gap","last_seq":{expected},"seq":{found}}}"#)
+        }
+        FlowReply::Error { seq, error } => {
+            let error = serde_json::to_string(error).unwrap_or_default();
+            format!(r#"{{"type":"err","seq":{seq},"error":{error}}}"#)
+        }
+        FlowReply::Duplicate { seq, batch, count } => {
+            write_pub_ack(out, stream, domain, &PublishOutcome::Duplicate { seq: *seq });
+            out.truncate(out.len() - 1);
+            let batch = serde_json::to_string(&String::from_utf8_lossy(batch)).unwrap_or_default();
+            format!(r#","batch":{batch},"count":{count}}}"#)
+        }
+        FlowReply::Published(outcome) => return write_pub_ack(out, stream, domain, outcome),
+    };
+    out.put_slice(text.as_bytes());
 }
 
 /// Decimal digits of `value` at the end of `digits`.
@@ -68,6 +105,19 @@ mod tests {
         assert_eq!(
             written(&PublishOutcome::Duplicate { seq: 0 }, Some("hub")),
             r#"{"stream":"ORDERS","seq":0,"domain":"hub","duplicate":true}"#
+        );
+    }
+
+    #[test]
+    fn a_counter_says_its_value_and_a_batch_its_size() {
+        assert_eq!(
+            written(&PublishOutcome::Counted { seq: 2, value: "-7".to_owned() }, None),
+            r#"{"stream":"ORDERS","seq":2,"val":"-7"}"#
+        );
+        let batch = bytes::Bytes::from_static(b"b\"1");
+        assert_eq!(
+            written(&PublishOutcome::Committed { seq: 9, batch, count: 3 }, None),
+            r#"{"stream":"ORDERS","seq":9,"batch":"b\"1","count":3}"#
         );
     }
 

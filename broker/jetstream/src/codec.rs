@@ -3,6 +3,7 @@
 
 mod commands;
 mod consumer_state;
+mod publishes;
 
 use std::ops::Range;
 
@@ -167,6 +168,11 @@ impl Reader {
         let bytes = self.taken(what)?;
         serde_json::from_slice(bytes)
             .map_err(|error| DecodeError::Invalid { what, reason: error.to_string() })
+    }
+
+    /// Nothing is left: what later formats have is not there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left() == 0
     }
 
     pub(crate) fn finish(self) -> Result<(), DecodeError> {

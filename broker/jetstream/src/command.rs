@@ -34,6 +34,42 @@ pub struct ConsumerDelta {
     pub events: Vec<ConsumerEvent>,
 }
 
+/// What the leader found to be due of a stream's schedules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firing {
+    /// When it was due.
+    pub at: UnixNanos,
+    /// Of the message that is the schedule.
+    pub seq: u64,
+    pub action: FiringAction,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FiringAction {
+    /// Publish, and remove the schedule.
+    Once,
+    /// Publish, and again at this time; `text` is how headers say it (RFC 3339 in the schedule's zone).
+    Repeat { at: UnixNanos, text: String },
+    /// The schedule is gone or cannot be read.
+    Drop,
+}
+
+/// What bounds fast batches, as the leader that took them in was configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FastLimits {
+    /// Nanoseconds after which a batch that nothing is heard of is forgotten.
+    pub timeout: u64,
+    /// Fast batches of one stream.
+    pub inflight_max: u64,
+}
+
+/// One publish, and the reply subject that makes it part of a fast batch, or an empty one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FastRecord {
+    pub record: PublishRecord,
+    pub reply: Bytes,
+}
+
 /// One entry of a stream's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamCommand {
@@ -65,6 +101,21 @@ pub enum StreamCommand {
     },
     /// Coalesced progress of any number of consumers.
     ConsumerDeltas(Vec<ConsumerDelta>),
+    /// A batch (ADR-50) that is stored whole or not at all.
+    PublishAtomic {
+        batch: Bytes,
+        records: Vec<PublishRecord>,
+    },
+    /// Like `Publish`, where some messages are of fast batches (ADR-50).
+    PublishFast {
+        limits: FastLimits,
+        records: Vec<FastRecord>,
+    },
+    /// Publish what is due of the stream's schedules.
+    FireSchedules {
+        now: UnixNanos,
+        firings: Vec<Firing>,
+    },
 }
 
 /// What became of one publish.
@@ -78,6 +129,35 @@ pub enum PublishOutcome {
         seq: u64,
     },
     Rejected(ApiError),
+    /// A counter's increment, stored with its new value.
+    Counted {
+        seq: u64,
+        value: String,
+    },
+    /// A batch is stored whole; `seq` is its last message's.
+    Committed {
+        seq: u64,
+        batch: Bytes,
+        /// Messages of the batch.
+        count: u64,
+    },
+    /// What a fast batch answers on the reply subject of this message, in order; often nothing.
+    Flow(Vec<FlowReply>),
+}
+
+/// One answer to a client that publishes a fast batch (ADR-50).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlowReply {
+    /// The batch is done up to `seq`; the next one comes `every` messages later.
+    Ack { seq: u64, every: u16 },
+    /// Messages from `expected` on, before `found`, did not come; or one came again.
+    Gap { expected: u64, found: u64 },
+    /// The message `seq` of the batch was refused.
+    Error { seq: u64, error: ApiError },
+    /// The only message of the batch is stored at `seq` already.
+    Duplicate { seq: u64, batch: Bytes, count: u64 },
+    /// The batch is over, or was refused at once.
+    Published(PublishOutcome),
 }
 
 /// A stored message as the stream republishes it (ADR-28).

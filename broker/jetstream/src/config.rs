@@ -1,6 +1,7 @@
 //! Judging and completing the configurations clients send, by nats-server's rules and in its words.
 
 mod consumer;
+mod publishing;
 mod stream;
 
 pub(crate) use consumer::set_metadata as set_consumer_metadata;

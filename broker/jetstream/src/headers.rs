@@ -37,6 +37,53 @@ pub fn with(block: &[u8], name: &str, value: &str) -> Bytes {
     Bytes::from(out)
 }
 
+/// The block with the value of a header replaced where it stands, or the header added at the end.
+pub fn set(block: &[u8], name: &str, value: &str) -> Bytes {
+    let Some((start, end)) = lines_of(block).find(|&(start, end)| is_header(&block[start..end], name)) else {
+        return with(block, name, value);
+    };
+    let mut out = Vec::with_capacity(block.len() + value.len());
+    out.extend_from_slice(&block[..start]);
+    push(&mut out, name, value.as_bytes());
+    out.extend_from_slice(&block[end + 2..]);
+    Bytes::from(out)
+}
+
+/// The block without the headers whose names (up to the colon) are picked; empty when none is left.
+pub fn without(block: &[u8], mut is_picked: impl FnMut(&[u8]) -> bool) -> Bytes {
+    let mut out = Vec::with_capacity(block.len());
+    let mut kept = 0;
+    for (number, (start, end)) in lines_of(block).enumerate() {
+        let line = &block[start..end];
+        let name = line.iter().position(|&byte| byte == b':').map(|colon| &line[..colon]);
+        if number > 0 && name.is_some_and(&mut is_picked) {
+            continue;
+        }
+        kept += usize::from(number > 0);
+        out.extend_from_slice(&block[start..end + 2]);
+    }
+    if kept == 0 {
+        return Bytes::new();
+    }
+    out.extend_from_slice(b"\r\n");
+    Bytes::from(out)
+}
+
+/// Where each line of the block starts and ends, its first one included, the empty one at its end not.
+fn lines_of(block: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let end = start + find_line_end(&block[start..])?;
+        let line = (start, end);
+        start = end + 2;
+        Some(line)
+    })
+}
+
+fn is_header(line: &[u8], name: &str) -> bool {
+    line.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
+}
+
 /// A block that is a status line and headers.
 pub fn status(line: &str, fields: &[(&str, &dyn std::fmt::Display)]) -> Bytes {
     let mut out = format!("NATS/1.0 {line}\r\n");
@@ -97,6 +144,12 @@ mod tests {
         assert_eq!(get(b"junk", "A"), None);
         assert_eq!(&with(b"", "K", "v")[..], b"NATS/1.0\r\nK: v\r\n\r\n");
         assert_eq!(&with(b"NATS/1.0\r\nA: 1\r\n\r\n", "K", "v")[..], b"NATS/1.0\r\nA: 1\r\nK: v\r\n\r\n");
+        let block = b"NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n";
+        assert_eq!(&set(block, "A", "10")[..], b"NATS/1.0\r\nA: 10\r\nB: 2\r\n\r\n");
+        assert_eq!(&set(block, "C", "3")[..], b"NATS/1.0\r\nA: 1\r\nB: 2\r\nC: 3\r\n\r\n");
+        assert_eq!(&without(block, |name| name == b"A")[..], b"NATS/1.0\r\nB: 2\r\n\r\n");
+        assert_eq!(&without(block, |_| true)[..], b"");
+        assert_eq!(&without(b"", |_| true)[..], b"");
         assert_eq!(&status("404 No Messages", &[])[..], b"NATS/1.0 404 No Messages\r\n\r\n");
     }
 }

@@ -3,6 +3,7 @@
 //! [`Store`]. Not here: Raft, sockets, subscriptions (weir-jetstream-node), JSON of the API (weir-jsapi).
 
 mod ack;
+mod batch;
 mod codec;
 pub mod command;
 pub mod config;
@@ -11,12 +12,17 @@ pub mod headers;
 #[cfg(any(test, feature = "test-util"))]
 mod mem_store;
 pub mod meta;
+mod publish_headers;
 pub mod store;
 pub mod stream;
 
-pub use ack::write_pub_ack;
+pub use ack::{write_flow_reply, write_pub_ack};
+pub use batch::{AbandonReason, AtomicBatches, AtomicStep, BatchLimits, BatchTotals, atomic_batch_id};
 pub use codec::DecodeError;
-pub use command::{ConsumerDelta, Outcome, PublishOutcome, PublishRecord, Purge, Republished, StreamCommand};
+pub use command::{
+    ConsumerDelta, FastLimits, FastRecord, Firing, FiringAction, FlowReply, Outcome, PublishOutcome,
+    PublishRecord, Purge, Republished, StreamCommand,
+};
 pub use consumer::{
     ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, StopReason,
 };
@@ -24,4 +30,4 @@ pub use consumer::{
 pub use mem_store::MemStore;
 pub use meta::MetaMachine;
 pub use store::{Filter, Lookup, Store, StoreFailure, StoreState, StoredMessage, SubjectState};
-pub use stream::{Consumer, RemovalLog, StreamMachine};
+pub use stream::{Consumer, Origin, RemovalLog, StreamMachine, is_fast_reply};

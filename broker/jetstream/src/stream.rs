@@ -1,10 +1,13 @@
 //! The machine of one stream: what its log's commands do to messages, dedupe table and consumers. Deterministic: every
 //! replica that applies the same commands has the same content.
 
+mod atomic;
 mod checkpoint;
 mod consumers;
+mod counter;
 mod dedupe;
 mod direct;
+mod fast;
 mod info;
 mod limits;
 mod prepare;
@@ -12,6 +15,7 @@ mod publish;
 mod read;
 mod removal_log;
 mod republish;
+mod schedule;
 mod ttl;
 
 use std::collections::BTreeMap;
@@ -21,14 +25,18 @@ use bytes::Bytes;
 use weir_jsapi::{ConsumerConfig, RetentionPolicy, StreamConfig};
 use weir_stdx::time::UnixNanos;
 
-use crate::command::{Outcome, StreamCommand};
+use crate::command::{FastLimits, FastRecord, Outcome, StreamCommand};
 use crate::consumer::ConsumerState;
 use crate::store::{Filter, Store, StoreFailure};
 use dedupe::Dedupe;
-pub use direct::DirectReply;
+pub use direct::{DirectGet, DirectReply};
+pub use fast::is_fast_reply;
+pub(crate) use fast::meet_api_level;
 pub use info::SUBJECTS_PAGE;
 pub(crate) use info::time;
 pub use prepare::PreparedConsumer;
+pub use publish::Origin;
+pub(crate) use publish::{COMMIT, check_size};
 pub use removal_log::RemovalLog;
 
 /// A consumer as the stream's replicas know it.
@@ -50,6 +58,8 @@ pub struct StreamMachine<S> {
     consumers: BTreeMap<Arc<str>, Consumer>,
     removals: RemovalLog,
     lifetimes: ttl::Lifetimes,
+    schedules: schedule::Schedules,
+    fast: fast::FastBatches,
     republisher: Option<republish::Republisher>,
     /// Of the latest publish; message times never go back.
     last_timestamp: UnixNanos,
@@ -72,6 +82,8 @@ impl<S: Store> StreamMachine<S> {
             consumers: BTreeMap::new(),
             removals: RemovalLog::default(),
             lifetimes: ttl::Lifetimes::default(),
+            schedules: schedule::Schedules::default(),
+            fast: fast::FastBatches::default(),
             last_timestamp: UnixNanos::ZERO,
             last_msg_id: None,
         })
@@ -114,10 +126,17 @@ impl<S: Store> StreamMachine<S> {
                 let mut outcomes = Vec::with_capacity(records.len());
                 let mut republished = Vec::new();
                 for record in records {
-                    outcomes.push(self.publish(record, &mut republished)?);
+                    outcomes.push(self.publish(record, Origin::Client, &mut republished)?);
                 }
                 Ok(Outcome::Published { outcomes, republished })
             }
+            StreamCommand::PublishAtomic { batch, records } => {
+                let mut republished = Vec::new();
+                let outcomes = vec![self.publish_atomic(batch, records, &mut republished)?];
+                Ok(Outcome::Published { outcomes, republished })
+            }
+            StreamCommand::PublishFast { limits, records } => self.publish_mixed(limits, records),
+            StreamCommand::FireSchedules { now, firings } => self.fire(now, firings),
             StreamCommand::DeleteMessage { seq, erase } => self.delete_message(seq, erase),
             StreamCommand::Purge(purge) => self.purge(&purge),
             StreamCommand::Expire { now } => self.expire(now),
@@ -136,11 +155,36 @@ impl<S: Store> StreamMachine<S> {
         }
     }
 
+    /// Single messages and those of fast batches, in the order they came.
+    fn publish_mixed(
+        &mut self,
+        limits: FastLimits,
+        records: Vec<FastRecord>,
+    ) -> Result<Outcome, StoreFailure> {
+        let mut outcomes = Vec::with_capacity(records.len());
+        let mut republished = Vec::new();
+        for FastRecord { record, reply } in records {
+            outcomes.push(if reply.is_empty() {
+                self.publish(record, Origin::Client, &mut republished)?
+            } else {
+                self.publish_fast(record, reply, limits, &mut republished)?
+            });
+        }
+        Ok(Outcome::Published { outcomes, republished })
+    }
+
     fn update_config(&mut self, config: StreamConfig) -> Result<Outcome, StoreFailure> {
         let to_interest = config.retention == RetentionPolicy::Interest
             && self.config.retention != RetentionPolicy::Interest;
         self.republisher = republish::Republisher::of(&config);
+        let to_schedules = config.allow_msg_schedules && !self.config.allow_msg_schedules;
         self.config = Arc::new(config);
+        if !self.config.allow_batched {
+            self.fast.clear();
+        }
+        if to_schedules {
+            self.find_schedules()?;
+        }
         if to_interest {
             self.remove_unneeded(1, &Filter::default())?;
         }

@@ -14,8 +14,20 @@ pub const STREAM_SOURCE: &str = "Nats-Stream-Source";
 pub const MARKER_REASON: &str = "Nats-Marker-Reason";
 pub const MSG_TTL: &str = "Nats-TTL";
 pub const MSG_INCREMENT: &str = "Nats-Incr";
+pub const COUNTER_SOURCES: &str = "Nats-Counter-Sources";
 pub const BATCH_ID: &str = "Nats-Batch-Id";
+pub const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+pub const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 pub const SCHEDULE: &str = "Nats-Schedule";
+pub const SCHEDULE_TTL: &str = "Nats-Schedule-TTL";
+pub const SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
+pub const SCHEDULE_SOURCE: &str = "Nats-Schedule-Source";
+pub const SCHEDULE_ROLLUP: &str = "Nats-Schedule-Rollup";
+pub const SCHEDULE_TIME_ZONE: &str = "Nats-Schedule-Time-Zone";
+pub const SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
+/// The value of [`SCHEDULE_NEXT`] that ends a schedule.
+pub const SCHEDULE_NEXT_PURGE: &str = "purge";
+pub const SCHEDULER: &str = "Nats-Scheduler";
 pub const REQUIRED_API_LEVEL: &str = "Nats-Required-Api-Level";
 
 pub const STREAM: &str = "Nats-Stream";

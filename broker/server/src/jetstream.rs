@@ -14,8 +14,8 @@ use tracing::{info, warn};
 use weir_conf::{JetStreamOptions, Options, SyncPolicy, format_duration};
 use weir_hub::Hub;
 use weir_jetstream_node::{
-    ClusterOptions, JetStreamNode, JetStreamSnapshot, NodeOptions, ServerLimits, SnapshotOptions,
-    StreamSnapshot,
+    BatchLimits, ClusterOptions, IngestLimits, JetStreamNode, JetStreamSnapshot, NodeOptions, ServerLimits,
+    SnapshotOptions, StreamSnapshot,
 };
 use weir_jsapi::{ConsumerInfo, PeerInfo, StorageType, stream::ClusterInfo};
 use weir_monitor::{
@@ -75,6 +75,16 @@ pub(crate) async fn start(
         strict: jetstream.strict,
         limits: limits(jetstream),
         api_requests_max: jetstream.request_queue_limit,
+        ingest: IngestLimits {
+            messages: jetstream.buffered_messages_max,
+            bytes: jetstream.buffered_bytes_max,
+        },
+        batches: BatchLimits {
+            inflight_per_stream: jetstream.batches.inflight_per_stream,
+            inflight_total: jetstream.batches.inflight_total,
+            messages: jetstream.batches.messages,
+            timeout: u64::try_from(jetstream.batches.timeout.as_nanos()).unwrap_or(u64::MAX),
+        },
         accounts: shares::configured(options),
         cluster,
     };

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{jetstream_of, put};
 use crate::{
     error::ConfError,
-    options::{JetStreamOptions, Options, SyncPolicy},
+    options::{BatchOptions, JetStreamOptions, Options, SyncPolicy},
     read::Reader,
     value::{Node, Value},
 };
@@ -67,6 +67,17 @@ fn block(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
             "max_file_store" | "max_file" => {
                 jetstream.max_file = bounded_size(reader, "max_file_store", node);
             }
+            "max_buffered_size" => {
+                let size = storage_size(reader, "max_buffered_size", node);
+                put(&mut jetstream.buffered_bytes_max, size.and_then(positive));
+            }
+            "max_buffered_msgs" => match node.value {
+                Value::Integer(count) => put(&mut jetstream.buffered_messages_max, positive(count)),
+                _ => {
+                    let message = format!("Expected a parseable size for {key:?}, got {}", node.shown());
+                    reader.error(node, message);
+                }
+            },
             "limits" => limits(reader, &mut jetstream, node),
             "request_queue_limit" => match node.value {
                 Value::Integer(limit) => jetstream.request_queue_limit = u64::try_from(limit).unwrap_or(0),
@@ -144,10 +155,10 @@ fn tuning(reader: &mut Reader<'_>, key: &str, node: &Node) -> bool {
         "extension_hint" | "unique_tag" => {
             reader.string(node);
         }
-        "max_outstanding_catchup" | "max_buffered_size" => {
+        "max_outstanding_catchup" => {
             storage_size(reader, &name, node);
         }
-        "max_buffered_msgs" | "info_queue_limit" => {
+        "info_queue_limit" => {
             if !matches!(node.value, Value::Integer(_)) {
                 reader.error(node, expected("a parseable size"));
             }
@@ -201,13 +212,18 @@ fn limits(reader: &mut Reader<'_>, jetstream: &mut JetStreamOptions, node: &Node
             "duplicate_window" => {
                 jetstream.duplicate_window = duration(reader, node).filter(|window| !window.is_zero());
             }
-            "batch" => batch(reader, node),
+            "batch" => batch(reader, &mut jetstream.batches, node),
             _ => reader.unknown(key, node),
         }
     }
 }
 
-fn batch(reader: &mut Reader<'_>, node: &Node) {
+/// Zero and less are the default.
+fn positive(number: i64) -> Option<usize> {
+    usize::try_from(number).ok().filter(|&number| number > 0)
+}
+
+fn batch(reader: &mut Reader<'_>, batches: &mut BatchOptions, node: &Node) {
     if node.as_map().is_none() {
         let kind = node.value.go_type();
         return reader.error(node, format!("Expected a map to define batch limits, got {kind}"));
@@ -215,30 +231,30 @@ fn batch(reader: &mut Reader<'_>, node: &Node) {
     for (key, node) in reader.entries(node).unwrap_or_default() {
         let name = key.to_lowercase();
         match name.as_str() {
-            "max_inflight_per_stream" | "max_inflight_total" | "max_msgs" => {
-                reader.integer(node);
+            "max_inflight_per_stream" => {
+                batches.inflight_per_stream = reader.integer(node).and_then(positive);
             }
-            "timeout" => {
-                duration(reader, node);
+            "max_inflight_total" => batches.inflight_total = reader.integer(node).and_then(positive),
+            "max_msgs" => {
+                let count = reader.integer(node).and_then(positive);
+                put(&mut batches.messages, count.map(|count| count as u64));
             }
-            _ => {
-                reader.unknown(key, node);
-                continue;
-            }
+            "timeout" => put(&mut batches.timeout, duration(reader, node).filter(|wait| !wait.is_zero())),
+            _ => reader.unknown(key, node),
         }
-        reader.unserved(format!("jetstream.limits.batch.{name}"), node);
     }
 }
 
 /// A duration whose complaint has no position.
 fn duration(reader: &mut Reader<'_>, node: &Node) -> Option<Duration> {
     let text = reader.string(node)?;
-    let parsed = crate::parse_duration(&text);
-    parsed
-        .map_err(|reason| {
+    match crate::parse_duration(&text) {
+        Ok(duration) => Some(duration),
+        Err(reason) => {
             reader.errors.push(ConfError::bare(&node.file, node.line, node.column, reason));
-        })
-        .ok()
+            None
+        }
+    }
 }
 
 fn bounded_size(reader: &mut Reader<'_>, field: &str, node: &Node) -> Option<u64> {

@@ -11,6 +11,24 @@ pub enum SyncPolicy {
     Interval(Duration),
 }
 
+/// What bounds batches (`jetstream.limits.batch`). Where a number is `None`, atomic and fast batches have their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchOptions {
+    pub inflight_per_stream: Option<usize>,
+    pub inflight_total: Option<usize>,
+    /// Messages of one atomic batch.
+    pub messages: u64,
+    /// After which a batch that nothing is heard of is given up.
+    pub timeout: Duration,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(10);
+        Self { inflight_per_stream: None, inflight_total: None, messages: 1000, timeout }
+    }
+}
+
 /// The `jetstream` block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JetStreamOptions {
@@ -37,6 +55,11 @@ pub struct JetStreamOptions {
     pub duplicate_window: Option<Duration>,
     /// API requests worked on at the same time; 0 is the default (10,000).
     pub request_queue_limit: u64,
+    pub batches: BatchOptions,
+    /// Messages of one stream that may wait to be stored.
+    pub buffered_messages_max: usize,
+    /// Their bytes.
+    pub buffered_bytes_max: usize,
 }
 
 impl Default for JetStreamOptions {
@@ -54,6 +77,9 @@ impl Default for JetStreamOptions {
             max_request_batch: 0,
             duplicate_window: None,
             request_queue_limit: 0,
+            batches: BatchOptions::default(),
+            buffered_messages_max: 100_000,
+            buffered_bytes_max: 128 << 20,
         }
     }
 }

@@ -11,20 +11,34 @@ use crate::stream::leader::StreamLeader;
 /// The most bytes that the replies to one request hold: what may wait for a client by default.
 const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-pub(crate) fn get(leader: &Arc<StreamLeader>, last_by_subject: Option<&str>, request: &Request) {
+pub(crate) async fn get(leader: &Arc<StreamLeader>, last_by_subject: Option<&str>, request: &Request) {
     if request.reply.is_empty() {
         return;
     }
     let Some(replica) = leader.replica() else { return };
-    let replies = if required_api_level(request).is_err() {
-        vec![DirectReply::status("412 Required Api Level")]
-    } else {
+    if required_api_level(request).is_err() {
+        return send(request, &[DirectReply::status("412 Required Api Level")]);
+    }
+    let (mut replies, mut more) = {
         let state = replica.replicated.lock();
         match last_by_subject {
-            Some(subject) => vec![state.machine().direct_get_last(subject)],
-            None => state.machine().direct_get(&request.body, BATCH_BYTES_MAX),
+            Some(subject) => (vec![state.machine().direct_get_last(subject)], None),
+            None => state.machine().direct_begin(&request.body, BATCH_BYTES_MAX),
         }
     };
+    // The stream goes on between the steps, and so do its other readers.
+    while let Some(get) = more.as_mut().filter(|get| !get.is_done()) {
+        send(request, &replies);
+        replies = replica.replicated.lock().machine().direct_next(get);
+        tokio::task::yield_now().await;
+    }
+    send(request, &replies);
+}
+
+fn send(request: &Request, replies: &[DirectReply]) {
+    if replies.is_empty() {
+        return;
+    }
     request.account.publish_batch(replies.iter().map(|reply| OutboundMessage {
         subject: &request.reply,
         headers: &reply.headers,

@@ -38,12 +38,22 @@ struct Queue {
     entries: VecDeque<Waiting>,
 }
 
+/// When an entry is applied, and with it acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// After the journal has it, as the journal's sync policy says.
+    Journal,
+    /// Before: what a crash finds on its way to the disk is lost. While the journal is behind, as `Journal`.
+    Early,
+}
+
 /// A journal group that only this server writes.
 pub(crate) struct LocalLog {
     /// Absent for a log that is kept nowhere.
     journal: Option<Journal>,
     group: GroupId,
     shared: Arc<Shared>,
+    durability: Durability,
     applier: tokio::task::JoinHandle<()>,
 }
 
@@ -52,6 +62,7 @@ impl LocalLog {
     pub(crate) fn open<M: StateMachine>(
         journal: Option<Journal>,
         group: GroupId,
+        durability: Durability,
         replicated: &Arc<Replicated<M>>,
     ) -> Result<Arc<Self>, String> {
         let last = match &journal {
@@ -67,7 +78,7 @@ impl LocalLog {
         });
         let applier = tokio::spawn(apply_durable(Arc::clone(&shared), Arc::downgrade(replicated)));
         replicated.set_role(Role::Leader { term: 0 });
-        Ok(Arc::new(Self { journal, group, shared, applier }))
+        Ok(Arc::new(Self { journal, group, shared, durability, applier }))
     }
 }
 
@@ -110,6 +121,7 @@ pub(crate) fn replay<M: StateMachine>(
             return Err(reason.to_owned());
         }
     }
+    catch_up(journal, group, applied);
     Ok(applied)
 }
 
@@ -136,6 +148,22 @@ async fn apply_durable<M: StateMachine>(shared: Arc<Shared>, replicated: Weak<Re
     }
 }
 
+/// A checkpoint may hold entries that were applied early and never reached the journal: its log goes on after them.
+fn catch_up(journal: &Journal, group: GroupId, applied: u64) {
+    if journal.log_range(group).last >= applied {
+        return;
+    }
+    journal.purge_to(
+        group,
+        applied,
+        Box::new(move |result| {
+            if let Err(error) = result {
+                tracing::warn!("journal group {}: moving it to entry {applied} failed: {error}", group.0);
+            }
+        }),
+    );
+}
+
 fn take_up_to(shared: &Shared, durable: u64) -> Vec<Waiting> {
     let mut queue = shared.waiting.lock();
     let ready = queue.entries.partition_point(|waiting| waiting.index <= durable);
@@ -158,6 +186,10 @@ impl Replicator for LocalLog {
             shared.wake.notify_one();
             return;
         };
+        if self.durability == Durability::Early && !journal.is_congested() {
+            shared.durable.fetch_max(index, Ordering::AcqRel);
+            shared.wake.notify_one();
+        }
         journal.append(
             self.group,
             vec![JournalEntry { index, term: 0, payload: entry }],

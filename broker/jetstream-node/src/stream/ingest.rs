@@ -2,29 +2,28 @@
 //! publisher's task, queued, drained as one batch into the log, acknowledged when applied.
 //! It does not judge messages: the machine does, when it applies them.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
-use weir_hub::{Account, Inbound};
-use weir_jetstream::{Outcome, PublishOutcome, PublishRecord, Republished, StreamCommand};
+use weir_hub::Inbound;
+use weir_jetstream::{BatchLimits, FastLimits, FastRecord, PublishRecord, StreamCommand};
 use weir_jsapi::StreamConfig;
 use weir_stdx::rng::SeededRng;
 use weir_stdx::time::UnixNanos;
 use weir_subject::Transform;
 
+use super::acks::Acks;
+use super::gathering::Gathering;
+use super::leader::StreamLeader;
 use super::state::StreamState;
 use crate::clock;
 use crate::replicated::Replicated;
-use crate::replicator::ProposeError;
 
-/// Messages that may wait for the log before publishers are answered "too many requests", as nats-server.
-const QUEUE_MESSAGES_MAX: usize = 100_000;
-/// Bytes that may wait, as nats-server's default.
-const QUEUE_BYTES_MAX: usize = 128 << 20;
 /// Messages in one log entry.
 const BATCH_MESSAGES_MAX: usize = 4_096;
 /// Bytes in one log entry, unless a single message is larger.
@@ -32,7 +31,16 @@ const BATCH_BYTES_MAX: usize = 512 << 10;
 /// Log entries of one stream on their way at the same time.
 const BATCHES_IN_FLIGHT_MAX: usize = 64;
 
+/// What a message is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Single,
+    FastBatch,
+    AtomicBatch,
+}
+
 struct Incoming {
+    kind: Kind,
     subject: Bytes,
     reply: Bytes,
     headers: Bytes,
@@ -45,6 +53,20 @@ struct Queue {
     bytes: usize,
 }
 
+/// What may wait before the log (`jetstream.max_buffered_msgs` and `max_buffered_size`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestLimits {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+impl Default for IngestLimits {
+    /// As nats-server's.
+    fn default() -> Self {
+        Self { messages: 100_000, bytes: 128 << 20 }
+    }
+}
+
 /// The queue between the hub and the log.
 pub(crate) struct Ingest {
     queue: Mutex<Queue>,
@@ -53,22 +75,31 @@ pub(crate) struct Ingest {
     acks: AtomicBool,
     /// What subjects become before they are stored.
     transform: ArcSwapOption<Transform>,
+    config: ArcSwap<StreamConfig>,
     in_flight: Arc<Semaphore>,
+    /// Messages that may wait for the log before publishers are answered "too many requests".
+    messages_max: usize,
+    /// Bytes that may wait.
+    bytes_max: usize,
 }
 
 impl Ingest {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(limits: &IngestLimits) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::new(Queue::default()),
             wake: Notify::new(),
             acks: AtomicBool::new(true),
             transform: ArcSwapOption::empty(),
+            config: ArcSwap::default(),
             in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
+            messages_max: limits.messages,
+            bytes_max: limits.bytes,
         })
     }
 
     /// Takes over what the configuration says of publishes.
-    pub(crate) fn configure(&self, config: &StreamConfig) {
+    pub(crate) fn configure(&self, config: &Arc<StreamConfig>) {
+        self.config.store(Arc::clone(config));
         self.acks.store(!config.no_ack, Ordering::Relaxed);
         // One that is not valid was refused before.
         let transform = config.subject_transform.as_ref();
@@ -79,12 +110,13 @@ impl Ingest {
     /// Takes a message from the hub. False when the queue is full.
     pub(crate) fn accept(&self, message: &Inbound<'_>) -> bool {
         let mut incoming = copy(message);
-        if !self.acks.load(Ordering::Relaxed) {
+        // The reply subject of a fast batch's message says what it is.
+        if !self.acks.load(Ordering::Relaxed) && incoming.kind != Kind::FastBatch {
             incoming.reply = Bytes::new();
         }
         let size = incoming.subject.len() + incoming.headers.len() + incoming.payload.len();
         let mut queue = self.queue.lock();
-        if queue.incoming.len() >= QUEUE_MESSAGES_MAX || queue.bytes + size > QUEUE_BYTES_MAX {
+        if queue.incoming.len() >= self.messages_max || queue.bytes + size > self.bytes_max {
             return false;
         }
         queue.bytes += size;
@@ -100,35 +132,49 @@ impl Ingest {
     /// Drains the queue into the log until dropped.
     pub(crate) async fn run(
         self: Arc<Self>,
-        stream: Arc<str>,
-        domain: Option<Arc<str>>,
-        account: Arc<Account>,
+        leader: Arc<StreamLeader>,
         replicated: Arc<Replicated<StreamState>>,
     ) {
         let mut random = SeededRng::new(clock::now().as_nanos());
+        let mut gathering = Gathering::new(&leader);
+        let limits = leader.context.batch_limits;
         loop {
-            self.wake.notified().await;
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = gathering.until_expiry() => gathering.expire(),
+            }
             let mut drained = std::mem::take(&mut *self.queue.lock()).incoming.into_iter().peekable();
-            while drained.peek().is_some() {
+            while let Some(kind) = drained.peek().map(|message| message.kind) {
                 let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
-                let (mut records, replies) = next_batch(&mut drained);
+                let batch = if kind == Kind::AtomicBatch {
+                    let Some(message) = drained.next() else { break };
+                    gathering.take(message.into_record(clock::now()), &self.config.load())
+                } else {
+                    Some(next_batch(&mut drained, &limits))
+                };
+                let Some(mut batch) = batch else { continue };
                 if let Some(transform) = &*self.transform.load() {
-                    rename(&mut records, transform, &mut random);
+                    batch.rename(transform, &mut random);
                 }
                 let acks = Acks {
-                    stream: Arc::clone(&stream),
-                    domain: domain.clone(),
-                    account: Arc::clone(&account),
-                    replies,
+                    stream: Arc::clone(leader.name()),
+                    domain: leader.context.domain.clone(),
+                    account: Arc::clone(&leader.account),
+                    replies: batch.replies,
                 };
-                let command = StreamCommand::Publish(records).encode();
-                replicated.propose(command, move |result| {
+                replicated.propose(batch.command.encode(), move |result| {
                     acks.send(result);
                     drop(permit);
                 });
             }
         }
     }
+}
+
+/// One log entry to be, and whom its outcomes go to.
+pub(super) struct Batch {
+    pub(super) command: StreamCommand,
+    pub(super) replies: Vec<Bytes>,
 }
 
 /// One allocation for all four parts.
@@ -145,95 +191,87 @@ fn copy(message: &Inbound<'_>) -> Incoming {
     let subject = rest.split_to(message.subject.len());
     let reply = rest.split_to(reply.len());
     let headers = rest.split_to(stored.len());
-    Incoming { subject, reply, headers, payload: rest }
+    let kind = if weir_jetstream::is_fast_reply(&reply) {
+        Kind::FastBatch
+    } else if weir_jetstream::atomic_batch_id(&headers).is_some() {
+        Kind::AtomicBatch
+    } else {
+        Kind::Single
+    };
+    Incoming { kind, subject, reply, headers, payload: rest }
 }
 
-fn next_batch(incoming: &mut impl Iterator<Item = Incoming>) -> (Vec<PublishRecord>, Vec<Bytes>) {
+impl Incoming {
+    /// The message as the log has it, and where its acknowledgement goes.
+    fn into_record(self, timestamp: UnixNanos) -> (PublishRecord, Bytes) {
+        let record =
+            PublishRecord { subject: self.subject, headers: self.headers, payload: self.payload, timestamp };
+        (record, self.reply)
+    }
+}
+
+/// As many messages as go into one entry; those of atomic batches have their own.
+fn next_batch(incoming: &mut Peekable<impl Iterator<Item = Incoming>>, limits: &BatchLimits) -> Batch {
     let now = clock::now();
     let mut records = Vec::new();
     let mut replies = Vec::new();
     let mut bytes = 0;
-    for message in incoming {
+    // The places of messages of fast batches; mostly none.
+    let mut fast = Vec::new();
+    while let Some(message) = incoming.next_if(|message| message.kind != Kind::AtomicBatch) {
         bytes += message.subject.len() + message.headers.len() + message.payload.len();
-        records.push(PublishRecord {
-            subject: message.subject,
-            headers: message.headers,
-            payload: message.payload,
-            timestamp: UnixNanos(now.0 + records.len() as u64),
-        });
-        replies.push(message.reply);
+        if message.kind == Kind::FastBatch {
+            fast.push(records.len());
+        }
+        let (record, reply) = message.into_record(UnixNanos(now.0 + records.len() as u64 + 1));
+        records.push(record);
+        replies.push(reply);
         if records.len() >= BATCH_MESSAGES_MAX || bytes >= BATCH_BYTES_MAX {
             break;
         }
     }
-    (records, replies)
+    let command = if fast.is_empty() {
+        StreamCommand::Publish(records)
+    } else {
+        with_fast(records, &replies, &fast, limits)
+    };
+    Batch { command, replies }
 }
 
-/// Subjects that the transform leaves out stay as they are.
-fn rename(records: &mut [PublishRecord], transform: &Transform, random: &mut SeededRng) {
-    for record in records {
-        if let Some(subject) = transform.transform(&record.subject, || (random.next_u64() >> 32) as u32) {
-            record.subject = Bytes::from(subject);
+fn with_fast(
+    records: Vec<PublishRecord>,
+    replies: &[Bytes],
+    fast: &[usize],
+    limits: &BatchLimits,
+) -> StreamCommand {
+    let mut records: Vec<FastRecord> =
+        records.into_iter().map(|record| FastRecord { record, reply: Bytes::new() }).collect();
+    for &place in fast {
+        if let (Some(record), Some(reply)) = (records.get_mut(place), replies.get(place)) {
+            record.reply = reply.clone();
         }
     }
+    let limits = FastLimits { timeout: limits.timeout, inflight_max: limits.fast_per_stream() as u64 };
+    StreamCommand::PublishFast { limits, records }
 }
 
-fn republish(account: &Arc<Account>, messages: &[Republished]) {
-    if messages.is_empty() {
-        return;
-    }
-    account.publish_batch(messages.iter().map(|message| weir_hub::OutboundMessage {
-        subject: &message.subject,
-        headers: &message.headers,
-        payload: &message.payload,
-        ..weir_hub::OutboundMessage::default()
-    }));
-}
-
-/// The publishers of one batch that wait for an answer.
-struct Acks {
-    stream: Arc<str>,
-    domain: Option<Arc<str>>,
-    account: Arc<Account>,
-    replies: Vec<Bytes>,
-}
-
-impl Acks {
-    fn send(self, result: Result<Outcome, ProposeError>) {
-        let outcomes = match result {
-            Ok(Outcome::Published { outcomes, republished }) => {
-                republish(&self.account, &republished);
-                outcomes
+impl Batch {
+    /// Subjects that the transform leaves out stay as they are.
+    fn rename(&mut self, transform: &Transform, random: &mut SeededRng) {
+        let mut rename = |record: &mut PublishRecord| {
+            let subject = transform.transform(&record.subject, || (random.next_u64() >> 32) as u32);
+            if let Some(subject) = subject {
+                record.subject = Bytes::from(subject);
             }
-            Ok(_) => return,
-            // No answer: the message may or may not be there, and the publisher's timeout says just that.
-            Err(ProposeError::Unknown(_) | ProposeError::NotLeader { .. }) => return,
-            Err(error) => return self.fail(&error),
         };
-        let mut bodies = BytesMut::with_capacity(self.replies.len() * 48);
-        let mut messages = Vec::with_capacity(self.replies.len());
-        for (reply, outcome) in self.replies.iter().zip(outcomes) {
-            if reply.is_empty() {
-                continue;
+        match &mut self.command {
+            StreamCommand::Publish(records) | StreamCommand::PublishAtomic { records, .. } => {
+                records.iter_mut().for_each(rename);
             }
-            let start = bodies.len();
-            weir_jetstream::write_pub_ack(&mut bodies, &self.stream, self.domain.as_deref(), &outcome);
-            messages.push((reply, start..bodies.len()));
-        }
-        self.account.publish_batch(messages.into_iter().map(|(reply, body)| weir_hub::OutboundMessage {
-            subject: reply,
-            payload: &bodies[body],
-            ..weir_hub::OutboundMessage::default()
-        }));
-    }
-
-    fn fail(self, error: &ProposeError) {
-        let api_error = weir_jsapi::errors::STREAM_STORE_FAILED.with(error);
-        let outcome = PublishOutcome::Rejected(api_error);
-        let mut buffer = BytesMut::new();
-        weir_jetstream::write_pub_ack(&mut buffer, &self.stream, self.domain.as_deref(), &outcome);
-        for reply in self.replies.iter().filter(|reply| !reply.is_empty()) {
-            self.account.publish(reply, None, b"", &buffer);
+            StreamCommand::PublishFast { records, .. } => {
+                records.iter_mut().for_each(|fast| rename(&mut fast.record));
+            }
+            _ => {}
         }
     }
 }

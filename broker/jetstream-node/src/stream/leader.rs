@@ -1,6 +1,7 @@
 //! What a server does while it leads a stream: it subscribes to the stream's subjects, its acknowledgements and its
 //! API, takes messages in, and delivers them. All of it ends with the leadership.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ pub(crate) struct StreamLeader {
     ingest: Arc<Ingest>,
     /// Wakes the delivery task to look at the assignment again.
     pub(crate) reassigned: Notify,
+    /// The task for the stream's schedules runs.
+    schedules: AtomicBool,
     subscriptions: Mutex<Subscriptions>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -57,22 +60,20 @@ impl StreamLeader {
         let leader = Arc::new(Self {
             context: Arc::clone(&context),
             replica,
-            account: Arc::clone(&account),
+            account,
             name: Arc::from(assignment.name()),
             term,
             since: clock::now(),
             deliveries: Mutex::new(Deliveries::default()),
-            ingest: Ingest::new(),
+            ingest: Ingest::new(&context.ingest_limits),
             reassigned: Notify::new(),
+            schedules: AtomicBool::new(false),
             subscriptions: Mutex::new(Subscriptions::default()),
             tasks: Mutex::new(Vec::new()),
         });
-        leader.spawn(Arc::clone(&leader.ingest).run(
-            Arc::clone(&leader.name),
-            context.domain.clone(),
-            account,
-            Arc::clone(&strong.replicated),
-        ));
+        let ingest = Arc::clone(&leader.ingest);
+        leader.spawn(ingest.run(Arc::clone(&leader), Arc::clone(&strong.replicated)));
+        leader.continue_fast_batches(&strong);
         let task = DeliveryTask::new(Arc::clone(&leader), Arc::clone(&strong.replicated), inputs.clone());
         leader.spawn(task.run(receiver));
         leader.spawn(super::membership::follow_assignment(Arc::clone(&leader)));
@@ -141,9 +142,12 @@ impl StreamLeader {
     }
 
     /// Subscribes to the subjects of a configuration; those that stay are left alone.
-    pub(crate) fn subscribe_subjects(self: &Arc<Self>, config: &StreamConfig) {
+    pub(crate) fn subscribe_subjects(self: &Arc<Self>, config: &Arc<StreamConfig>) {
         let mut subscriptions = self.subscriptions.lock();
         self.ingest.configure(config);
+        if config.allow_msg_schedules && !self.schedules.swap(true, Ordering::AcqRel) {
+            self.start_scheduler();
+        }
         self.subscribe_direct_get(config, &mut subscriptions);
         subscriptions.subjects.retain(|(subject, _)| config.subjects.contains(subject));
         for subject in &config.subjects {
@@ -170,6 +174,24 @@ impl StreamLeader {
                 }),
             );
             subscriptions.subjects.push((subject.clone(), subscription));
+        }
+    }
+
+    /// Schedules cannot be switched off again.
+    fn start_scheduler(self: &Arc<Self>) {
+        if let Some(replica) = self.replica() {
+            self.spawn(super::scheduler::run(Arc::clone(self), Arc::clone(&replica.replicated)));
+        }
+    }
+
+    /// Tells the clients of fast batches where they are: what was on its way to another leader may be lost.
+    fn continue_fast_batches(&self, replica: &StreamReplica) {
+        let replies = replica.replicated.lock().machine().fast_batch_replies();
+        for (reply, answer) in replies {
+            let mut body = bytes::BytesMut::new();
+            let domain = self.context.domain.as_deref();
+            weir_jetstream::write_flow_reply(&mut body, &self.name, domain, &answer);
+            self.account.publish(&reply, None, b"", &body);
         }
     }
 
@@ -333,5 +355,10 @@ fn refuse(account: &Arc<Account>, stream: &str, reply: &[u8]) {
     let mut body = bytes::BytesMut::new();
     let outcome = PublishOutcome::Rejected(errors::STREAM_TOO_MANY_REQUESTS.error());
     weir_jetstream::write_pub_ack(&mut body, stream, None, &outcome);
-    account.publish_batch([OutboundMessage { subject: reply, payload: &body, ..OutboundMessage::default() }]);
+    account.publish_batch([OutboundMessage {
+        subject: reply,
+        headers: b"NATS/1.0 429 Too Many Requests\r\n\r\n",
+        payload: &body,
+        ..OutboundMessage::default()
+    }]);
 }

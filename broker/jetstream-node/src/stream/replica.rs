@@ -17,7 +17,7 @@ use super::state::StreamState;
 use crate::clock;
 use crate::context::Context;
 use crate::replicated::{Replicated, Role};
-use crate::replicator::local::LocalLog;
+use crate::replicator::local::{Durability, LocalLog};
 use crate::replicator::raft::{GroupMachine, RaftLog};
 
 /// Log applied since the last checkpoint that asks for a new one.
@@ -52,7 +52,8 @@ impl StreamReplica {
     ) -> Result<Arc<Self>, String> {
         let folder = folder(&context.store_dir, assignment.group);
         let (disk, options) = (&context.disk, &context.store_options);
-        let state = StreamState::open(disk, &context.journal, options, &folder, &assignment)?;
+        let mut state = StreamState::open(disk, &context.journal, options, &folder, &assignment)?;
+        state.count_fast_batches(&context.batch_totals.fast);
         let replicated = Replicated::new(state, context.origin);
         let replica = Arc::new(Self {
             context: Arc::clone(&context),
@@ -76,7 +77,11 @@ impl StreamReplica {
             let is_memory = assignment.config.storage == weir_jsapi::StorageType::Memory;
             let journal = (!is_memory).then(|| self.context.journal.clone());
             let group = GroupId(assignment.group);
-            self.replicated.attach(LocalLog::open(journal, group, &self.replicated)?);
+            let durability = match assignment.config.persist_mode {
+                weir_jsapi::PersistMode::Default => Durability::Journal,
+                weir_jsapi::PersistMode::Async => Durability::Early,
+            };
+            self.replicated.attach(LocalLog::open(journal, group, durability, &self.replicated)?);
             return Ok(());
         };
         let machine = Arc::new(GroupMachine(Arc::clone(&self.replicated)));

@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use weir_jetstream::meta::StreamAssignment;
@@ -29,6 +30,8 @@ pub(crate) struct StreamState {
     log_bytes: u64,
     /// Grows with every change to the set of consumers or to a consumer's configuration.
     consumers_revision: u64,
+    /// Fast batches of the whole server.
+    fast_total: Option<Arc<AtomicUsize>>,
 }
 
 impl StreamState {
@@ -44,11 +47,21 @@ impl StreamState {
         if checkpoint.is_empty() {
             let machine = StreamMachine::new((*assignment.config).clone(), assignment.created, store)
                 .map_err(|error| error.to_string())?;
-            return Ok(Self { machine, term: 0, index: 0, log_bytes: 0, consumers_revision: 0 });
+            return Ok(Self::new(machine, 0, 0));
         }
         let (term, index, rest) = split(checkpoint)?;
         let machine = StreamMachine::restore(rest, store).map_err(|error| error.to_string())?;
-        Ok(Self { machine, term, index, log_bytes: 0, consumers_revision: 0 })
+        Ok(Self::new(machine, term, index))
+    }
+
+    fn new(machine: StreamMachine<StreamStore>, term: u64, index: u64) -> Self {
+        Self { machine, term, index, log_bytes: 0, consumers_revision: 0, fast_total: None }
+    }
+
+    /// Counts the stream's fast batches with those of the whole server.
+    pub(crate) fn count_fast_batches(&mut self, total: &Arc<AtomicUsize>) {
+        self.machine.count_fast_batches(Arc::clone(total));
+        self.fast_total = Some(Arc::clone(total));
     }
 
     pub(crate) fn machine(&self) -> &StreamMachine<StreamStore> {
@@ -152,6 +165,9 @@ impl StateMachine for StreamState {
         self.machine.store_mut().snapshot_install(content)?;
         let store = self.machine.store_mut().take();
         self.machine = StreamMachine::restore(rest, store).map_err(|error| error.to_string())?;
+        if let Some(total) = &self.fast_total {
+            self.machine.count_fast_batches(Arc::clone(total));
+        }
         (self.term, self.index) = (term, applied);
         self.consumers_revision += 1;
         self.checkpoint().map(|_| ())

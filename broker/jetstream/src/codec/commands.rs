@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{DecodeError, Reader, Writer};
-use crate::command::{ConsumerDelta, PublishRecord, Purge, StreamCommand};
+use super::{DecodeError, Reader, Writer, publishes};
+use crate::command::{ConsumerDelta, Purge, StreamCommand};
 use crate::consumer::ConsumerEvent;
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 const WHAT: &str = "stream command";
 
 const PUBLISH: u8 = 1;
@@ -18,6 +18,9 @@ const CREATE_CONSUMER: u8 = 6;
 const UPDATE_CONSUMER: u8 = 7;
 const DELETE_CONSUMER: u8 = 8;
 const CONSUMER_DELTAS: u8 = 9;
+pub(super) const PUBLISH_ATOMIC: u8 = 10;
+pub(super) const PUBLISH_FAST: u8 = 11;
+pub(super) const FIRE_SCHEDULES: u8 = 12;
 
 const EVENT_DELIVERED: u8 = 1;
 const EVENT_ACKED: u8 = 2;
@@ -29,7 +32,10 @@ impl StreamCommand {
     /// The log entry.
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::Publish(records) => encode_publish(records),
+            Self::Publish(records) => publishes::encode(PUBLISH, records),
+            Self::PublishAtomic { batch, records } => publishes::encode_atomic(batch, records),
+            Self::PublishFast { limits, records } => publishes::encode_fast(*limits, records),
+            Self::FireSchedules { now, firings } => publishes::encode_firings(*now, firings),
             Self::DeleteMessage { seq, erase } => {
                 let mut writer = Writer::new(VERSION, DELETE_MESSAGE, 12);
                 writer.varint(*seq);
@@ -80,7 +86,10 @@ impl StreamCommand {
     pub fn decode(entry: Bytes) -> Result<Self, DecodeError> {
         let (mut reader, kind) = Reader::open(entry, WHAT, VERSION)?;
         let command = match kind {
-            PUBLISH => decode_publish(&mut reader)?,
+            PUBLISH => Self::Publish(publishes::decode(&mut reader)?),
+            PUBLISH_ATOMIC => publishes::decode_atomic(&mut reader)?,
+            PUBLISH_FAST => publishes::decode_fast(&mut reader)?,
+            FIRE_SCHEDULES => publishes::decode_firings(&mut reader)?,
             DELETE_MESSAGE => {
                 Self::DeleteMessage { seq: reader.varint("seq")?, erase: reader.u8("erase")? != 0 }
             }
@@ -107,35 +116,6 @@ impl StreamCommand {
         reader.finish()?;
         Ok(command)
     }
-}
-
-fn encode_publish(records: &[PublishRecord]) -> Bytes {
-    let size: usize = records
-        .iter()
-        .map(|record| record.subject.len() + record.headers.len() + record.payload.len() + 24)
-        .sum();
-    let mut writer = Writer::new(VERSION, PUBLISH, size + 10);
-    writer.varint(records.len() as u64);
-    for record in records {
-        writer.time(record.timestamp);
-        writer.bytes(&record.subject);
-        writer.bytes(&record.headers);
-        writer.bytes(&record.payload);
-    }
-    writer.finish()
-}
-
-fn decode_publish(reader: &mut Reader) -> Result<StreamCommand, DecodeError> {
-    let count = reader.count("publish count")?;
-    let mut records = Vec::with_capacity(count);
-    for _ in 0..count {
-        let timestamp = reader.time("timestamp")?;
-        let subject = reader.bytes("subject")?;
-        let headers = reader.bytes("headers")?;
-        let payload = reader.bytes("payload")?;
-        records.push(PublishRecord { subject, headers, payload, timestamp });
-    }
-    Ok(StreamCommand::Publish(records))
 }
 
 fn encode_deltas(deltas: &[ConsumerDelta]) -> Bytes {
@@ -223,6 +203,7 @@ mod tests {
     use weir_stdx::time::UnixNanos;
 
     use super::*;
+    use crate::command::{FastLimits, FastRecord, Firing, FiringAction, PublishRecord};
 
     fn samples() -> Vec<StreamCommand> {
         let record = |subject: &'static str, payload: &'static [u8]| PublishRecord {
@@ -244,6 +225,25 @@ mod tests {
         vec![
             StreamCommand::Publish(vec![record("a.b", b"x"), record("c", b"")]),
             StreamCommand::Publish(Vec::new()),
+            StreamCommand::PublishAtomic {
+                batch: Bytes::from_static(b"id"),
+                records: vec![record("a", b"x"), record("b", b"")],
+            },
+            StreamCommand::PublishFast {
+                limits: FastLimits { timeout: 10_000_000_000, inflight_max: 1000 },
+                records: vec![
+                    FastRecord { record: record("a", b"x"), reply: Bytes::from_static(b"r.$FI") },
+                    FastRecord { record: record("a", b"y"), reply: Bytes::new() },
+                ],
+            },
+            StreamCommand::FireSchedules {
+                now: at,
+                firings: vec![
+                    Firing { at, seq: 1, action: FiringAction::Once },
+                    Firing { at, seq: 2, action: FiringAction::Repeat { at, text: "T".to_owned() } },
+                    Firing { at, seq: 3, action: FiringAction::Drop },
+                ],
+            },
             StreamCommand::DeleteMessage { seq: 9, erase: true },
             StreamCommand::Purge(Purge { filter: Some("a.>".to_owned()), below_seq: 5, keep: 0 }),
             StreamCommand::Expire { now: at },

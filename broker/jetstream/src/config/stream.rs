@@ -41,7 +41,7 @@ impl Default for StreamLimitsInForce {
     }
 }
 
-fn invalid(text: impl std::fmt::Display) -> ApiError {
+pub(super) fn invalid(text: impl std::fmt::Display) -> ApiError {
     errors::STREAM_INVALID_CONFIG.with(text)
 }
 
@@ -74,8 +74,14 @@ pub fn normalise_stream(
         return Err(errors::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
     }
     check_windows(&mut config, limits.max_duplicate_window, pedantic)?;
-    check_markers(&mut config, pedantic)?;
+    // Checked one after the other, and completed: in the reference's order.
+    super::publishing::check_rollup(&config)?;
+    super::publishing::check_counter(&config)?;
     check_flags(&config)?;
+    check_markers(&mut config, pedantic)?;
+    super::publishing::check_schedules(&mut config, pedantic)?;
+    super::publishing::check_persist_mode(&config)?;
+    super::publishing::check_origins(&config)?;
     check_unsupported(&config)?;
     set_subjects(&mut config)?;
     check_transform(&config)?;
@@ -89,8 +95,8 @@ pub fn normalise_stream(
     if !limits.clustered && config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED.error());
     }
-    // Lifetimes of messages came with API level 1.
-    set_metadata(&mut config.metadata, u32::from(config.allow_msg_ttl));
+    let level = super::publishing::required_level(&config);
+    set_metadata(&mut config.metadata, level);
     Ok(config)
 }
 
@@ -208,9 +214,6 @@ fn check_markers(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErr
 }
 
 fn check_flags(config: &StreamConfig) -> Result<(), ApiError> {
-    if config.deny_purge && config.allow_rollup_hdrs {
-        return Err(invalid("roll-ups require the purge permission"));
-    }
     if config.discard_new_per_subject {
         if config.discard != DiscardPolicy::New {
             return Err(invalid("discard new per subject requires discard new policy to be set"));
@@ -231,11 +234,6 @@ fn check_unsupported(config: &StreamConfig) -> Result<(), ApiError> {
         ("mirror", config.mirror.is_some()),
         ("sources", !config.sources.is_empty()),
         ("compression", config.compression != StoreCompression::None),
-        ("allow_msg_counter", config.allow_msg_counter),
-        ("allow_atomic", config.allow_atomic),
-        ("allow_msg_schedules", config.allow_msg_schedules),
-        ("allow_batched", config.allow_batched),
-        ("persist_mode", config.persist_mode != weir_jsapi::PersistMode::Default),
     ];
     match unsupported.iter().find(|(_, set)| *set) {
         Some((name, _)) => Err(invalid(format!("{name} is not supported yet"))),
@@ -375,6 +373,7 @@ pub fn check_stream_update(current: &StreamConfig, mut new: StreamConfig) -> Res
     if current.allow_msg_ttl && !new.allow_msg_ttl {
         return Err(invalid("message TTL status can not be disabled"));
     }
+    super::publishing::check_update(current, &new)?;
     if new.sealed {
         // A sealed stream changes no more, not even by age.
         new.deny_delete = true;

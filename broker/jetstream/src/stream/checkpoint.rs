@@ -36,6 +36,8 @@ impl<S: Store> StreamMachine<S> {
             write_consumer_state(&mut writer, &consumer.state);
         }
         self.lifetimes.write(&mut writer);
+        self.schedules.write(&mut writer);
+        self.fast.write(&mut writer);
         writer.finish()
     }
 
@@ -66,6 +68,8 @@ impl<S: Store> StreamMachine<S> {
             consumers: std::collections::BTreeMap::new(),
             removals: RemovalLog::default(),
             lifetimes: super::ttl::Lifetimes::default(),
+            schedules: super::schedule::Schedules::default(),
+            fast: super::fast::FastBatches::default(),
             last_timestamp,
             last_msg_id,
         };
@@ -78,6 +82,10 @@ impl<S: Store> StreamMachine<S> {
             machine.consumers.insert(name, Consumer { config: Arc::new(config), created, filter, state });
         }
         machine.lifetimes = super::ttl::Lifetimes::read(&mut reader)?;
+        if !reader.is_empty() {
+            machine.schedules = super::schedule::Schedules::read(&mut reader)?;
+            machine.fast = super::fast::FastBatches::read(&mut reader)?;
+        }
         reader.finish()?;
         Ok(machine)
     }

@@ -16,6 +16,12 @@ use crate::store::{Filter, Store, StoredMessage};
 /// The most subjects whose last messages one request gets, as in nats-server.
 const MULTI_LAST_MAX: usize = 1024;
 
+/// Messages, and bytes of them, that are gathered at once: what a stream is held for.
+const STEP_MESSAGES_MAX: usize = 256;
+const STEP_BYTES_MAX: usize = 1 << 20;
+/// Messages looked back through for each of those.
+const SEARCH_STEP: usize = 16;
+
 /// One reply to a direct get: the header block and the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectReply {
@@ -24,7 +30,7 @@ pub struct DirectReply {
 }
 
 /// What a reply of a batch says of the others.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct InBatch {
     /// How many come after it.
     pending: u64,
@@ -48,27 +54,119 @@ impl DirectReply {
     }
 }
 
+/// A direct get on its way: what is still to be replied. The stream may change between its steps, as it may between the
+/// requests of a client that asks for one message after the other.
+#[derive(Debug)]
+pub struct DirectGet {
+    no_headers: bool,
+    batch: InBatch,
+    sent_bytes: usize,
+    max_bytes: usize,
+    /// Replies that may still come; messages of one batch.
+    left: u64,
+    rest: Rest,
+}
+
+#[derive(Debug)]
+enum Rest {
+    /// Messages in order that pass the filter, from a sequence on.
+    Ordered {
+        filter: Filter,
+        from: u64,
+        is_first: bool,
+    },
+    /// Subjects whose last message before `up_to` is looked for, from `at` down.
+    Searched {
+        up_to: u64,
+        at: u64,
+        sequences: BTreeSet<u64>,
+        wanted: BTreeSet<Vec<u8>>,
+        from: u64,
+    },
+    /// Last messages of subjects, as of `up_to`.
+    Listed {
+        up_to: u64,
+        sequences: std::collections::btree_set::IntoIter<u64>,
+        from: u64,
+    },
+    Done,
+}
+
+impl DirectGet {
+    pub fn is_done(&self) -> bool {
+        matches!(self.rest, Rest::Done)
+    }
+}
+
+/// What a request begins with.
+enum Begun {
+    Replies(Vec<DirectReply>),
+    More(DirectGet),
+}
+
 impl<S: Store> StreamMachine<S> {
-    /// DIRECT.GET.S with a JSON body. The replies of a batch end once they hold `max_bytes`, or the
-    /// smaller limit that the request names.
+    /// DIRECT.GET.S with a JSON body: the first replies, and what goes on with `direct_next` if there are more. The
+    /// replies of a batch end once they hold `max_bytes`, or the smaller limit that the request names.
+    pub fn direct_begin(&self, body: &[u8], max_bytes: usize) -> (Vec<DirectReply>, Option<DirectGet>) {
+        match self.begin(body, max_bytes) {
+            Begun::Replies(replies) => (replies, None),
+            Begun::More(get) => (Vec::new(), Some(get)),
+        }
+    }
+
+    /// The next replies: few enough that the stream is not held up.
+    pub fn direct_next(&self, get: &mut DirectGet) -> Vec<DirectReply> {
+        let mut replies = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..STEP_MESSAGES_MAX {
+            let before = get.sent_bytes;
+            match get.rest {
+                Rest::Ordered { .. } => self.next_ordered(get, &mut replies),
+                Rest::Searched { .. } => self.search(get, &mut replies),
+                Rest::Listed { .. } => self.next_listed(get, &mut replies),
+                Rest::Done => break,
+            }
+            bytes += get.sent_bytes - before;
+            if bytes >= STEP_BYTES_MAX {
+                break;
+            }
+        }
+        replies
+    }
+
+    /// All replies at once.
     pub fn direct_get(&self, body: &[u8], max_bytes: usize) -> Vec<DirectReply> {
+        let (mut replies, more) = self.direct_begin(body, max_bytes);
+        if let Some(mut get) = more {
+            while !get.is_done() {
+                replies.extend(self.direct_next(&mut get));
+            }
+        }
+        replies
+    }
+
+    fn begin(&self, body: &[u8], max_bytes: usize) -> Begun {
         let request = match read_request(body) {
             Ok(request) => request,
-            Err(line) => return vec![DirectReply::status(line)],
+            Err(line) => return Begun::Replies(vec![DirectReply::status(line)]),
         };
         let asked_bytes = usize::try_from(request.max_bytes).ok().filter(|asked| *asked > 0);
         let max_bytes = asked_bytes.map_or(max_bytes, |asked| asked.min(max_bytes));
         if !request.multi_last.is_empty() {
-            return self.direct_last_of_many(&request, max_bytes);
+            return self.begin_last_of_many(&request, max_bytes);
         }
         if request.batch != 0 {
-            return self.direct_batch(&request, max_bytes);
+            return Begun::More(self.begin_batch(&request, max_bytes));
         }
-        vec![match self.get_message(&MsgGetRequest { up_to_seq: 0, up_to_time: None, ..request.clone() }) {
+        Begun::Replies(vec![match self.get_message(&MsgGetRequest {
+            up_to_seq: 0,
+            up_to_time: None,
+            ..request.clone()
+        }) {
             Ok(message) if request.no_hdr => DirectReply { headers: Bytes::new(), payload: message.payload },
             Ok(message) => self.direct_reply(message, None),
             Err(_) => DirectReply::status("404 Message Not Found"),
-        }]
+        }])
     }
 
     /// DIRECT.GET.S.subject: the last message of a subject.
@@ -80,47 +178,56 @@ impl<S: Store> StreamMachine<S> {
     }
 
     /// Messages in order from a sequence or time, of one filter.
-    fn direct_batch(&self, request: &MsgGetRequest, max_bytes: usize) -> Vec<DirectReply> {
+    fn begin_batch(&self, request: &MsgGetRequest, max_bytes: usize) -> DirectGet {
         let filter = match request.next_by_subj.as_str() {
             "" => Filter::all(),
             subject => Filter::new([subject]),
         };
-        let mut from = request.start_time.map_or(request.seq, |start| {
+        let from = request.start_time.map_or(request.seq, |start| {
             let nanos = start.unix_nanos().and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0);
             self.store.seq_at_or_after(UnixNanos(nanos))
         });
-        let mut batch = InBatch { pending: self.store.num_pending(&filter, from), last_seq: 0 };
-        let mut replies = Vec::new();
-        let mut sent_bytes = 0;
-        for _ in 0..request.batch {
-            // What cannot be read ends the batch, as its end does.
-            let Ok(Some(message)) = self.store.next_match(&filter, from) else {
-                if replies.is_empty() {
-                    return vec![DirectReply::status("404 Message Not Found")];
-                }
-                break;
-            };
-            from = message.seq + 1;
-            let seq = message.seq;
-            sent_bytes += size(&message);
-            replies.push(if request.no_hdr {
-                DirectReply { headers: Bytes::new(), payload: message.payload }
-            } else {
-                batch.pending = batch.pending.saturating_sub(1);
-                self.direct_reply(message, Some(batch))
-            });
-            batch.last_seq = seq;
-            if sent_bytes >= max_bytes {
-                break;
-            }
+        DirectGet {
+            no_headers: request.no_hdr,
+            batch: InBatch { pending: self.store.num_pending(&filter, from), last_seq: 0 },
+            sent_bytes: 0,
+            max_bytes,
+            left: u64::try_from(request.batch).unwrap_or(0),
+            rest: Rest::Ordered { filter, from, is_first: true },
         }
-        replies.push(DirectReply::end_of_batch(batch, None));
-        replies
+    }
+
+    fn next_ordered(&self, get: &mut DirectGet, replies: &mut Vec<DirectReply>) {
+        let Rest::Ordered { filter, from, is_first } = &mut get.rest else { return };
+        let wanted = get.left > 0 && get.sent_bytes < get.max_bytes;
+        // What cannot be read ends the batch, as its end does.
+        let found = if wanted { self.store.next_match(filter, *from).ok().flatten() } else { None };
+        let Some(message) = found else {
+            replies.push(if *is_first && get.left > 0 {
+                DirectReply::status("404 Message Not Found")
+            } else {
+                DirectReply::end_of_batch(get.batch, None)
+            });
+            get.rest = Rest::Done;
+            return;
+        };
+        *is_first = false;
+        *from = message.seq + 1;
+        get.left -= 1;
+        let seq = message.seq;
+        get.sent_bytes += size(&message);
+        replies.push(if get.no_headers {
+            DirectReply { headers: Bytes::new(), payload: message.payload }
+        } else {
+            get.batch.pending = get.batch.pending.saturating_sub(1);
+            self.direct_reply(message, Some(get.batch))
+        });
+        get.batch.last_seq = seq;
     }
 
     /// The last message of each subject that one of the filters matches, as of a sequence or time.
-    fn direct_last_of_many(&self, request: &MsgGetRequest, max_bytes: usize) -> Vec<DirectReply> {
-        let none = || vec![DirectReply::status("404 No Results")];
+    fn begin_last_of_many(&self, request: &MsgGetRequest, max_bytes: usize) -> Begun {
+        let none = || Begun::Replies(vec![DirectReply::status("404 No Results")]);
         let mut up_to = request.up_to_seq;
         if let Some(time) = request.up_to_time {
             let nanos = time.unix_nanos().and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0);
@@ -133,38 +240,25 @@ impl<S: Store> StreamMachine<S> {
         if up_to == 0 {
             up_to = self.store.state().last_seq;
         }
-        let Some(sequences) = self.last_of_many(&request.multi_last, up_to) else {
-            return vec![DirectReply::status("413 Too Many Results")];
+        let Some((sequences, wanted)) = self.last_of_many(&request.multi_last, up_to) else {
+            return Begun::Replies(vec![DirectReply::status("413 Too Many Results")]);
         };
-        if sequences.is_empty() {
+        if sequences.is_empty() && wanted.is_empty() {
             return none();
         }
-        let mut batch = InBatch { pending: sequences.len() as u64, last_seq: 0 };
-        let (mut replies, mut sent_bytes) = (Vec::new(), 0);
-        for seq in sequences {
-            batch.pending = batch.pending.saturating_sub(1);
-            if seq < request.seq {
-                continue;
-            }
-            let Some(message) = self.found(seq) else {
-                replies.push(DirectReply::status("404 Message Not Found"));
-                return replies;
-            };
-            sent_bytes += size(&message);
-            replies.push(self.direct_reply(message, Some(batch)));
-            batch.last_seq = seq;
-            if sent_bytes >= max_bytes
-                || usize::try_from(request.batch).is_ok_and(|most| most > 0 && replies.len() >= most)
-            {
-                break;
-            }
-        }
-        replies.push(DirectReply::end_of_batch(batch, Some(up_to)));
-        replies
+        Begun::More(DirectGet {
+            no_headers: false,
+            batch: InBatch { pending: 0, last_seq: 0 },
+            sent_bytes: 0,
+            max_bytes,
+            left: u64::try_from(request.batch).ok().filter(|most| *most > 0).unwrap_or(u64::MAX),
+            rest: Rest::Searched { up_to, at: up_to, sequences, wanted, from: request.seq },
+        })
     }
 
-    /// The sequences, in order; `None` when there are more than one request may get.
-    fn last_of_many(&self, filters: &[String], up_to: u64) -> Option<BTreeSet<u64>> {
+    /// The sequences of last messages, and the subjects whose last ones are too new; `None` when there are more than
+    /// one request may get.
+    fn last_of_many(&self, filters: &[String], up_to: u64) -> Option<(BTreeSet<u64>, BTreeSet<Vec<u8>>)> {
         let mut sequences = BTreeSet::new();
         let mut too_new = BTreeSet::new();
         for filter in filters {
@@ -183,18 +277,55 @@ impl<S: Store> StreamMachine<S> {
                 return None;
             }
         }
-        // One way back through the stream finds what was last of all the others then.
-        let first = self.store.state().first_seq;
-        let mut seq = up_to;
-        while !too_new.is_empty() && seq >= first.max(1) {
-            if let Some(message) = self.found(seq)
-                && too_new.remove(&message.subject[..])
-            {
-                sequences.insert(seq);
+        Some((sequences, too_new))
+    }
+
+    /// One step back through the stream, which finds what was last of all subjects then.
+    fn search(&self, get: &mut DirectGet, replies: &mut Vec<DirectReply>) {
+        let Rest::Searched { up_to, at, sequences, wanted, from } = &mut get.rest else { return };
+        let first = self.store.state().first_seq.max(1);
+        for _ in 0..SEARCH_STEP {
+            if wanted.is_empty() || *at < first {
+                let sequences = std::mem::take(sequences);
+                if sequences.is_empty() {
+                    replies.push(DirectReply::status("404 No Results"));
+                    get.rest = Rest::Done;
+                    return;
+                }
+                get.batch.pending = sequences.len() as u64;
+                get.rest = Rest::Listed { up_to: *up_to, sequences: sequences.into_iter(), from: *from };
+                return;
             }
-            seq -= 1;
+            if let Some(message) = self.found(*at)
+                && wanted.remove(&message.subject[..])
+            {
+                sequences.insert(*at);
+            }
+            *at -= 1;
         }
-        Some(sequences)
+    }
+
+    fn next_listed(&self, get: &mut DirectGet, replies: &mut Vec<DirectReply>) {
+        let Rest::Listed { up_to, sequences, from } = &mut get.rest else { return };
+        let next = if get.left > 0 && get.sent_bytes < get.max_bytes { sequences.next() } else { None };
+        let Some(seq) = next else {
+            replies.push(DirectReply::end_of_batch(get.batch, Some(*up_to)));
+            get.rest = Rest::Done;
+            return;
+        };
+        get.batch.pending = get.batch.pending.saturating_sub(1);
+        if seq < *from {
+            return;
+        }
+        let Some(message) = self.found(seq) else {
+            replies.push(DirectReply::status("404 Message Not Found"));
+            get.rest = Rest::Done;
+            return;
+        };
+        get.sent_bytes += size(&message);
+        get.left -= 1;
+        replies.push(self.direct_reply(message, Some(get.batch)));
+        get.batch.last_seq = seq;
     }
 
     fn direct_reply(&self, message: StoredMessage, batch: Option<InBatch>) -> DirectReply {

@@ -181,7 +181,7 @@ impl<S: Store> StreamMachine<S> {
         Ok(Outcome::Removed { count })
     }
 
-    fn purge_filtered(&mut self, filter: &Filter, purge: &Purge) -> Result<u64, StoreFailure> {
+    pub(super) fn purge_filtered(&mut self, filter: &Filter, purge: &Purge) -> Result<u64, StoreFailure> {
         let below = match (purge.below_seq, purge.keep) {
             (1.., _) => purge.below_seq,
             (0, 1..) => match self.nth_newest(filter, purge.keep)? {

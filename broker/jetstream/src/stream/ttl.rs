@@ -10,6 +10,7 @@ use weir_stdx::time::UnixNanos;
 use super::StreamMachine;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::headers;
+use crate::publish_headers::decimal;
 use crate::store::{Filter, Lookup, Store, StoreFailure, StoredMessage};
 
 /// Messages removed one by one by one command, so that none takes long; the owner proposes the next at once.
@@ -25,21 +26,22 @@ pub(super) enum MessageTtl {
     Never,
 }
 
-/// Reads the header: whole seconds, a Go duration of a second or more, or `never`. Empty is unset.
-pub(super) fn parse(block: &[u8]) -> Result<Option<MessageTtl>, ApiError> {
-    let Some(text) = headers::get(block, names::MSG_TTL).filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
+/// Reads a value of the header: a Go duration of a second or more, whole seconds, or `never`.
+pub(super) fn parse(text: &[u8]) -> Result<Option<MessageTtl>, ApiError> {
     let invalid = || errors::MESSAGE_TTL_INVALID.error();
     let text = std::str::from_utf8(text).map_err(|_| invalid())?;
     if text.eq_ignore_ascii_case("never") {
         return Ok(Some(MessageTtl::Never));
     }
-    let seconds = match text.parse::<u32>() {
-        Ok(seconds) => u64::from(seconds),
-        Err(_) => crate::config::parse_go_duration(text).ok_or_else(invalid)? / SECOND,
+    let seconds = match crate::config::parse_go_duration(text) {
+        Some(nanos) if nanos < SECOND => return Err(invalid()),
+        Some(nanos) => nanos / SECOND,
+        None => {
+            decimal(text.as_bytes()).filter(|&seconds| i64::try_from(seconds).is_ok()).ok_or_else(invalid)?
+        }
     };
-    if seconds == 0 { Err(invalid()) } else { Ok(Some(MessageTtl::After(seconds.saturating_mul(SECOND)))) }
+    // A zero with more than one digit is no duration, and means no lifetime.
+    Ok((seconds > 0).then(|| MessageTtl::After(seconds.saturating_mul(SECOND))))
 }
 
 /// Which messages end when. Entries of messages that left otherwise stay until they are due.

@@ -1,0 +1,131 @@
+//! The log form of the commands that store messages.
+
+use bytes::Bytes;
+use weir_stdx::time::UnixNanos;
+
+use super::commands::{FIRE_SCHEDULES, PUBLISH_ATOMIC, PUBLISH_FAST, VERSION};
+use super::{DecodeError, Reader, Writer};
+use crate::command::{FastLimits, FastRecord, Firing, FiringAction, PublishRecord, StreamCommand};
+
+const ACTION_ONCE: u8 = 1;
+const ACTION_REPEAT: u8 = 2;
+const ACTION_DROP: u8 = 3;
+
+fn size_of<'a>(records: impl Iterator<Item = &'a PublishRecord>) -> usize {
+    records.map(|record| record.subject.len() + record.headers.len() + record.payload.len() + 24).sum()
+}
+
+fn write(writer: &mut Writer, record: &PublishRecord) {
+    writer.time(record.timestamp);
+    writer.bytes(&record.subject);
+    writer.bytes(&record.headers);
+    writer.bytes(&record.payload);
+}
+
+fn read(reader: &mut Reader) -> Result<PublishRecord, DecodeError> {
+    let timestamp = reader.time("timestamp")?;
+    let subject = reader.bytes("subject")?;
+    let headers = reader.bytes("headers")?;
+    let payload = reader.bytes("payload")?;
+    Ok(PublishRecord { subject, headers, payload, timestamp })
+}
+
+pub(super) fn encode(kind: u8, records: &[PublishRecord]) -> Bytes {
+    let mut writer = Writer::new(VERSION, kind, size_of(records.iter()) + 10);
+    write_all(&mut writer, records);
+    writer.finish()
+}
+
+fn write_all(writer: &mut Writer, records: &[PublishRecord]) {
+    writer.varint(records.len() as u64);
+    for record in records {
+        write(writer, record);
+    }
+}
+
+pub(super) fn decode(reader: &mut Reader) -> Result<Vec<PublishRecord>, DecodeError> {
+    let count = reader.count("publish count")?;
+    let mut records = Vec::with_capacity(count);
+    for _ in 0..count {
+        records.push(read(reader)?);
+    }
+    Ok(records)
+}
+
+pub(super) fn encode_atomic(batch: &[u8], records: &[PublishRecord]) -> Bytes {
+    let mut writer = Writer::new(VERSION, PUBLISH_ATOMIC, size_of(records.iter()) + batch.len() + 20);
+    writer.bytes(batch);
+    write_all(&mut writer, records);
+    writer.finish()
+}
+
+pub(super) fn decode_atomic(reader: &mut Reader) -> Result<StreamCommand, DecodeError> {
+    let batch = reader.bytes("batch")?;
+    Ok(StreamCommand::PublishAtomic { batch, records: decode(reader)? })
+}
+
+pub(super) fn encode_fast(limits: FastLimits, records: &[FastRecord]) -> Bytes {
+    let replies: usize = records.iter().map(|fast| fast.reply.len() + 2).sum();
+    let size = size_of(records.iter().map(|fast| &fast.record)) + replies;
+    let mut writer = Writer::new(VERSION, PUBLISH_FAST, size + 30);
+    writer.varint(limits.timeout);
+    writer.varint(limits.inflight_max);
+    writer.varint(records.len() as u64);
+    for fast in records {
+        writer.bytes(&fast.reply);
+        write(&mut writer, &fast.record);
+    }
+    writer.finish()
+}
+
+pub(super) fn decode_fast(reader: &mut Reader) -> Result<StreamCommand, DecodeError> {
+    let limits = FastLimits { timeout: reader.varint("timeout")?, inflight_max: reader.varint("limit")? };
+    let count = reader.count("publish count")?;
+    let mut records = Vec::with_capacity(count);
+    for _ in 0..count {
+        let reply = reader.bytes("reply")?;
+        records.push(FastRecord { record: read(reader)?, reply });
+    }
+    Ok(StreamCommand::PublishFast { limits, records })
+}
+
+pub(super) fn encode_firings(now: UnixNanos, firings: &[Firing]) -> Bytes {
+    let mut writer = Writer::new(VERSION, FIRE_SCHEDULES, firings.len() * 56 + 20);
+    writer.time(now);
+    writer.varint(firings.len() as u64);
+    for firing in firings {
+        writer.time(firing.at);
+        writer.varint(firing.seq);
+        match &firing.action {
+            FiringAction::Once => writer.u8(ACTION_ONCE),
+            FiringAction::Repeat { at, text } => {
+                writer.u8(ACTION_REPEAT);
+                writer.time(*at);
+                writer.bytes(text.as_bytes());
+            }
+            FiringAction::Drop => writer.u8(ACTION_DROP),
+        }
+    }
+    writer.finish()
+}
+
+pub(super) fn decode_firings(reader: &mut Reader) -> Result<StreamCommand, DecodeError> {
+    let now = reader.time("now")?;
+    let count = reader.count("schedule count")?;
+    let mut firings = Vec::with_capacity(count);
+    for _ in 0..count {
+        let at = reader.time("time of a schedule")?;
+        let seq = reader.varint("sequence of a schedule")?;
+        let action = match reader.u8("what becomes of a schedule")? {
+            ACTION_ONCE => FiringAction::Once,
+            ACTION_REPEAT => {
+                let at = reader.time("next time of a schedule")?;
+                FiringAction::Repeat { at, text: reader.string("next time of a schedule")? }
+            }
+            ACTION_DROP => FiringAction::Drop,
+            found => return Err(DecodeError::Kind { what: "what becomes of a schedule", found }),
+        };
+        firings.push(Firing { at, seq, action });
+    }
+    Ok(StreamCommand::FireSchedules { now, firings })
+}
