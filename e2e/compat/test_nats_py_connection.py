@@ -77,6 +77,33 @@ def test_websocket(doors):
     run(works(doors.at["websocket"], user="ann", password="apple"))
 
 
+def test_secure_websocket_and_reconnect(doors):
+    """One server is killed: the client goes on with the other one over TLS, its subscription with it."""
+    secure = doors.secure_websockets()
+
+    async def body():
+        returns = []
+
+        async def reconnected():
+            returns.append(True)
+
+        async def ignore(_):
+            pass
+
+        client = await nats.connect([url for url, _ in secure], user="ann", password="apple", tls=trusting(doors), reconnect_time_wait=0.1,
+                                    max_reconnect_attempts=-1, reconnected_cb=reconnected, error_cb=ignore)
+        subscription = await client.subscribe("moved.>")
+        await client.flush()
+        name = client._server_info["server_name"]
+        next(broker for _, broker in secure if broker.name == name).kill()
+        await until(lambda: returns and client.is_connected and client._server_info["server_name"] != name, "it has moved")
+        await client.publish("moved.a", b"x" * 100_000)
+        assert len((await subscription.next_msg(5)).data) == 100_000
+        await client.close()
+
+    run(body())
+
+
 def test_discovery_reconnect_and_lame_duck(doors):
     """One server is killed, the next one says good-bye: the client learns of others and moves on, its subscription with it."""
     trio = doors.trio()

@@ -20,20 +20,23 @@ class Authority:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.certificate = self.directory / f"{name}.pem"
-        self._key = self.directory / f"{name}.key"
+        self.key = self.directory / f"{name}.key"
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                "-keyout", str(self._key), "-out", str(self.certificate), "-days", "30", "-subj", f"/CN={name}",
+                "-keyout", str(self.key), "-out", str(self.certificate), "-days", "30", "-subj", f"/CN={name}",
                 "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign,cRLSign")
 
-    def issue(self, name: str, names: str = "DNS:localhost,IP:127.0.0.1", days: int = 30) -> "Certificate":
-        """A certificate for server and client use, with those subject alternative names."""
+    def issue(self, name: str, names: str = "DNS:localhost,IP:127.0.0.1", days: int = 30, extensions: str = "",
+              subject: str = "") -> "Certificate":
+        """A certificate for server and client use, with those subject alternative names and further extensions."""
         made = Certificate(self.directory / f"{name}.pem", self.directory / f"{name}.key")
-        request, extensions = self.directory / f"{name}.csr", self.directory / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+        request, extension_file = self.directory / f"{name}.csr", self.directory / f"{name}.ext"
+        if "extendedKeyUsage" not in extensions:
+            extensions += "\nextendedKeyUsage=serverAuth,clientAuth"
+        extension_file.write_text(f"subjectAltName={names}\n{extensions}\n")
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(made.key),
-                "-out", str(request), "-subj", f"/O=Weir/CN={name}")
-        openssl("x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-CAkey", str(self._key),
-                "-CAcreateserial", "-out", str(made.certificate), "-days", str(days), "-extfile", str(extensions))
+                "-out", str(request), "-subj", subject or f"/O=Weir/CN={name}")
+        openssl("x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-CAkey", str(self.key),
+                "-CAcreateserial", "-out", str(made.certificate), "-days", str(days), "-extfile", str(extension_file))
         return made
 
 
@@ -46,6 +49,10 @@ class Certificate:
     def lines(self) -> str:
         """How a configuration names it."""
         return f'cert_file: "{self.certificate}", key_file: "{self.key}"'
+
+    def serial(self) -> int:
+        text = openssl("x509", "-in", str(self.certificate), "-noout", "-serial").decode()
+        return int(text.strip().removeprefix("serial="), 16)
 
     def key_fingerprint(self) -> str:
         """The SHA-256 of its public key, as `pinned_certs` lists them."""

@@ -41,6 +41,9 @@ NKEYS = STANDALONE + f"authorization {{ users: [ {{ user: ann, password: apple }
 WITH_WEBSOCKET = """
 websocket { listen: "127.0.0.1:WEBSOCKET", no_tls: true }
 """
+WITH_SECURE_WEBSOCKET = """
+websocket { listen: "127.0.0.1:WEBSOCKET", tls { cert_file: "CERTIFICATES/server.pem", key_file: "CERTIFICATES/server.key" } }
+"""
 TOKEN = STANDALONE + 'authorization { token: "s3cret" }\n'
 WITH_TLS = """
 tls { cert_file: "CERTIFICATES/server.pem", key_file: "CERTIFICATES/server.key" FIRST }
@@ -103,11 +106,23 @@ class Doors:
         self.trios.append(trio)
         return trio.start()
 
+    def secure_websockets(self) -> list[tuple[str, Broker]]:
+        """Two fresh brokers that do not know each other, and their WebSocket URLs over TLS."""
+        made = []
+        for _ in range(2):
+            port = free_port()
+            text = WITH_SECURE_WEBSOCKET.replace("WEBSOCKET", str(port)).replace("CERTIFICATES", str(self.certificates))
+            name = f"wss{len(self.brokers)}"
+            made.append((f"wss://127.0.0.1:{port}", self._start(name, USERS.replace("NAME", name) + text)))
+        return made
+
     def arguments(self) -> list[str]:
-        """`KEY=VALUE` for a program, with a trio of its own."""
-        trio = self.trio()
-        pids = {f"pid_{broker.name}": broker.process.pid for broker in trio.brokers}
-        return [f"{key}={value}" for key, value in (self.at | {"trio": trio.brokers[0].url} | pids).items()]
+        """`KEY=VALUE` for a program, with a trio and a pair over secure WebSockets of its own."""
+        trio, secure = self.trio(), self.secure_websockets()
+        brokers = trio.brokers + [broker for _, broker in secure]
+        own = {"trio": trio.brokers[0].url, "wss": ",".join(url for url, _ in secure)}
+        pids = {f"pid_{broker.name}": broker.process.pid for broker in brokers}
+        return [f"{key}={value}" for key, value in (self.at | own | pids).items()]
 
     def stop(self):
         for trio in self.trios:

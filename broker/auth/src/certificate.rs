@@ -86,6 +86,28 @@ pub fn subject_text(der: &[u8]) -> String {
         .unwrap_or_default()
 }
 
+/// The subject's text with the attributes that have no common name behind, as `/connz` shows it.
+pub fn full_subject_text(der: &[u8]) -> String {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return String::new() };
+    let subject = attributes(certificate.subject());
+    let others = subject.iter().flatten().rev().filter(|(oid, _)| !is_common(oid));
+    let common = Some(written(&subject)).filter(|text| !text.is_empty());
+    let parts = common.into_iter().chain(others.map(|(oid, value)| format!("{oid}={}", escaped(value))));
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// Whether Go has a name for such an attribute.
+fn is_common(oid: &str) -> bool {
+    attribute_name(oid).is_some() && oid != DOMAIN_COMPONENT
+}
+
+/// The issuer's text as logs show it.
+pub fn issuer_text(der: &[u8]) -> String {
+    X509Certificate::from_der(der)
+        .map(|(_, certificate)| written(&attributes(certificate.issuer())))
+        .unwrap_or_default()
+}
+
 type RawPart = Vec<(String, String)>;
 
 /// Object identifiers and values, part by part.

@@ -418,6 +418,7 @@ fn identity(reader: &mut Reader<'_>, options: &mut Options, name: &str, node: &N
             } else if let Some(directory) = directory {
                 // Without a jetstream block the directory alone starts nothing.
                 reader.store_dir = Some(PathBuf::from(directory));
+                options.store_dir.clone_from(&reader.store_dir);
                 if let Some(jetstream) = &mut options.jetstream {
                     jetstream.store_dir.clone_from(&reader.store_dir);
                 }

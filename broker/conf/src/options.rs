@@ -121,6 +121,8 @@ pub struct Options {
     pub tls: Option<TlsOptions>,
     /// Clients without TLS are let in too.
     pub allow_non_tls: bool,
+    /// `store_dir` at the top of the file; that of JetStream is in its options.
+    pub store_dir: Option<PathBuf>,
     pub ocsp: Option<OcspOptions>,
     pub ocsp_cache: Option<OcspCache>,
     /// Connections start with a PROXY protocol header.
@@ -215,6 +217,7 @@ impl Default for Options {
             mappings: Vec::new(),
             tls: None,
             allow_non_tls: false,
+            store_dir: None,
             ocsp: None,
             ocsp_cache: None,
             proxy_protocol: false,

@@ -31,6 +31,6 @@ pub use request::{Endpoint, FilterSubject, Request, ServerFilter};
 pub use source::{Health, Presence, Source, Wanted};
 pub use view::{
     Account, ClusterSettings, Connection, Counters, JetStream, JetStreamAccount, JetStreamConfig,
-    JetStreamStats, JetStreamStream, MetaGroup, PeerCertificate, Queue, RaftGroup, RaftPeer, Route, Server,
-    ServerSettings, SubjectRules, Subscription, TlsSettings, Traffic, WebSocketSettings,
+    JetStreamStats, JetStreamStream, MetaGroup, OcspPeerCache, PeerCertificate, Queue, RaftGroup, RaftPeer,
+    Route, Server, ServerSettings, SubjectRules, Subscription, TlsSettings, Traffic, WebSocketSettings,
 };

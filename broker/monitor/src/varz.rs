@@ -7,7 +7,7 @@ use serde_json::Number;
 use weir_jsapi::time::Time;
 
 use crate::{
-    Source,
+    OcspPeerCache, Source,
     json::{is_false, is_zero, nanos, seconds},
     jsz::JetStreamVarz,
     view::{ClusterSettings, Counters, Server, WebSocketSettings},
@@ -51,6 +51,12 @@ pub(crate) struct Varz {
     websocket: WebSocket,
     jetstream: JetStreamVarz,
     tls_timeout: Number,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_ocsp_peer_verify: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ocsp_peer_cache: Option<OcspPeerCache>,
     write_deadline: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
     write_timeout: &'static str,
@@ -140,6 +146,10 @@ struct WebSocket {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tls_pinned_certs: Vec<String>,
     #[serde(skip_serializing_if = "is_false")]
+    tls_ocsp_peer_verify: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Time>,
+    #[serde(skip_serializing_if = "is_false")]
     same_origin: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_origins: Vec<String>,
@@ -172,6 +182,8 @@ struct Cluster {
     tls_required: bool,
     #[serde(skip_serializing_if = "is_false")]
     tls_verify: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pool_size: Option<i32>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -228,7 +240,7 @@ pub(crate) fn varz(source: &dyn Source, requests: BTreeMap<String, u64>) -> Varz
 }
 
 fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamVarz) -> Varz {
-    let Server { settings, counters, now, memory_bytes, cpu_percent, connect_urls } = server;
+    let Server { settings, counters, now, memory_bytes, cpu_percent, connect_urls, ocsp_peer_cache } = server;
     let cpu = percent(cpu_percent);
     let (slow, stale) = (ByKind::slow(&counters), ByKind::stale(&counters));
     Varz {
@@ -263,6 +275,9 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         websocket: settings.websocket.map(websocket).unwrap_or_default(),
         jetstream,
         tls_timeout: settings.tls.as_ref().map_or_else(|| 2.into(), |tls| seconds(tls.timeout)),
+        tls_ocsp_peer_verify: settings.tls.as_ref().is_some_and(|tls| tls.ocsp_peer_verify),
+        tls_cert_not_after: settings.tls.as_ref().and_then(|tls| tls.cert_not_after),
+        ocsp_peer_cache,
         write_deadline: nanos(settings.write_deadline),
         write_timeout: settings.write_timeout,
         uptime: uptime(settings.start, now),
@@ -315,6 +330,7 @@ fn cluster(settings: ClusterSettings) -> Cluster {
         tls_timeout: Some(settings.tls.as_ref().map_or_else(|| 2.into(), |tls| seconds(tls.timeout))),
         tls_required: settings.tls.is_some(),
         tls_verify: settings.tls.is_some(),
+        tls_cert_not_after: settings.tls.as_ref().and_then(|tls| tls.cert_not_after),
         pool_size: Some(settings.pool_size),
         write_deadline: settings.write_deadline.map_or(0, nanos),
         write_timeout: settings.write_timeout,
@@ -341,6 +357,8 @@ fn websocket(settings: WebSocketSettings) -> WebSocket {
         no_tls: settings.no_tls,
         tls_map: tls.map,
         tls_pinned_certs: tls.pinned_certs,
+        tls_ocsp_peer_verify: tls.ocsp_peer_verify,
+        tls_cert_not_after: tls.cert_not_after,
         same_origin: settings.same_origin,
         allowed_origins: settings.allowed_origins,
         compression: settings.compression,

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::Serialize;
+
 use weir_jsapi::{
     config::StreamConfig,
     consumer::ConsumerInfo,
@@ -21,6 +23,7 @@ pub struct Server {
     pub cpu_percent: f64,
     /// host:port of every server clients may connect to.
     pub connect_urls: Vec<String>,
+    pub ocsp_peer_cache: Option<OcspPeerCache>,
 }
 
 /// What changes only by a reload.
@@ -112,6 +115,36 @@ pub struct TlsSettings {
     /// The certificate names the user.
     pub map: bool,
     pub pinned_certs: Vec<String>,
+    /// Responders are asked about clients' certificates.
+    pub ocsp_peer_verify: bool,
+    /// When the server's own certificate ends.
+    pub cert_not_after: Option<Time>,
+}
+
+/// Answers about clients' certificates that are kept.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct OcspPeerCache {
+    pub cache_type: &'static str,
+    #[serde(rename = "cache_hits", skip_serializing_if = "is_zero")]
+    pub hits: i64,
+    #[serde(rename = "cache_misses", skip_serializing_if = "is_zero")]
+    pub misses: i64,
+    #[serde(rename = "cached_responses", skip_serializing_if = "is_none")]
+    pub responses: u64,
+    #[serde(rename = "cached_revoked_responses", skip_serializing_if = "is_none")]
+    pub revoked: u64,
+    #[serde(rename = "cached_good_responses", skip_serializing_if = "is_none")]
+    pub good: u64,
+    #[serde(rename = "cached_unknown_responses", skip_serializing_if = "is_none")]
+    pub unknown: u64,
+}
+
+fn is_zero(count: &i64) -> bool {
+    *count == 0
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The port for WebSocket clients.

@@ -5,6 +5,7 @@
 mod codec;
 mod facts;
 mod layers;
+pub mod ocsp;
 mod proxy;
 mod s2;
 pub mod tls;

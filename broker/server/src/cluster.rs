@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use weir_conf::{ClusterOptions, Options, WeirOptions};
 use weir_hub::Hub;
 use weir_jetstream_node::{Neighbours, PeerInfo, PeerSeen, Seed};
+use weir_net::tls::Revocation;
 use weir_raft::GroupOptions;
 use weir_topology::{RouteOptions, RouteTls, RouteUrl, SeedState, Topology};
 
@@ -38,6 +39,7 @@ pub(crate) fn start(
     options: &Options,
     hub: &Arc<Hub>,
     name: Option<(String, bool)>,
+    revocation: &Revocation,
 ) -> Result<Option<RunningCluster>, String> {
     let Some(cluster) = options.cluster.as_ref().filter(|cluster| cluster.port != 0) else {
         return Ok(None);
@@ -48,7 +50,7 @@ pub(crate) fn start(
     let routes = RouteOptions {
         cluster: name.clone(),
         cluster_is_dynamic: name_is_dynamic,
-        ..route_options(options, cluster, &hub.options().system_account)?
+        ..route_options(options, cluster, &hub.options().system_account, revocation)?
     };
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
     let topology = Topology::start(Arc::clone(hub), routes, listener);
@@ -61,6 +63,7 @@ fn route_options(
     options: &Options,
     cluster: &ClusterOptions,
     system_account: &str,
+    revocation: &Revocation,
 ) -> Result<RouteOptions, String> {
     let mut accounts = cluster.accounts.clone();
     // As in nats-server: the system account has its own connection wherever there are pools.
@@ -69,7 +72,7 @@ fn route_options(
     } else if !options.no_system_account && !accounts.iter().any(|account| account == system_account) {
         accounts.push(system_account.to_owned());
     }
-    let tls = cluster.tls.as_ref().map(RouteTls::load).transpose()?;
+    let tls = cluster.tls.as_ref().map(|tls| RouteTls::load(tls, revocation)).transpose()?;
     let defaults = RouteOptions::default();
     Ok(RouteOptions {
         host: cluster.host.clone(),
@@ -133,10 +136,11 @@ impl RunningCluster {
         &self,
         options: &Options,
         hub: &Hub,
+        revocation: &Revocation,
     ) -> Result<Option<RouteOptions>, String> {
         let Some(cluster) = options.cluster.as_ref() else { return Ok(None) };
         let is_dynamic = cluster.name.is_empty();
-        let routes = route_options(options, cluster, &hub.options().system_account)?;
+        let routes = route_options(options, cluster, &hub.options().system_account, revocation)?;
         Ok(Some(RouteOptions { cluster: cluster.name.clone(), cluster_is_dynamic: is_dynamic, ..routes }))
     }
 

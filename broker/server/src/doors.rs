@@ -7,13 +7,14 @@ use tracing::{error, info, warn};
 use weir_conf::{HandshakeFirst, Options, TlsOptions};
 use weir_hub::{Hub, WebSocketEntrance};
 use weir_monitor::Monitor;
-use weir_net::tls::{ServerTls, server_config};
+use weir_net::tls::{Revocation, ServerTls, server_config_with};
 
-use crate::{files::Ports, https::HttpsListener, listen, monitoring::ServerSource};
+use crate::{files::Ports, https::HttpsListener, listen, monitoring::ServerSource, ocsp::Revocations};
 
 /// Serves the monitoring endpoints until `stopping` says so; returns their TLS, if there is any.
 pub(crate) fn start_monitoring(
     options: &Options,
+    revocations: &Revocations,
     source: &Arc<ServerSource>,
     stopping: &watch::Sender<bool>,
     ports: &mut Ports,
@@ -28,7 +29,7 @@ pub(crate) fn start_monitoring(
             ));
         }
     };
-    let tls = (scheme == "https").then(|| monitoring_tls(options)).transpose()?;
+    let tls = (scheme == "https").then(|| monitoring_tls(options, revocations)).transpose()?;
     let host = match options.http_host.as_str() {
         "" => &options.host,
         host => host,
@@ -64,26 +65,38 @@ pub(crate) fn start_monitoring(
 }
 
 /// Takes over certificates for the handshakes from now on.
-pub(crate) fn reload_monitoring(tls: &ServerTls, options: &Options) -> Result<(), String> {
-    options.tls.as_ref().map_or(Ok(()), |options| tls.replace(&without_clients(options)))
+pub(crate) fn reload_monitoring(
+    tls: &ServerTls,
+    options: &Options,
+    revocations: &Revocations,
+) -> Result<(), String> {
+    let Some(options) = &options.tls else { return Ok(()) };
+    let (options, revocation) = for_monitoring(options, revocations);
+    tls.replace_with(&options, &revocation)
 }
 
-/// The clients' TLS without asking browsers for certificates.
-fn monitoring_tls(options: &Options) -> Result<Arc<ServerTls>, String> {
+fn monitoring_tls(options: &Options, revocations: &Revocations) -> Result<Arc<ServerTls>, String> {
     let Some(tls) = &options.tls else {
         return Err("Can't start monitoring: TLS cert and key required for HTTPS".to_owned());
     };
-    server_config(&without_clients(tls)).map(Arc::new)
+    let (tls, revocation) = for_monitoring(tls, revocations);
+    server_config_with(&tls, &revocation).map(Arc::new)
 }
 
-fn without_clients(tls: &TlsOptions) -> TlsOptions {
-    TlsOptions {
+/// The clients' TLS without asking browsers for certificates; with it, as in nats-server, where OCSP is asked about
+/// clients.
+fn for_monitoring(tls: &TlsOptions, revocations: &Revocations) -> (TlsOptions, Revocation) {
+    if revocations.asks_about_clients() {
+        return (tls.clone(), revocations.clients.clone());
+    }
+    let tls = TlsOptions {
         verify: false,
         verify_and_map: false,
         verify_cert_and_check_known_urls: false,
         pinned_certs: BTreeSet::new(),
         ..tls.clone()
-    }
+    };
+    (tls, revocations.clients.clone())
 }
 
 /// The clients' port: bound before the other servers are told of it, served once all else runs.

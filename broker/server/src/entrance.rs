@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use weir_conf::{Options, WebSocketOptions};
+use weir_conf::{Options, TlsOptions, WebSocketOptions};
 use weir_hub::{Entrance, WebSocketEntrance};
 use weir_net::{
-    tls::{ServerTls, server_config},
+    tls::{Revocation, ServerTls, server_config_with},
     websocket::{AllowedOrigin, CookieNames, OriginRules, UpgradeRules},
 };
+
+use crate::ocsp::Revocations;
 
 /// What every listener of clients goes by.
 pub(crate) struct Entrances {
@@ -16,40 +18,44 @@ pub(crate) struct Entrances {
 }
 
 /// Loads certificates and keys; the error is what keeps the server from starting.
-pub(crate) fn load(options: &Options) -> Result<Entrances, String> {
-    from(options, None, None)
+pub(crate) fn load(options: &Options, revocations: &Revocations) -> Result<Entrances, String> {
+    from(options, revocations, None, None)
 }
 
 /// Loads them again for the handshakes from now on; on an error all stays as it was.
 pub(crate) fn reload(
     options: &Options,
+    revocations: &Revocations,
     clients: &Entrance,
     websocket: Option<&WebSocketEntrance>,
 ) -> Result<Entrances, String> {
     // Everything is loaded before anything is replaced.
-    load(options)?;
+    load(options, revocations)?;
     let websocket = websocket.and_then(|entrance| entrance.tls.as_ref());
-    from(options, clients.tls.as_ref(), websocket)
+    from(options, revocations, clients.tls.as_ref(), websocket)
 }
 
 fn from(
     options: &Options,
+    revocations: &Revocations,
     clients_tls: Option<&Arc<ServerTls>>,
     websocket_tls: Option<&Arc<ServerTls>>,
 ) -> Result<Entrances, String> {
-    let tls_of = |new: &weir_conf::TlsOptions, current: Option<&Arc<ServerTls>>| match current {
-        None => server_config(new).map(Arc::new),
-        Some(tls) => tls.replace(new).map(|()| Arc::clone(tls)),
+    let tls_of = |new: &TlsOptions, revocation: &Revocation, current: Option<&Arc<ServerTls>>| match current {
+        None => server_config_with(new, revocation).map(Arc::new),
+        Some(tls) => tls.replace_with(new, revocation).map(|()| Arc::clone(tls)),
     };
+    let of_clients = |tls| tls_of(tls, &revocations.clients, clients_tls);
+    let of_websocket = |tls| tls_of(tls, &revocations.websocket, websocket_tls);
     let clients = Entrance {
-        tls: options.tls.as_ref().map(|tls| tls_of(tls, clients_tls)).transpose()?,
+        tls: options.tls.as_ref().map(of_clients).transpose()?,
         allow_non_tls: options.allow_non_tls,
         proxy_protocol: options.proxy_protocol,
     };
     let Some(websocket) = options.websocket.as_ref().filter(|websocket| websocket.port != 0) else {
         return Ok(Entrances { clients, websocket: None });
     };
-    let tls = websocket.tls.as_ref().map(|tls| tls_of(tls, websocket_tls)).transpose()?;
+    let tls = websocket.tls.as_ref().map(of_websocket).transpose()?;
     let websocket = WebSocketEntrance {
         rules: rules(options, websocket, tls.is_some())?,
         tls,

@@ -19,6 +19,7 @@ mod listen;
 mod log;
 mod machine;
 mod monitoring;
+mod ocsp;
 mod reload;
 mod resolver;
 mod served;
@@ -43,6 +44,8 @@ fn io_reason(error: &std::io::Error) -> String {
         ErrorKind::NotFound => "no such file or directory".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::IsADirectory => "is a directory".to_owned(),
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
         ErrorKind::AddrInUse => "address already in use".to_owned(),
         ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
         _ => error.to_string(),

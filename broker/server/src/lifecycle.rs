@@ -21,7 +21,8 @@ use crate::{
     listen,
     log::{self, LogOptions},
     monitoring::ServerSource,
-    reload, resolver, served,
+    ocsp::{Lasting, Ocsp},
+    reload, resolver,
     settings::{hub_options, limits, settings},
     signals::{Caught, Signals},
     startup,
@@ -41,7 +42,9 @@ pub(crate) async fn run(request: RunRequest, program: Program) -> Result<(), Str
         let caught = tokio::select! {
             caught = signals.next() => caught,
             Some(command) = server.commands.recv() => {
-                server.obey(command).await;
+                if server.obey(command).await {
+                    break;
+                }
                 continue;
             }
         };
@@ -87,8 +90,11 @@ struct Server {
     source: Arc<ServerSource>,
     /// Absent when the configuration wants none.
     system: Option<Arc<System>>,
-    /// From the system account.
+    /// From the system account and what watches over certificates.
     commands: mpsc::Receiver<Command>,
+    ocsp: Ocsp,
+    /// What of it lasts from reload to reload.
+    lasting: Lasting,
     /// Of the monitoring endpoints.
     monitoring_tls: Option<Arc<ServerTls>>,
     /// Dropped or set: monitoring ends.
@@ -99,7 +105,10 @@ struct Server {
 impl Server {
     async fn start(request: RunRequest, program: &Program) -> Result<Self, String> {
         let options = &request.options;
-        let mut entrances = entrance::load(options)?;
+        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let lasting = Lasting::new(command_sender.clone());
+        let mut ocsp = Ocsp::prepare(options, &lasting).await?;
+        let mut entrances = entrance::load(options, &ocsp.revocations)?;
         let random = random()?;
         let keys = Arc::new(ServerKeys::draw()?);
         let server_id = keys.server_id();
@@ -108,10 +117,10 @@ impl Server {
             "" => server_id.clone(),
             name => name.to_owned(),
         };
-        served::refused(options).map_or(Ok(()), Err)?;
         startup::greeting(program, options, &server_id, &name);
         weir_hub::show_in_traces(options.max_traced_msg_len, options.trace_headers);
         resolver::announce(options);
+        ocsp.start();
         if let Some(path) = &options.pid_file {
             write_pid_file(path)?;
         }
@@ -136,8 +145,10 @@ impl Server {
         let source = Arc::new(source);
         let (stopping, _) = watch::channel(false);
         let mut ports = Ports::default();
-        let monitoring_tls = start_monitoring(options, &source, &stopping, &mut ports)?;
-        let cluster = cluster::start(options, &hub, cluster_name)?.map(Arc::new);
+        source.set_ocsp_cache(ocsp.cache.clone());
+        let revocations = &ocsp.revocations;
+        let monitoring_tls = start_monitoring(options, revocations, &source, &stopping, &mut ports)?;
+        let cluster = cluster::start(options, &hub, cluster_name, &revocations.routes)?.map(Arc::new);
         if let Some(cluster) = &cluster {
             ports.cluster = cluster_ports(options, cluster);
             source.set_cluster(Arc::clone(cluster));
@@ -157,9 +168,12 @@ impl Server {
                 }
             });
         }
-        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let system = (!options.no_system_account)
             .then(|| System::start(&hub, &source, seed_of(random).rotate_left(1), command_sender));
+        if let Some(system) = &system {
+            // Set once, here.
+            let _ = lasting.events.set(Arc::downgrade(system));
+        }
         if let Some(websocket) = websocket {
             websocket.serve(&hub, &mut ports)?;
         }
@@ -180,18 +194,21 @@ impl Server {
             source,
             system,
             commands,
+            ocsp,
+            lasting,
             monitoring_tls,
             stopping,
             _ports_file: ports_file,
         })
     }
 
-    /// Does what somebody of the system account asks for.
-    async fn obey(&mut self, command: Command) {
-        let Command::Reload(done) = command;
+    /// Does what is asked for; true when that is the end.
+    async fn obey(&mut self, command: Command) -> bool {
+        let Command::Reload(done) = command else { return true };
         let outcome = self.reload().await;
         // Who asked may have gone.
         let _ = done.send(outcome);
+        false
     }
 
     /// Reads the configuration again and takes over what can change; else keeps what it has.
@@ -209,18 +226,18 @@ impl Server {
             return Err(message.to_owned());
         }
         let new = self.request.flags.options(&SystemSources).map_err(|error| error.to_string())?;
-        if let Some(message) = served::refused(&new) {
-            return Err(message);
-        }
         let changes = reload::plan(&self.request.options, &new)?;
         accounts::check(&new, self.hub.options().cluster.as_deref())?;
         let current = self.hub.websocket();
-        let mut entrances = entrance::reload(&new, &self.hub.entrance(), current.as_deref())?;
+        let ocsp = Ocsp::prepare(&new, &self.lasting).await?;
+        let revocations = &ocsp.revocations;
+        let entrance = self.hub.entrance();
+        let mut entrances = entrance::reload(&new, revocations, &entrance, current.as_deref())?;
         if let Some(tls) = &self.monitoring_tls {
-            reload_monitoring(tls, &new)?;
+            reload_monitoring(tls, &new, revocations)?;
         }
         let routes = match &self.cluster {
-            Some(cluster) => Some((cluster, cluster.prepare_reload(&new, &self.hub)?)),
+            Some(cluster) => Some((cluster, cluster.prepare_reload(&new, &self.hub, &revocations.routes)?)),
             None => None,
         };
         let prepared = log::prepare(&LogOptions::of(&new))?;
@@ -254,10 +271,18 @@ impl Server {
         for change in &changes {
             info!("{change}");
         }
+        self.take_over(ocsp);
         prepared.apply();
         info!("Reloaded server configuration ({})", new.config_digest);
         self.request.options = new;
         Ok(())
+    }
+
+    fn take_over(&mut self, mut ocsp: Ocsp) {
+        self.ocsp.stop();
+        ocsp.start();
+        self.source.set_ocsp_cache(ocsp.cache.clone());
+        self.ocsp = ocsp;
     }
 
     /// Lets the clients go one by one. True when the server is to stop, which a signal may ask for
@@ -307,8 +332,9 @@ impl Server {
         }
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
         info!("Initiating Shutdown...");
+        self.ocsp.stop();
         self.source.set_accepting(false);
         if let Some(system) = &self.system {
             system.stop();

@@ -20,7 +20,8 @@ use weir_monitor::{
 use weir_topology::{RouteSnapshot, RouteSubscription};
 
 use crate::{
-    account_view, cluster::RunningCluster, jetstream::RunningJetStream, machine, system::client_type,
+    account_view, cluster::RunningCluster, jetstream::RunningJetStream, machine, ocsp::ResponseCache,
+    system::client_type,
 };
 
 /// Publishes this server's figures.
@@ -36,6 +37,7 @@ pub(crate) struct ServerSource {
     jetstream_configured: bool,
     jetstream: OnceLock<Arc<RunningJetStream>>,
     cluster: OnceLock<Arc<RunningCluster>>,
+    ocsp_cache: Mutex<Option<Arc<ResponseCache>>>,
 }
 
 struct ProcessorUse {
@@ -56,11 +58,17 @@ impl ServerSource {
             jetstream_configured,
             jetstream: OnceLock::new(),
             cluster: OnceLock::new(),
+            ocsp_cache: Mutex::new(None),
         }
     }
 
     pub(crate) fn set_accepting(&self, accepting: bool) {
         self.accepting.store(accepting, Ordering::Release);
+    }
+
+    /// Answers about clients' certificates are kept there now.
+    pub(crate) fn set_ocsp_cache(&self, cache: Option<Arc<ResponseCache>>) {
+        *self.ocsp_cache.lock() = cache;
     }
 
     /// JetStream runs now.
@@ -206,6 +214,7 @@ impl Source for ServerSource {
             memory_bytes: usage.memory_bytes,
             cpu_percent: self.cpu_percent(usage.cpu_time),
             connect_urls: self.hub.info().connect_urls,
+            ocsp_peer_cache: self.ocsp_cache.lock().as_ref().and_then(|cache| cache.figures()),
         }
     }
 
@@ -409,5 +418,5 @@ fn subscription(snapshot: SubscriptionSnapshot, account: &str) -> Subscription {
 /// A client's certificate as `/connz` shows it.
 fn peer_certificate(der: &[u8]) -> PeerCertificate {
     let (cert_sha256, spki_sha256) = weir_net::tls::fingerprints(der);
-    PeerCertificate { subject: weir_auth::certificate::subject_text(der), spki_sha256, cert_sha256 }
+    PeerCertificate { subject: weir_auth::certificate::full_subject_text(der), spki_sha256, cert_sha256 }
 }

@@ -334,7 +334,9 @@ fn rest(diff: &mut Diff<'_>) -> Result<(), String> {
             diff.say(format!("proxies trusted keys {} were {what}", list(only)));
         }
     }
-    diff.named("OCSP peer cache", |o| o.ocsp_cache.clone());
+    if diff.old.ocsp_cache != diff.new.ocsp_cache {
+        diff.changes.push(Change { text: "Reloaded OCSP peer cache".to_owned() });
+    }
     Ok(())
 }
 

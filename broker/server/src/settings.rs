@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use weir_conf::{Options, TlsOptions, WebSocketOptions, WriteTimeoutPolicy};
 use weir_hub::{HubOptions, Limits};
+use weir_jsapi::time::Time;
 use weir_monitor::{ClusterSettings, ServerSettings, TlsSettings, WebSocketSettings};
+
+use weir_net::ocsp::Certificate;
 
 use crate::{
     COMPATIBLE_VERSION,
@@ -107,7 +110,16 @@ fn tls(options: &TlsOptions) -> TlsSettings {
         verify: options.verify || options.verify_and_map || options.verify_cert_and_check_known_urls,
         map: options.verify_and_map,
         pinned_certs: options.pinned_certs.iter().cloned().collect(),
+        ocsp_peer_verify: options.ocsp_peer.as_ref().is_some_and(|peer| peer.verify),
+        cert_not_after: cert_not_after(options),
     }
+}
+
+/// When the first certificate ends; files that cannot be read were refused before.
+fn cert_not_after(options: &TlsOptions) -> Option<Time> {
+    let chains = weir_net::tls::own_chains(options).ok()?;
+    let certificate = Certificate::parse(chains.first()?.1.first()?).ok()?;
+    Some(Time::from_unix_nanos(certificate.not_after.saturating_mul(1_000_000_000)))
 }
 
 fn websocket(options: &WebSocketOptions) -> WebSocketSettings {

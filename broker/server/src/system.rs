@@ -5,6 +5,7 @@ mod account_services;
 mod compression;
 mod envelope;
 mod events;
+mod ocsp;
 mod remote;
 mod reply_inbox;
 mod requests;
@@ -46,10 +47,12 @@ const CONNECTIONS_HEARTBEAT: Duration = Duration::from_secs(30);
 /// Requests to broadcast the statistics out of turn are followed this often.
 const STATSZ_SPACING: Duration = Duration::from_secs(1);
 
-/// A command for the process, from the system account.
+/// A command for the process, from the system account or from what watches over certificates.
 pub(crate) enum Command {
     /// Read the configuration again; the answer is what went wrong.
     Reload(oneshot::Sender<Result<(), String>>),
+    /// End: a certificate of ours must not be used any more.
+    Stop,
 }
 
 enum Job {

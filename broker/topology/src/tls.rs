@@ -2,7 +2,7 @@
 
 use std::fmt;
 use weir_conf::TlsOptions;
-use weir_net::tls::{ClientTls, ServerTls, client_config, server_config};
+use weir_net::tls::{ClientTls, Revocation, ServerTls, client_config_with, server_config_with};
 
 /// The certificates and rules of TLS on routes, loaded.
 pub struct RouteTls {
@@ -13,11 +13,11 @@ pub struct RouteTls {
 
 impl RouteTls {
     /// Loads the files that `options` names. Certificates of servers that dial are always verified.
-    pub fn load(options: &TlsOptions) -> Result<Self, String> {
+    pub fn load(options: &TlsOptions, revocation: &Revocation) -> Result<Self, String> {
         let strict = TlsOptions { verify: true, ..options.clone() };
         Ok(Self {
-            server: server_config(&strict)?,
-            client: client_config(options)?,
+            server: server_config_with(&strict, revocation)?,
+            client: client_config_with(options, revocation)?,
             options: options.clone(),
         })
     }

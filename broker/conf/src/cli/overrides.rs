@@ -180,8 +180,11 @@ fn jetstream(flags: &Flags, options: &mut Options) {
         Some(false) => options.jetstream = None,
         None => {}
     }
-    if let (Some(directory), Some(jetstream)) = (flags.text("sd"), &mut options.jetstream) {
-        jetstream.store_dir = Some(PathBuf::from(directory));
+    if let Some(directory) = flags.text("sd").map(PathBuf::from) {
+        if let Some(jetstream) = &mut options.jetstream {
+            jetstream.store_dir = Some(directory.clone());
+        }
+        options.store_dir = Some(directory);
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::certificates::public_key_fingerprint;
 use super::client::ClientTls;
+use super::refusal;
 use super::server::ServerTlsState;
-use super::session::TlsSession;
+use super::session::{Received, TlsSession};
 use super::suites::suite_name;
 use crate::facts::TlsFacts;
 use crate::transport::Transport;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// The most bytes read at once during a handshake.
 const READ_BYTES: usize = 4 * 1024;
@@ -56,7 +58,8 @@ impl Transport {
     pub async fn accept_tls(&self, tls: &ServerTlsState) -> Result<TlsFacts, HandshakeError> {
         let connection =
             UnbufferedServerConnection::new(Arc::clone(&tls.config)).map_err(|error| reason(&error))?;
-        self.shake_hands(TlsSession::Server(connection), tls.timeout, &tls.pinned).await
+        let checks = tls.checks.as_ref();
+        self.shake_hands(TlsSession::Server(connection), tls.timeout, &tls.pinned, checks).await
     }
 
     /// The client's side, to a server of that name or address.
@@ -66,7 +69,7 @@ impl Transport {
             .map_err(|error| HandshakeError::Other(error.to_string()))?;
         let connection = UnbufferedClientConnection::new(Arc::clone(&state.config), name)
             .map_err(|error| reason(&error))?;
-        self.shake_hands(TlsSession::Client(connection), state.timeout, &state.pinned).await
+        self.shake_hands(TlsSession::Client(connection), state.timeout, &state.pinned, None).await
     }
 
     async fn shake_hands(
@@ -74,8 +77,9 @@ impl Transport {
         session: TlsSession,
         limit: Duration,
         pinned: &BTreeSet<String>,
+        checks: Option<&Arc<Semaphore>>,
     ) -> Result<TlsFacts, HandshakeError> {
-        let done = tokio::time::timeout(limit, drive(self.socket(), Box::new(session)))
+        let done = tokio::time::timeout(limit, drive(self.socket(), Box::new(session), checks))
             .await
             .map_err(|_| HandshakeError::Timeout)??;
         let session = done.session;
@@ -92,39 +96,69 @@ impl Transport {
     }
 }
 
-struct Done {
+/// A handshake under way.
+struct Shaking {
     session: Box<TlsSession>,
-    /// An incomplete record behind the handshake.
+    /// An incomplete record.
     incoming: Vec<u8>,
+    outgoing: Vec<u8>,
     /// Data that came in one piece with the end of the handshake.
     decoded: Vec<u8>,
 }
 
-async fn drive(socket: &TcpStream, mut session: Box<TlsSession>) -> Result<Done, HandshakeError> {
-    let mut incoming = Vec::new();
-    let mut decoded = Vec::new();
+impl Shaking {
+    fn take_in(&mut self) -> Result<Received, Error> {
+        let Self { session, incoming, outgoing, decoded } = self;
+        session.receive(incoming, outgoing, &mut |plain| decoded.extend_from_slice(plain))
+    }
+}
+
+/// Takes in what was received: on a thread of its own where somebody has to be asked about the peer.
+async fn step(
+    mut shaking: Shaking,
+    checks: Option<&Arc<Semaphore>>,
+) -> Result<(Shaking, Result<Received, Error>), HandshakeError> {
+    let Some(checks) = checks else {
+        let outcome = shaking.take_in();
+        return Ok((shaking, outcome));
+    };
+    let failed = |error: &dyn std::error::Error| HandshakeError::Other(error.to_string());
+    let permit = Arc::clone(checks).acquire_owned().await.map_err(|error| failed(&error))?;
+    let work = tokio::task::spawn_blocking(move || {
+        let outcome = shaking.take_in();
+        drop(permit);
+        (shaking, outcome)
+    });
+    work.await.map_err(|error| failed(&error))
+}
+
+async fn drive(
+    socket: &TcpStream,
+    session: Box<TlsSession>,
+    checks: Option<&Arc<Semaphore>>,
+) -> Result<Shaking, HandshakeError> {
+    let mut shaking = Shaking { session, incoming: Vec::new(), outgoing: Vec::new(), decoded: Vec::new() };
     let mut is_first = true;
     let mut taken_in = 0;
     loop {
-        let mut outgoing = Vec::new();
-        let outcome =
-            session.receive(&mut incoming, &mut outgoing, &mut |plain| decoded.extend_from_slice(plain));
+        let outcome;
+        (shaking, outcome) = step(shaking, checks).await?;
         // Who does not speak TLS does not understand an alert either.
         if is_first && outcome.as_ref().is_err_and(is_not_tls) {
             return Err(HandshakeError::NotTls);
         }
-        let written = write_all(socket, &outgoing).await;
+        let written = write_all(socket, &std::mem::take(&mut shaking.outgoing)).await;
         let received = outcome.map_err(|error| reason(&error))?;
         written.map_err(|error| io_reason(&error))?;
         is_first &= received.consumed == 0;
-        incoming.drain(..received.consumed.min(incoming.len()));
-        if !session.is_handshaking() {
-            return Ok(Done { session, incoming, decoded });
+        shaking.incoming.drain(..received.consumed.min(shaking.incoming.len()));
+        if !shaking.session.is_handshaking() {
+            return Ok(shaking);
         }
         if received.closed {
             return Err(HandshakeError::Closed);
         }
-        taken_in += read_more(socket, &mut incoming).await?;
+        taken_in += read_more(socket, &mut shaking.incoming).await?;
         if taken_in > MAX_HANDSHAKE_BYTES {
             return Err(HandshakeError::Other("tls: handshake message too large".to_owned()));
         }
@@ -193,7 +227,13 @@ fn io_reason(error: &io::Error) -> HandshakeError {
 
 /// The error in the words of Go where it has some.
 fn reason(error: &Error) -> HandshakeError {
+    if let Some(text) = refusal::text(error) {
+        return HandshakeError::Other(text.to_owned());
+    }
     let text = match error {
+        Error::General(text) if text == "no server certificate chain resolved" => {
+            "tls: there is no current OCSP status to show with the certificate".to_owned()
+        }
         Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "tls: failed to verify certificate: x509: certificate has expired or is not yet valid".to_owned()

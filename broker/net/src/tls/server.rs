@@ -1,14 +1,18 @@
 //! The server's side of TLS as configured, replaceable while connections come in. Not the handshake.
 
 use super::certificates::{self, ByName};
+use super::chains::Chains;
+use super::revocation::{CheckedClients, Revocation};
 use super::suites;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use weir_conf::{HandshakeFirst, TlsOptions};
 
 /// What one handshake goes by.
@@ -21,7 +25,12 @@ pub struct ServerTlsState {
     /// Whether clients have to show a certificate.
     pub verify: bool,
     pub(crate) pinned: BTreeSet<String>,
+    /// Somebody is asked about clients, which takes time: so many handshakes may do that at once.
+    pub(crate) checks: Option<Arc<Semaphore>>,
 }
+
+/// So many handshakes may wait for what others say of their clients; each has a thread of its own.
+const MAX_CHECKS: usize = 32;
 
 impl ServerTlsState {
     /// For programs that speak TLS by themselves.
@@ -38,8 +47,13 @@ pub struct ServerTls {
 
 /// Loads the files of `options`.
 pub fn server_config(options: &TlsOptions) -> Result<ServerTls, String> {
+    server_config_with(options, &Revocation::default())
+}
+
+/// The same, for a port that shows or asks more than certificates.
+pub fn server_config_with(options: &TlsOptions, revocation: &Revocation) -> Result<ServerTls, String> {
     let rate = Rate { limit: options.connection_rate_limit, count: 0, end: None };
-    Ok(ServerTls { state: ArcSwap::from_pointee(load(options)?), rate: Mutex::new(rate) })
+    Ok(ServerTls { state: ArcSwap::from_pointee(load(options, revocation)?), rate: Mutex::new(rate) })
 }
 
 impl ServerTls {
@@ -51,7 +65,12 @@ impl ServerTls {
     /// Loads the files of `options` for the handshakes from now on; on an error all stays as it was.
     /// The rate limit stays: it cannot be reloaded in nats-server either.
     pub fn replace(&self, options: &TlsOptions) -> Result<(), String> {
-        self.state.store(Arc::new(load(options)?));
+        self.replace_with(options, &Revocation::default())
+    }
+
+    /// The same, for a port that shows or asks more than certificates.
+    pub fn replace_with(&self, options: &TlsOptions, revocation: &Revocation) -> Result<(), String> {
+        self.state.store(Arc::new(load(options, revocation)?));
         Ok(())
     }
 
@@ -61,7 +80,7 @@ impl ServerTls {
     }
 }
 
-fn load(options: &TlsOptions) -> Result<ServerTlsState, String> {
+fn load(options: &TlsOptions, revocation: &Revocation) -> Result<ServerTlsState, String> {
     let provider = suites::provider(options)?;
     let certificates = certificates::load(options, &provider)?;
     let verify = options.verify || options.verify_and_map || options.verify_cert_and_check_known_urls;
@@ -70,14 +89,19 @@ fn load(options: &TlsOptions) -> Result<ServerTlsState, String> {
         .map_err(|error| error.to_string())?;
     let builder = if verify {
         let roots = Arc::new(certificates::authorities(options.ca_file.as_deref())?);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let mut verifier: Arc<dyn ClientCertVerifier> =
+            WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .build()
+                .map_err(|error| error.to_string())?;
+        if let Some(check) = revocation.peers.clone() {
+            let chains = Chains::load(options.ca_file.as_deref())?;
+            verifier = Arc::new(CheckedClients { inner: verifier, chains, check });
+        }
         builder.with_client_cert_verifier(verifier)
     } else {
         builder.with_no_client_auth()
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByName { certificates }));
+    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(certificates, &revocation.staples)));
     config.ignore_client_order = true;
     // No resumption: it would outlive a reload of authorities, and costs memory a connection.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -89,6 +113,7 @@ fn load(options: &TlsOptions) -> Result<ServerTlsState, String> {
         handshake_first: options.handshake_first,
         verify,
         pinned: options.pinned_certs.clone(),
+        checks: (verify && revocation.peers.is_some()).then(|| Arc::new(Semaphore::new(MAX_CHECKS))),
     })
 }
 

@@ -8,7 +8,7 @@ use weir_jsapi::time::Time;
 use weir_monitor::{AccountStat, Traffic, compact};
 use weir_stdx::time::UnixNanos;
 
-use super::{Job, System, envelope::ServerInfo};
+use super::{Job, System, envelope::ServerInfo, ocsp::OcspEvent};
 use crate::monitoring::{self, time_of};
 
 /// Something that happened, as it was then.
@@ -27,6 +27,8 @@ pub(super) enum Event {
         connections: u64,
         at: Time,
     },
+    /// A client's certificates are not good.
+    Ocsp(Box<OcspEvent>),
 }
 
 const CONNECT: &str = "io.nats.server.advisory.v1.client_connect";
@@ -196,6 +198,10 @@ impl System {
                 let new = format!("$SYS.ACCOUNT.{name}.SERVER.CONNS");
                 self.tell_on(&[&old, &new], || self.connections_event(&account, connections, at));
             }
+            Event::Ocsp(event) => {
+                let subject = format!("$SYS.SERVER.{}.OCSP.PEER.{}", self.identity.id, event.subject());
+                self.tell_on(&[&subject], || self.ocsp_event(&event));
+            }
         }
     }
 
@@ -222,7 +228,7 @@ impl System {
         }
     }
 
-    fn push_event(&self, event: Event) {
+    pub(super) fn push_event(&self, event: Event) {
         self.push(&self.jobs, Job::Event(Box::new(event)));
     }
 }

@@ -46,6 +46,7 @@ public final class Connections {
         claims.claim("tls_with_an_unknown_ca_is_refused", connections::tlsWithAnUnknownCaIsRefused);
         claims.claim("tls_first", connections::tlsFirst);
         claims.claim("websocket", connections::websocket);
+        claims.claim("secure_websocket_and_reconnect", connections::secureWebsocketAndReconnect);
         claims.claim("discovery_reconnect_and_lame_duck", connections::discoveryReconnectAndLameDuck);
         claims.end();
     }
@@ -115,6 +116,22 @@ public final class Connections {
 
     private void websocket() throws Exception {
         works(to("websocket").userInfo("ann", "apple").build());
+    }
+
+    /** One server is killed: the client goes on with the other one over TLS, its subscription with it. */
+    private void secureWebsocketAndReconnect() throws Exception {
+        var options = Options.builder().servers(doors.get("wss").split(",")).userInfo("ann", "apple").sslContext(trusting())
+            .maxReconnects(-1).reconnectWait(Duration.ofMillis(100)).connectionTimeout(SOON).build();
+        try (var client = Nats.connect(options)) {
+            var subscription = client.subscribe("moved.>");
+            client.flush(SOON);
+            var holder = client.getServerInfo().getServerName();
+            move(client, "KILL");
+            until("it has moved", () -> client.getStatus() == Connection.Status.CONNECTED && !client.getServerInfo().getServerName().equals(holder));
+            client.flush(SOON);
+            client.publish("moved.a", new byte[100_000]);
+            equal(subscription.nextMessage(SOON).getData().length, 100_000);
+        }
     }
 
     /** One server is killed, the next one says good-bye: the client learns of others and moves on, its subscription with it. */
