@@ -160,20 +160,10 @@ impl Server {
         };
         let jetstream = jetstream::start(options, &name, &hub, jetstream_cluster).await?.map(Arc::new);
         introduce_jetstream(jetstream.as_ref(), &source, claims.as_ref());
-        source.update_settings(|settings| settings.port = clients.port);
-        if let Some(entrance) = hub.websocket() {
-            source.update_settings(|settings| {
-                if let Some(websocket) = &mut settings.websocket {
-                    websocket.port = entrance.port;
-                }
-            });
-        }
+        show_ports(&source, &hub, clients.port);
         let system = (!options.no_system_account)
             .then(|| System::start(&hub, &source, seed_of(random).rotate_left(1), command_sender));
-        if let Some(system) = &system {
-            // Set once, here.
-            let _ = lasting.events.set(Arc::downgrade(system));
-        }
+        lasting.tell_events_to(system.as_ref());
         if let Some(websocket) = websocket {
             websocket.serve(&hub, &mut ports)?;
         }
@@ -372,6 +362,17 @@ fn random() -> Result<[u8; 32], String> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
     Ok(random)
+}
+
+/// Monitoring shows the ports that were really taken.
+fn show_ports(source: &ServerSource, hub: &Hub, port: u16) {
+    let websocket_port = hub.websocket().map(|entrance| entrance.port);
+    source.update_settings(|settings| {
+        settings.port = port;
+        if let (Some(websocket), Some(port)) = (&mut settings.websocket, websocket_port) {
+            websocket.port = port;
+        }
+    });
 }
 
 /// Writes down the ports for tools, if that is asked for.

@@ -55,15 +55,23 @@ impl Revocations {
 /// What lasts from reload to reload.
 #[derive(Clone)]
 pub(crate) struct Lasting {
-    pub(crate) events: Events,
+    events: Events,
     /// To the process.
-    pub(crate) commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Command>,
     known: statuses::Memory,
 }
 
 impl Lasting {
     pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
         Self { events: Events::default(), commands, known: statuses::Memory::default() }
+    }
+
+    /// From now on, where there is one.
+    pub(crate) fn tell_events_to(&self, system: Option<&Arc<System>>) {
+        if let Some(system) = system {
+            // Set once, at the start.
+            let _ = self.events.set(Arc::downgrade(system));
+        }
     }
 }
 
