@@ -103,15 +103,16 @@ ATOMIC = {
 }
 
 
-def fast(seq, operation, batch="f", gap="fail", flow=2, subject="s.a", payload="x", quiet=0.15, **headers):
-    """One message of a fast batch, and all that comes for it."""
+def fast(seq, operation, batch="f", gap="fail", flow=2, subject="s.a", payload="x", **headers):
+    """One message of a fast batch, and all that comes for it before the ack of a single publish behind it."""
     fields = [(name.replace("_", "-"), value) for name, value in headers.items()]
 
     def send(js):
         inbox = js.wire.inbox()
         sid = js.wire.subscribe(f"{inbox}.>")
         js.wire.publish(subject, payload, f"{inbox}.{batch}.{flow}.{gap}.{seq}.{operation}.$FI", fields)
-        answers = [message.payload for message in js.quiet(quiet) if message.sid == sid]
+        js.publish("t" if subject == "t" else "s.behind", "")
+        answers = [message.payload for message in js.quiet(0.02) if message.sid == sid]
         js.wire.unsubscribe(sid)
         return [mask(json.loads(answer)) if answer else "" for answer in answers]
 
@@ -187,7 +188,9 @@ LIMITED = {
     "too many batches of all streams": [create(), ("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "allow_atomic": True}), part(1, batch="x"), part(1, batch="y"),
                                         part(1, batch="x", subject="t"), part(1, batch="y", subject="t")],
     "silent batches are given up": [create(), abandoned(part(1), pause(0.6)), part(2, "1"), INFO],
-    "too many fast batches": [create(), fast(1, 0, batch="x", quiet=0.05), fast(1, 0, batch="y", quiet=0.05), fast(1, 0, batch="z", quiet=0.05)],
+    "too many fast batches": [create(), fast(1, 0, batch="x"), fast(1, 0, batch="y"), fast(1, 0, batch="z")],
+    "too many fast batches of all streams": [create(), ("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "allow_batched": True}), fast(1, 0, batch="x"), fast(1, 0, batch="y"),
+                                             fast(1, 0, batch="x", subject="t"), fast(1, 0, batch="y", subject="t")],
     "silent fast batches are given up": [create(), fast(1, 0), pause(0.5), fast(2, 1), INFO],
 }
 

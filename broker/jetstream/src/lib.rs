@@ -30,4 +30,4 @@ pub use consumer::{
 pub use mem_store::MemStore;
 pub use meta::MetaMachine;
 pub use store::{Filter, Lookup, Store, StoreFailure, StoreState, StoredMessage, SubjectState};
-pub use stream::{Consumer, Origin, RemovalLog, StreamMachine, is_fast_reply};
+pub use stream::{Consumer, Origin, RemovalLog, StreamMachine, is_fast_reply, starts_fast_batch};

@@ -4,7 +4,7 @@
 
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use weir_hub::Inbound;
 use weir_jetstream::{BatchLimits, FastLimits, FastRecord, PublishRecord, StreamCommand};
-use weir_jsapi::StreamConfig;
+use weir_jsapi::{ErrorDefinition, StreamConfig, errors};
 use weir_stdx::rng::SeededRng;
 use weir_stdx::time::UnixNanos;
 use weir_subject::Transform;
@@ -22,6 +22,7 @@ use super::gathering::Gathering;
 use super::leader::StreamLeader;
 use super::state::StreamState;
 use crate::clock;
+use crate::context::Context;
 use crate::replicated::Replicated;
 
 /// Messages in one log entry.
@@ -81,10 +82,14 @@ pub(crate) struct Ingest {
     messages_max: usize,
     /// Bytes that may wait.
     bytes_max: usize,
+    /// Of all streams of this server.
+    fast_batches: Arc<AtomicUsize>,
+    fast_batches_max: usize,
 }
 
 impl Ingest {
-    pub(crate) fn new(limits: &IngestLimits) -> Arc<Self> {
+    pub(crate) fn new(context: &Context) -> Arc<Self> {
+        let limits = &context.ingest_limits;
         Arc::new(Self {
             queue: Mutex::new(Queue::default()),
             wake: Notify::new(),
@@ -94,6 +99,8 @@ impl Ingest {
             in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
             messages_max: limits.messages,
             bytes_max: limits.bytes,
+            fast_batches: Arc::clone(&context.batch_totals.fast),
+            fast_batches_max: context.batch_limits.fast_total(),
         })
     }
 
@@ -107,9 +114,12 @@ impl Ingest {
         self.transform.store(transform.map(Arc::new));
     }
 
-    /// Takes a message from the hub. False when the queue is full.
-    pub(crate) fn accept(&self, message: &Inbound<'_>) -> bool {
+    /// Takes a message from the hub. The error is why it does not.
+    pub(crate) fn accept(&self, message: &Inbound<'_>) -> Result<(), ErrorDefinition> {
         let mut incoming = copy(message);
+        if incoming.kind == Kind::FastBatch && self.is_one_batch_too_many(&incoming.reply) {
+            return Err(errors::BATCH_PUBLISH_TOO_MANY_INFLIGHT);
+        }
         // The reply subject of a fast batch's message says what it is.
         if !self.acks.load(Ordering::Relaxed) && incoming.kind != Kind::FastBatch {
             incoming.reply = Bytes::new();
@@ -117,7 +127,7 @@ impl Ingest {
         let size = incoming.subject.len() + incoming.headers.len() + incoming.payload.len();
         let mut queue = self.queue.lock();
         if queue.incoming.len() >= self.messages_max || queue.bytes + size > self.bytes_max {
-            return false;
+            return Err(errors::STREAM_TOO_MANY_REQUESTS);
         }
         queue.bytes += size;
         queue.incoming.push(incoming);
@@ -126,7 +136,15 @@ impl Ingest {
         if first {
             self.wake.notify_one();
         }
-        true
+        Ok(())
+    }
+
+    /// Whether the message would begin a fast batch where the server has as many as it may. The bound is approximate:
+    /// batches that begin at the same time are not counted yet.
+    fn is_one_batch_too_many(&self, reply: &[u8]) -> bool {
+        self.fast_batches.load(Ordering::Relaxed) >= self.fast_batches_max
+            && self.config.load().allow_batched
+            && weir_jetstream::starts_fast_batch(reply)
     }
 
     /// Drains the queue into the log until dropped.

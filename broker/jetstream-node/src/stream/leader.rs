@@ -9,7 +9,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use weir_hub::{Account, InternalSubscription, OutboundMessage};
 use weir_jetstream::{Outcome, PublishOutcome, StopReason, StreamCommand};
-use weir_jsapi::{ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, Time, errors, response};
+use weir_jsapi::{
+    ApiError, ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, Time, errors, response,
+};
 use weir_stdx::time::UnixNanos;
 
 use super::delivery::{Deliveries, DeliveryTask, Input};
@@ -65,7 +67,7 @@ impl StreamLeader {
             term,
             since: clock::now(),
             deliveries: Mutex::new(Deliveries::default()),
-            ingest: Ingest::new(&context.ingest_limits),
+            ingest: Ingest::new(&context),
             reassigned: Notify::new(),
             schedules: AtomicBool::new(false),
             subscriptions: Mutex::new(Subscriptions::default()),
@@ -166,10 +168,10 @@ impl StreamLeader {
                             return;
                         }
                     }
-                    if !ingest.accept(message)
+                    if let Err(error) = ingest.accept(message)
                         && let Some(reply) = message.reply
                     {
-                        refuse(message.account, &name, reply);
+                        refuse(message.account, &name, reply, &error.error());
                     }
                 }),
             );
@@ -350,14 +352,15 @@ impl StreamLeader {
     }
 }
 
-/// Tells a publisher that too much waits already (429, as nats-server).
-fn refuse(account: &Arc<Account>, stream: &str, reply: &[u8]) {
+/// Tells a publisher that too much is under way already (429, as nats-server).
+fn refuse(account: &Arc<Account>, stream: &str, reply: &[u8], error: &ApiError) {
     let mut body = bytes::BytesMut::new();
-    let outcome = PublishOutcome::Rejected(errors::STREAM_TOO_MANY_REQUESTS.error());
+    let is_full = *error == errors::STREAM_TOO_MANY_REQUESTS.error();
+    let outcome = PublishOutcome::Rejected(error.clone());
     weir_jetstream::write_pub_ack(&mut body, stream, None, &outcome);
     account.publish_batch([OutboundMessage {
         subject: reply,
-        headers: b"NATS/1.0 429 Too Many Requests\r\n\r\n",
+        headers: if is_full { b"NATS/1.0 429 Too Many Requests\r\n\r\n" } else { b"" },
         payload: &body,
         ..OutboundMessage::default()
     }]);

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use weir_jsapi::{API_LEVEL, ApiError, errors, headers as names};
 use weir_stdx::time::UnixNanos;
 
-pub use self::reply::is_fast_reply;
 use self::reply::{FastReply, Operation};
+pub use self::reply::{is_fast_reply, starts_fast_batch};
 use super::StreamMachine;
 use super::publish::{Staged, StagedRefusal};
 use crate::codec::{DecodeError, Reader, Writer};

@@ -34,6 +34,11 @@ pub fn is_fast_reply(reply: &[u8]) -> bool {
     reply.len() > SUFFIX.len() && reply.ends_with(SUFFIX)
 }
 
+/// Whether a message with this reply subject may begin a batch.
+pub fn starts_fast_batch(reply: &[u8]) -> bool {
+    FastReply::parse(reply).is_some_and(|reply| reply.seq == 1 && reply.operation != Operation::Ping)
+}
+
 impl<'a> FastReply<'a> {
     /// `None` when the subject does not follow the pattern.
     pub(super) fn parse(reply: &'a [u8]) -> Option<Self> {
