@@ -6,6 +6,7 @@ pub(crate) mod account;
 pub(crate) mod consumer_create;
 pub(crate) mod consumer_pause;
 pub(crate) mod consumer_read;
+pub(crate) mod consumer_sourcing;
 pub(crate) mod consumer_write;
 pub(crate) mod direct_get;
 pub(crate) mod leader;
@@ -17,6 +18,7 @@ pub(crate) mod stream_create;
 pub(crate) mod stream_delete;
 pub(crate) mod stream_info;
 pub(crate) mod stream_list;
+pub(crate) mod stream_peer;
 pub(crate) mod stream_purge;
 
 use std::sync::Arc;
@@ -219,7 +221,11 @@ async fn at_meta_leader(
     if let Some(stream) = stream_of(parsed)
         && !matches!(
             parsed,
-            ApiRequest::StreamCreate(_) | ApiRequest::StreamUpdate(_) | ApiRequest::StreamDelete(_)
+            ApiRequest::StreamCreate(_)
+                | ApiRequest::StreamUpdate(_)
+                | ApiRequest::StreamDelete(_)
+                | ApiRequest::StreamPeerRemove(_)
+                | ApiRequest::StreamPeerEvacuate(_)
         )
     {
         if context.assignment(request.account.name(), stream).is_some() {
@@ -234,6 +240,9 @@ async fn at_meta_leader(
         ApiRequest::StreamCreate(name) => stream_create::create(context, name, request).await,
         ApiRequest::StreamUpdate(name) => stream_change::update(context, name, request).await,
         ApiRequest::StreamDelete(name) => stream_delete::delete(context, name, request).await,
+        ApiRequest::StreamPeerRemove(name) | ApiRequest::StreamPeerEvacuate(name) => {
+            stream_peer::remove(context, name, request, parsed.response_kind()).await
+        }
         ApiRequest::StreamNames => stream_list::names(context, request),
         ApiRequest::StreamList => stream_list::list(context, request).await,
         ApiRequest::AccountStreamMove { account, stream }
@@ -256,8 +265,7 @@ async fn at_stream_leader(
     else {
         return Ok(None);
     };
-    if let ApiRequest::DirectGet { last_by_subject, .. } = parsed {
-        direct_get::get(&leader, *last_by_subject, request).await;
+    if let ApiRequest::DirectGet { .. } = parsed {
         return Ok(None);
     }
     if matches!(
@@ -265,6 +273,8 @@ async fn at_stream_leader(
         ApiRequest::StreamCreate(_)
             | ApiRequest::StreamUpdate(_)
             | ApiRequest::StreamDelete(_)
+            | ApiRequest::StreamPeerRemove(_)
+            | ApiRequest::StreamPeerEvacuate(_)
             | ApiRequest::ConsumerNext { .. }
     ) {
         return Ok(None);
@@ -285,15 +295,13 @@ async fn at_stream_leader(
         ApiRequest::ConsumerDelete { name, .. } => consumer_write::delete(&leader, name, request).await,
         ApiRequest::ConsumerPause { name, .. } => consumer_pause::pause(&leader, name, request).await,
         ApiRequest::StreamCancelMove(_) => Err(errors::STREAM_RECONFIGURE_NOT_IN_PROGRESS.error()),
+        ApiRequest::ConsumerLeaderStepDown { name, .. } => leader::consumer_step_down(&leader, name),
         ApiRequest::StreamSnapshot(_)
         | ApiRequest::StreamRestore(_)
-        | ApiRequest::StreamPeerRemove(_)
-        | ApiRequest::StreamPeerEvacuate(_)
         | ApiRequest::ConsumerPeerRemove { .. }
         | ApiRequest::ConsumerPeerEvacuate { .. }
         | ApiRequest::ConsumerUnpin { .. }
-        | ApiRequest::ConsumerReset { .. }
-        | ApiRequest::ConsumerLeaderStepDown { .. } => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
+        | ApiRequest::ConsumerReset { .. } => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
         _ => Ok(None),
     }
 }

@@ -67,6 +67,10 @@ pub(crate) trait Replicator: Send + Sync {
     fn compact(&self, index: u64);
     /// Gives up leadership, to `to` when it is named. False where there is nobody to hand it to.
     fn step_down(&self, to: Option<PeerId>) -> futures::future::BoxFuture<'static, Result<(), String>>;
+    /// Takes nothing more, and waits until all that it took is applied.
+    fn seal(&self) -> futures::future::BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// The Raft group behind it, where there is one.
     fn group(&self) -> Option<weir_raft::Group> {
         None

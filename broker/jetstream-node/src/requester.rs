@@ -25,7 +25,13 @@ pub(crate) enum RequestError {
     TooMany,
 }
 
-type Pending = Arc<Mutex<FxHashMap<u64, oneshot::Sender<Bytes>>>>;
+/// What came back.
+pub(crate) struct Reply {
+    pub(crate) headers: Bytes,
+    pub(crate) payload: Bytes,
+}
+
+type Pending = Arc<Mutex<FxHashMap<u64, oneshot::Sender<Reply>>>>;
 
 /// Sends requests in one account.
 pub(crate) struct Requester {
@@ -52,7 +58,8 @@ impl Requester {
                 let Some(number) = number.and_then(|token| token.parse().ok()) else { return };
                 let waiting = replies.lock().remove(&number);
                 if let Some(waiting) = waiting {
-                    let _ = waiting.send(Bytes::copy_from_slice(message.payload));
+                    let headers = Bytes::copy_from_slice(message.headers);
+                    let _ = waiting.send(Reply { headers, payload: Bytes::copy_from_slice(message.payload) });
                 }
             }),
         );
@@ -66,6 +73,17 @@ impl Requester {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Bytes, RequestError> {
+        self.request_full(subject, headers, payload, timeout).await.map(|reply| reply.payload)
+    }
+
+    /// As `request`, with the reply's headers.
+    pub(crate) async fn request_full(
+        &self,
+        subject: &str,
+        headers: &[u8],
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Reply, RequestError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         {
@@ -81,7 +99,7 @@ impl Requester {
             return Err(RequestError::NoResponders);
         }
         match tokio::time::timeout(timeout, receiver).await {
-            Ok(Ok(body)) => Ok(body),
+            Ok(Ok(reply)) => Ok(reply),
             _ => {
                 self.pending.lock().remove(&number);
                 Err(RequestError::Timeout(timeout))

@@ -3,10 +3,12 @@
 pub(crate) mod acks;
 pub(crate) mod delivery;
 pub(crate) mod gathering;
+pub(crate) mod growth;
 pub(crate) mod ingest;
 pub(crate) mod leader;
 pub(crate) mod membership;
 pub(crate) mod replica;
 pub(crate) mod scheduler;
+pub(crate) mod sourcing;
 pub(crate) mod state;
 pub(crate) mod store;

@@ -3,6 +3,7 @@
 
 mod commands;
 mod consumer_state;
+mod origins;
 mod publishes;
 
 use std::ops::Range;

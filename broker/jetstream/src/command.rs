@@ -17,6 +17,35 @@ pub struct PublishRecord {
     pub timestamp: UnixNanos,
 }
 
+/// One message of an origin, with its sequence there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginRecord {
+    pub seq: u64,
+    pub record: PublishRecord,
+}
+
+/// Messages of a mirror's origin, in its order. Their sequences and times become the mirror's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MirrorBatch {
+    /// All of the origin up to this sequence was proposed before: a mirror that has less refuses the batch.
+    pub after: u64,
+    pub records: Vec<OriginRecord>,
+    /// The origin has no further message up to this sequence.
+    pub up_to: u64,
+}
+
+/// Messages of one of a stream's sources, in the origin's order. They carry `Nats-Stream-Source` already.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceBatch {
+    /// Which source; see [`crate::sourcing::index_name`].
+    pub index_name: String,
+    /// Of the origin; empty when it is not known.
+    pub identity: String,
+    /// The sequence of the message proposed before the first; 0 at the beginning.
+    pub after: u64,
+    pub records: Vec<OriginRecord>,
+}
+
 /// Which messages a purge removes: below `below_seq`, or all but the newest `keep`, or all; of one filter if given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Purge {
@@ -116,6 +145,8 @@ pub enum StreamCommand {
         now: UnixNanos,
         firings: Vec<Firing>,
     },
+    Mirror(MirrorBatch),
+    Source(SourceBatch),
 }
 
 /// What became of one publish.
@@ -176,6 +207,14 @@ pub enum Outcome {
     /// One outcome for every record, in order, and what the stream's leader publishes again.
     Published {
         outcomes: Vec<PublishOutcome>,
+        republished: Vec<Republished>,
+    },
+    /// How far the stream now is with the origin of a [`MirrorBatch`] or [`SourceBatch`]: less than the batch's last
+    /// sequence when some of it was not taken.
+    Sourced {
+        position: u64,
+        /// Why the message after `position` was not taken; without it, messages before the batch are missing.
+        refused: Option<ApiError>,
         republished: Vec<Republished>,
     },
     /// Messages removed by a delete, purge or expiry.

@@ -2,15 +2,18 @@
 
 mod consumer;
 mod publishing;
+mod sourcing;
 mod stream;
 
 pub(crate) use consumer::set_metadata as set_consumer_metadata;
 pub use consumer::{
     ConsumerLimitsInForce, check_consumer_support, check_consumer_update, normalise_consumer,
 };
+pub(crate) use sourcing::check_sourcing_at_creation;
 pub(crate) use stream::subjects_overlap;
 pub use stream::{
-    StreamLimitsInForce, check_stream_update, normalise_stream, with_server_metadata, without_server_metadata,
+    OtherStreams, StreamLimitsInForce, check_stream_update, normalise_stream, with_server_metadata,
+    without_server_metadata,
 };
 
 /// Nanoseconds as Go prints a `time.Duration`.

@@ -13,6 +13,7 @@ pub mod headers;
 mod mem_store;
 pub mod meta;
 mod publish_headers;
+pub mod sourcing;
 pub mod store;
 pub mod stream;
 
@@ -20,8 +21,8 @@ pub use ack::{write_flow_reply, write_pub_ack};
 pub use batch::{AbandonReason, AtomicBatches, AtomicStep, BatchLimits, BatchTotals, atomic_batch_id};
 pub use codec::DecodeError;
 pub use command::{
-    ConsumerDelta, FastLimits, FastRecord, Firing, FiringAction, FlowReply, Outcome, PublishOutcome,
-    PublishRecord, Purge, Republished, StreamCommand,
+    ConsumerDelta, FastLimits, FastRecord, Firing, FiringAction, FlowReply, MirrorBatch, OriginRecord,
+    Outcome, PublishOutcome, PublishRecord, Purge, Republished, SourceBatch, StreamCommand,
 };
 pub use consumer::{
     ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, StopReason,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use weir_jsapi::{ApiError, StreamConfig, errors};
 use weir_stdx::time::UnixNanos;
 
-use crate::config::{check_stream_update, normalise_stream, subjects_overlap};
+use crate::config::{check_sourcing_at_creation, check_stream_update, normalise_stream, subjects_overlap};
 
 pub use limits::AccountLimitsInForce;
 pub use placement::{PlacementError, choose_peers};
@@ -29,6 +29,18 @@ pub struct MetaPeer {
     pub endpoint: String,
 }
 
+/// What keeps a stream's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StreamLog {
+    /// One server alone.
+    #[default]
+    Local,
+    /// A Raft group, begun by all its first peers.
+    Group,
+    /// A Raft group that grew out of the log of this peer, which kept the stream alone before.
+    GroupFrom(u64),
+}
+
 /// A stream and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamAssignment {
@@ -39,6 +51,8 @@ pub struct StreamAssignment {
     /// The first is asked to lead at the start.
     pub peers: Vec<u64>,
     pub created: UnixNanos,
+    /// Once a group, always a group, even of one.
+    pub log: StreamLog,
 }
 
 impl StreamAssignment {
@@ -46,9 +60,9 @@ impl StreamAssignment {
         &self.config.name
     }
 
-    /// Replicated by Raft rather than kept by one server alone.
+    /// Kept by a Raft group rather than by one server alone.
     pub fn is_replicated(&self) -> bool {
-        self.config.num_replicas > 1
+        self.log != StreamLog::Local
     }
 }
 
@@ -155,41 +169,62 @@ impl MetaMachine {
         limits: &AccountLimitsInForce,
         pedantic: bool,
     ) -> Result<StreamConfig, ApiError> {
+        let refuse = |text: &str| Err(errors::STREAM_INVALID_CONFIG.with(text));
+        if config.name.contains(['/', '\\']) {
+            return Err(errors::STREAM_NAME_CONTAINS_PATH_SEPARATORS.error());
+        }
+        if config.sealed {
+            return refuse("stream configuration for create can not be sealed");
+        }
+        if config.mirror_direct && config.mirror.is_none() {
+            return refuse("stream has no mirror but does have mirror direct");
+        }
         // A server on its own looks at the account first, as nats-server.
         if !limits.stream.clustered {
             self.check_new_in_account(account, &config, limits)?;
         }
-        let config = normalise_stream(config, &limits.stream, pedantic)?;
-        if config.sealed {
-            return Err(
-                errors::STREAM_INVALID_CONFIG.with("stream configuration for create can not be sealed")
-            );
-        }
+        let config = self.normalise(account, config, limits, pedantic)?;
         if let Some(existing) = self.stream(account, &config.name) {
             if *existing.config == config {
                 return Ok(config);
             }
             return Err(errors::STREAM_NAME_EXIST.error());
         }
+        check_sourcing_at_creation(&config)?;
         self.check_overlap(account, &config)?;
         self.check_new_in_account(account, &config, limits)?;
         Ok(config)
     }
 
-    /// Judges STREAM.UPDATE before it is proposed.
+    /// Judges STREAM.UPDATE of the stream `name` before it is proposed.
     pub fn check_update(
+        &self,
+        account: &str,
+        name: &str,
+        config: StreamConfig,
+        limits: &AccountLimitsInForce,
+        pedantic: bool,
+    ) -> Result<StreamConfig, ApiError> {
+        let config = self.normalise(account, config, limits, pedantic)?;
+        if config.name != name {
+            return Err(errors::STREAM_MISMATCH.error());
+        }
+        let current = self.stream(account, &config.name).ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
+        let config = check_stream_update(&current.config, config)?;
+        self.check_overlap(account, &config)?;
+        self.check_changed_in_account(account, &current.config, &config, limits)?;
+        Ok(config)
+    }
+
+    fn normalise(
         &self,
         account: &str,
         config: StreamConfig,
         limits: &AccountLimitsInForce,
         pedantic: bool,
     ) -> Result<StreamConfig, ApiError> {
-        let current = self.stream(account, &config.name).ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
-        let config = normalise_stream(config, &limits.stream, pedantic)?;
-        let config = check_stream_update(&current.config, config)?;
-        self.check_overlap(account, &config)?;
-        self.check_changed_in_account(account, &current.config, &config, limits)?;
-        Ok(config)
+        let others = |name: &str| self.stream(account, name).map(|stream| Arc::clone(&stream.config));
+        normalise_stream(config, &limits.stream, pedantic, &others)
     }
 
     fn check_overlap(&self, account: &str, config: &StreamConfig) -> Result<(), ApiError> {
@@ -207,9 +242,13 @@ impl MetaMachine {
             }
             MetaCommand::UpdateStream { account, config } => self.update(&account, *config),
             MetaCommand::DeleteStream { account, name } => self.delete(&account, &name),
-            MetaCommand::MoveStream { account, name, peers } => {
-                self.change(&account, &name, |stream| StreamAssignment { peers, ..stream })
-            }
+            MetaCommand::MoveStream { account, name, peers } => self.change(&account, &name, |stream| {
+                let log = match (stream.log, stream.peers.first()) {
+                    (StreamLog::Local, Some(peer)) if peers != stream.peers => StreamLog::GroupFrom(*peer),
+                    (log, _) => log,
+                };
+                StreamAssignment { peers, log, ..stream }
+            }),
             MetaCommand::PeerAdded(peer) => {
                 if !self.removed.contains(&peer.id) {
                     self.peers.insert(peer.id, peer);
@@ -250,7 +289,9 @@ impl MetaMachine {
         let group = self.next_group.max(FIRST_STREAM_GROUP);
         self.next_group = group + 1;
         let name = config.name.clone();
+        let log = if config.num_replicas > 1 { StreamLog::Group } else { StreamLog::Local };
         let assignment = Arc::new(StreamAssignment {
+            log,
             account: account.clone(),
             config: Arc::new(config),
             group,
@@ -266,7 +307,13 @@ impl MetaMachine {
             return MetaOutcome::Refused(error);
         }
         let name = config.name.clone();
-        self.change(account, &name, |stream| StreamAssignment { config: Arc::new(config), ..stream })
+        self.change(account, &name, |stream| {
+            let log = match (stream.log, stream.peers.first()) {
+                (StreamLog::Local, Some(peer)) if config.num_replicas > 1 => StreamLog::GroupFrom(*peer),
+                (log, _) => log,
+            };
+            StreamAssignment { config: Arc::new(config), log, ..stream }
+        })
     }
 
     fn change(

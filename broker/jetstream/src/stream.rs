@@ -16,6 +16,7 @@ mod read;
 mod removal_log;
 mod republish;
 mod schedule;
+mod sourced;
 mod ttl;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use prepare::PreparedConsumer;
 pub use publish::Origin;
 pub(crate) use publish::{COMMIT, check_size};
 pub use removal_log::RemovalLog;
+pub use sourced::SourcePosition;
 
 /// A consumer as the stream's replicas know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,7 @@ pub struct StreamMachine<S> {
     lifetimes: ttl::Lifetimes,
     schedules: schedule::Schedules,
     fast: fast::FastBatches,
+    sources: sourced::SourcePositions,
     republisher: Option<republish::Republisher>,
     /// Of the latest publish; message times never go back.
     last_timestamp: UnixNanos,
@@ -84,6 +87,7 @@ impl<S: Store> StreamMachine<S> {
             lifetimes: ttl::Lifetimes::default(),
             schedules: schedule::Schedules::default(),
             fast: fast::FastBatches::default(),
+            sources: sourced::SourcePositions::default(),
             last_timestamp: UnixNanos::ZERO,
             last_msg_id: None,
         })
@@ -152,6 +156,8 @@ impl<S: Store> StreamMachine<S> {
                 }
                 Ok(Outcome::Done)
             }
+            StreamCommand::Mirror(batch) => self.apply_mirror(batch),
+            StreamCommand::Source(batch) => self.apply_source(batch),
         }
     }
 
@@ -178,7 +184,8 @@ impl<S: Store> StreamMachine<S> {
             && self.config.retention != RetentionPolicy::Interest;
         self.republisher = republish::Republisher::of(&config);
         let to_schedules = config.allow_msg_schedules && !self.config.allow_msg_schedules;
-        self.config = Arc::new(config);
+        let before = std::mem::replace(&mut self.config, Arc::new(config));
+        self.adopt_sources(&before);
         if !self.config.allow_batched {
             self.fast.clear();
         }

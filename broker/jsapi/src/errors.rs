@@ -229,4 +229,5 @@ error_definitions! {
     CONSUMER_STREAM_IDENTITY_MISMATCH = 400, 10225, "consumer's stream identity does not match: {msg}";
     STREAM_RECONFIGURE_IN_PROGRESS = 400, 10226, "stream reconfiguration already in progress";
     MESSAGE_SOURCE_HDR_NOT_ALLOWED = 400, 10227, "message stream source header is not allowed";
+    SOURCE_CONSUMER_FLOW_CONTROL_STALLED = 500, 10228, "stream source consumer stalled on flow control";
 }

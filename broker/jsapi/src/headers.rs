@@ -11,6 +11,7 @@ pub const ROLLUP_SUBJECT: &str = "sub";
 pub const ROLLUP_ALL: &str = "all";
 pub const MSG_SIZE: &str = "Nats-Msg-Size";
 pub const STREAM_SOURCE: &str = "Nats-Stream-Source";
+pub const STREAM_IDENTITY: &str = "Nats-Stream-Identity";
 pub const MARKER_REASON: &str = "Nats-Marker-Reason";
 pub const MSG_TTL: &str = "Nats-TTL";
 pub const MSG_INCREMENT: &str = "Nats-Incr";

@@ -18,13 +18,13 @@ pub mod time;
 pub use account::{AccountInfo, AccountLimits, ApiStats, Tier};
 pub use config::{
     ConsumerLimits, DiscardPolicy, ExternalStream, PersistMode, Placement, Republish, RetentionPolicy,
-    StorageType, StoreCompression, StreamConfig, StreamSource, SubjectTransform,
+    StorageType, StoreCompression, StreamConfig, StreamConsumerSource, StreamSource, SubjectTransform,
 };
 pub use consumer::{
     AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, PriorityPolicy, ReplayPolicy, SequenceInfo,
 };
 pub use error::{ApiError, ErrorDefinition};
-pub use stream::{ClusterInfo, PeerInfo, StreamInfo, StreamState};
+pub use stream::{ClusterInfo, PeerInfo, StreamAlternate, StreamInfo, StreamSourceInfo, StreamState};
 pub use time::Time;
 
 /// The version of nats-server whose behaviour this API follows; clients switch features on by it.

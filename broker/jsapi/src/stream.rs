@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::StreamConfig;
+use crate::config::{ExternalStream, StreamConfig, SubjectTransform};
+use crate::error::ApiError;
 use crate::json::{is_false, is_zero_u64};
 use crate::time::Time;
 
@@ -87,6 +88,28 @@ pub struct StreamAlternate {
     pub cluster: String,
 }
 
+/// How a mirror or a source is getting on with its origin.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamSourceInfo {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalStream>,
+    /// Messages of the origin that are not here yet, as the origin said with its latest one.
+    pub lag: u64,
+    /// The origin's sequence of the latest message stored here; of sources only.
+    #[serde(skip_serializing_if = "is_zero_u64")]
+    pub seq: u64,
+    /// Nanoseconds since the origin was last heard; -1 when it never was.
+    pub active: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub filter_subject: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_transforms: Vec<SubjectTransform>,
+}
+
 /// What STREAM.INFO prints.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -98,6 +121,10 @@ pub struct StreamInfo {
     pub domain: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<StreamSourceInfo>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<StreamSourceInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alternates: Vec<StreamAlternate>,
     pub ts: Time,

@@ -8,6 +8,7 @@ mod codec;
 mod error;
 mod group;
 mod group_log;
+mod grow;
 mod journal_log;
 mod leadership;
 mod log_reader;

@@ -84,6 +84,26 @@ fn report_failure(group: GroupId, what: &'static str) -> Done {
     })
 }
 
+/// Whether the journal holds a group of this id.
+pub(crate) fn has_begun(log: &dyn GroupLog, group: GroupId) -> bool {
+    log.get_state(group, KEY_VOTE).is_some() || log.get_state(group, KEY_MEMBERSHIP).is_some()
+}
+
+/// Makes a log without members one that is cut at `last` and has these. The members come last: without them nothing
+/// has begun.
+pub(crate) fn begin(
+    log: &dyn GroupLog,
+    group: GroupId,
+    last: &LogId,
+    membership: &StoredMembership,
+    done: Done,
+) {
+    let purged = encode_state(&log_id_to_pb(last));
+    log.put_state(group, KEY_PURGED, purged, report_failure(group, "writing the purged id"));
+    log.purge_to(group, outer_index(last.index), report_failure(group, "cutting the log"));
+    log.put_state(group, KEY_MEMBERSHIP, encode_state(&stored_membership_to_pb(membership)), done);
+}
+
 impl LogStore {
     /// Reads what the journal holds of the group.
     pub(crate) fn open(log: Arc<dyn GroupLog>, group: GroupId) -> io::Result<Self> {

@@ -101,6 +101,10 @@ impl RaftNode {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    pub(crate) fn group_log(&self) -> Arc<dyn GroupLog> {
+        Arc::clone(&self.inner.log)
+    }
+
     #[must_use]
     pub fn peer(&self) -> PeerId {
         self.inner.peers.this

@@ -11,7 +11,7 @@ use weir_jsapi::response::kind;
 use weir_jsapi::subject::ApiRequest;
 use weir_jsapi::{ApiError, errors, response};
 
-use super::{Answer, Request, propose_failed};
+use super::{Answer, Request, consumer_sourcing, propose_failed};
 use crate::clock;
 use crate::stream::leader::StreamLeader;
 
@@ -23,7 +23,9 @@ pub(crate) async fn create(
     subject: &ApiRequest<'_>,
     request: &Request,
 ) -> Result<Answer, ApiError> {
-    let asked: CreateConsumerRequest = request.decode()?;
+    let mut asked: CreateConsumerRequest = request.decode()?;
+    let adapted = consumer_sourcing::adapt(leader, subject, &mut asked, request)?;
+    let subject = &adapted.subject(leader.name(), *subject);
     let Some(replica) = leader.replica() else { return Ok(None) };
     let replicas = match asked.config.num_replicas {
         0 => leader.config().num_replicas,
@@ -58,7 +60,14 @@ pub(crate) async fn create(
     if let Some(config) = &mut info.config {
         with_server_metadata(&mut config.metadata);
     }
-    Ok(Some(response::success(kind::CONSUMER_CREATE, info)))
+    let body = response::success(kind::CONSUMER_CREATE, info);
+    match adapted.headers() {
+        Some(headers) => {
+            request.account.publish(&request.reply, None, headers.as_bytes(), &body);
+            Ok(None)
+        }
+        None => Ok(Some(body)),
+    }
 }
 
 /// A push consumer that somebody listens to keeps its deliver subject.

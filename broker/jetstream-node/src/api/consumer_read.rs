@@ -39,8 +39,11 @@ pub(crate) fn list(leader: &Arc<StreamLeader>, request: &Request) -> Result<Answ
     Ok(Some(response::success(kind::CONSUMER_LIST, ConsumerList { page, consumers, missing: Vec::new() })))
 }
 
+/// Consumers of mirrors and sources are not told of.
 fn all_names(leader: &StreamLeader) -> Vec<String> {
     leader.replica().map_or_else(Vec::new, |replica| {
-        replica.replicated.lock().machine().consumers().map(|(name, _)| name.to_string()).collect()
+        let state = replica.replicated.lock();
+        let consumers = state.machine().consumers().filter(|(_, consumer)| !consumer.config.direct);
+        consumers.map(|(name, _)| name.to_string()).collect()
     })
 }

@@ -1,4 +1,4 @@
-//! STREAM.LEADER.STEPDOWN and META.LEADER.STEPDOWN: the leader hands over, to the named server if it can.
+//! CONSUMER.LEADER.STEPDOWN, STREAM.LEADER.STEPDOWN and META.LEADER.STEPDOWN: the leader hands over, to the named server if it can.
 
 use std::sync::Arc;
 
@@ -22,6 +22,15 @@ pub(crate) async fn stream_step_down(
 
 pub(crate) async fn meta_step_down(context: &Arc<Context>, request: &Request) -> Result<Answer, ApiError> {
     step_down(context, context.meta.replicator().cloned(), kind::META_LEADER_STEPDOWN, request).await
+}
+
+/// A consumer is led where its stream is: there is no other to hand it to.
+pub(crate) fn consumer_step_down(leader: &Arc<StreamLeader>, name: &str) -> Result<Answer, ApiError> {
+    let Some(replica) = leader.replica() else { return Ok(None) };
+    if replica.replicated.lock().machine().consumer(name).is_none() {
+        return Err(errors::CONSUMER_NOT_FOUND.error());
+    }
+    Ok(Some(response::success(kind::CONSUMER_LEADER_STEPDOWN, Success { success: true })))
 }
 
 async fn step_down(

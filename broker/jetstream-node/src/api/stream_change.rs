@@ -21,14 +21,14 @@ pub(crate) async fn update(
     name: &str,
     request: &Request,
 ) -> Result<Answer, ApiError> {
-    let asked = decode(name, request)?;
+    let asked = decode(request)?;
     let account = request.account.name();
     let limits = context.stream_limits(account, &asked.config)?;
     let (current, config) = {
         let meta = context.meta.lock();
+        let config = meta.machine().check_update(account, name, asked.config, &limits, asked.pedantic)?;
         let current = meta.machine().stream(account, name).cloned();
-        let current = current.ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
-        (current, meta.machine().check_update(account, asked.config, &limits, asked.pedantic)?)
+        (current.ok_or_else(|| errors::STREAM_NOT_FOUND.error())?, config)
     };
     let peers = peers_for(context, &current, &config)?;
     let update = MetaCommand::UpdateStream { account: account.to_owned(), config: Box::new(config.clone()) };
@@ -76,11 +76,6 @@ fn peers_for(
     let have = current.peers.len();
     if wanted == have {
         return Ok(current.peers.clone());
-    }
-    if wanted == 1 || have == 1 {
-        return Err(errors::STREAM_INVALID_CONFIG.with(
-            "changing a stream between one replica and several is not supported yet: make a new stream",
-        ));
     }
     if wanted > have {
         return place(context, config, &current.peers);

@@ -31,7 +31,10 @@ pub(crate) async fn create(
     name: &str,
     request: &Request,
 ) -> Result<Answer, ApiError> {
-    let asked = decode(name, request)?;
+    let asked = decode(request)?;
+    if asked.config.name != name {
+        return Err(errors::STREAM_MISMATCH.error());
+    }
     let account = request.account.name();
     let limits = context.stream_limits(account, &asked.config)?;
     let (config, peers) = {
@@ -70,13 +73,9 @@ pub(crate) async fn create(
     Ok(Some(response::success(kind::STREAM_CREATE, StreamCreated { info, did_create })))
 }
 
-/// Reads the body and checks that it is for the stream of the subject.
-pub(crate) fn decode(name: &str, request: &Request) -> Result<StreamConfigRequest, ApiError> {
-    let asked = request.decode_stream_config()?;
-    if asked.config.name != name {
-        return Err(errors::STREAM_MISMATCH.error());
-    }
-    Ok(asked)
+/// Reads the body.
+pub(crate) fn decode(request: &Request) -> Result<StreamConfigRequest, ApiError> {
+    request.decode_stream_config()
 }
 
 /// Servers for a new stream. A meta leader that was just elected has not heard of all members yet: it looks again for

@@ -196,7 +196,7 @@ impl Workload {
         if self.rng.chance(1, 5) {
             config.first_seq = 1 + self.rng.below(2000);
         }
-        let mut config = normalise_stream(config, &StreamLimitsInForce::default(), false).unwrap();
+        let mut config = normalise_stream(config, &StreamLimitsInForce::default(), false, &|_| None).unwrap();
         if config.storage == StorageType::Memory {
             // As the log of a replicated one is kept, its content is in checkpoints.
             config.num_replicas = 3;

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use weir_jetstream::meta::StreamAssignment;
 
+use crate::api::stream_list;
 use crate::clock;
 use crate::context::Context;
-use crate::stream::replica::StreamReplica;
+use crate::stream::growth;
+use crate::stream::replica::{self, StreamReplica};
 
 /// After a replica could not be opened it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a stream's leader may take to say who its members are.
+const INFO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the files of a deleted stream can still be brought back by hand.
 const TRASH_GRACE: Duration = Duration::from_secs(60 * 60);
@@ -41,10 +45,15 @@ pub(crate) async fn run(context: Arc<Context>) {
 
 /// One pass; false when something could not be opened or removed.
 pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
+    let own = context.peer_id.0;
     let wanted: Vec<Arc<StreamAssignment>> = {
         let meta = context.meta.lock();
-        let own = context.peer_id.0;
-        meta.machine().streams().filter(|assignment| assignment.peers.contains(&own)).cloned().collect()
+        // What is to be elsewhere is served until the stream's leader has let this server go.
+        let is_held = |assignment: &StreamAssignment| {
+            assignment.is_replicated() && replica::folder(&context.store_dir, assignment.group).exists()
+        };
+        let streams = meta.machine().streams();
+        streams.filter(|assignment| assignment.peers.contains(&own) || is_held(assignment)).cloned().collect()
     };
     let groups: BTreeSet<u64> = wanted.iter().map(|assignment| assignment.group).collect();
     let mut complete = true;
@@ -55,9 +64,29 @@ pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
         }
     }
     for assignment in wanted {
-        complete &= open_or_update(context, assignment).await;
+        let is_leaving = !assignment.peers.contains(&own);
+        complete &= open_or_update(context, Arc::clone(&assignment)).await;
+        if is_leaving {
+            complete &= leave(context, &assignment).await;
+        }
     }
     complete
+}
+
+/// Gives up a replica that is to be elsewhere, once the stream's leader does not count on it any more.
+async fn leave(context: &Arc<Context>, assignment: &StreamAssignment) -> bool {
+    let Some(replica) = context.replicas.read().get(&assignment.group).cloned() else { return false };
+    if replica.is_leader() {
+        return false;
+    }
+    let account = context.account(&assignment.account);
+    let info = stream_list::stream_info(context, &account, assignment.name(), INFO_TIMEOUT).await;
+    let Some(cluster) = info.and_then(|info| info.cluster) else { return false };
+    let own = context.peer_id.to_string();
+    let is_out = cluster.leader != context.server_name
+        && !cluster.leader.is_empty()
+        && cluster.replicas.iter().all(|peer| peer.peer != own);
+    is_out && remove(context, &replica).await
 }
 
 async fn remove(context: &Arc<Context>, replica: &Arc<StreamReplica>) -> bool {
@@ -75,10 +104,18 @@ async fn remove(context: &Arc<Context>, replica: &Arc<StreamReplica>) -> bool {
 async fn open_or_update(context: &Arc<Context>, assignment: Arc<StreamAssignment>) -> bool {
     let existing = context.replicas.read().get(&assignment.group).cloned();
     if let Some(replica) = existing {
-        if replica.assignment() != assignment {
-            replica.set_assignment(assignment);
+        let before = replica.assignment();
+        if !growth::is_due(context, &before, &assignment) {
+            if before != assignment {
+                replica.set_assignment(assignment);
+            }
+            return true;
         }
-        return true;
+        context.replicas.write().remove(&assignment.group);
+        if let Err(reason) = growth::end_local_log(context, &replica).await {
+            let name = assignment.name();
+            tracing::error!("Stream '{} > {name}': ending its local log: {reason}", assignment.account);
+        }
     }
     let group = assignment.group;
     match StreamReplica::open(Arc::clone(context), Arc::clone(&assignment)).await {

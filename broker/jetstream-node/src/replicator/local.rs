@@ -18,6 +18,9 @@ use crate::replicated::{LogEntry, Replicated, Role, StateMachine};
 /// Entries read back at once when the log is replayed.
 const REPLAY_BATCH_BYTES: usize = 4 << 20;
 
+/// Between two looks whether all is applied.
+const SEAL_POLL: std::time::Duration = std::time::Duration::from_millis(2);
+
 struct Waiting {
     index: u64,
     entry: Bytes,
@@ -34,6 +37,8 @@ struct Shared {
 }
 
 struct Queue {
+    /// Nothing more is taken.
+    is_sealed: bool,
     next_index: u64,
     entries: VecDeque<Waiting>,
 }
@@ -70,7 +75,7 @@ impl LocalLog {
             None => replicated.lock().applied().1,
         };
         let shared = Arc::new(Shared {
-            waiting: Mutex::new(Queue { next_index: last + 1, entries: VecDeque::new() }),
+            waiting: Mutex::new(Queue { is_sealed: false, next_index: last + 1, entries: VecDeque::new() }),
             durable: AtomicU64::new(last),
             applied: AtomicU64::new(last),
             wake: Notify::new(),
@@ -177,6 +182,10 @@ impl Replicator for LocalLog {
         }
         // The journal is called under the lock: the order of indexes is the order of its queue.
         let mut queue = self.shared.waiting.lock();
+        if queue.is_sealed {
+            drop(queue);
+            return on_failure(ProposeError::Unknown("the stream gets another log".to_owned()));
+        }
         let index = queue.next_index;
         queue.next_index += 1;
         queue.entries.push_back(Waiting { index, entry: entry.clone() });
@@ -227,6 +236,21 @@ impl Replicator for LocalLog {
                 }
             }),
         );
+    }
+
+    fn seal(&self) -> futures::future::BoxFuture<'static, ()> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let last = {
+                let mut queue = shared.waiting.lock();
+                queue.is_sealed = true;
+                queue.next_index - 1
+            };
+            while shared.applied.load(Ordering::Acquire) < last && shared.failed.lock().is_none() {
+                tokio::time::sleep(SEAL_POLL).await;
+            }
+        }
+        .boxed()
     }
 
     fn step_down(

@@ -10,21 +10,29 @@ use tokio::task::AbortHandle;
 use weir_hub::{Account, InternalSubscription, OutboundMessage};
 use weir_jetstream::{Outcome, PublishOutcome, StopReason, StreamCommand};
 use weir_jsapi::{
+<<<<<<< HEAD
     ApiError, ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, Time, errors, response,
+=======
+    ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, StreamSourceInfo, Time, errors, response,
+>>>>>>> 824c23c (Mirror and source streams; change a stream between one replica and several)
 };
 use weir_stdx::time::UnixNanos;
 
 use super::delivery::{Deliveries, DeliveryTask, Input};
 use super::ingest::Ingest;
 use super::replica::StreamReplica;
+use super::sourcing::Sourcing;
 use crate::api::{self, Role};
 use crate::clock;
 use crate::context::Context;
 use crate::replicator::ProposeError;
+use crate::requester::Requester;
 
 /// Acknowledgements and pull requests that wait for the delivery task. More are dropped: clients ask again, and
 /// messages without acknowledgement are delivered again.
 const INPUTS_MAX: usize = 65_536;
+/// The queue group of direct gets, as nats-server's: mirrors share them with their origin.
+const DIRECT_GET_GROUP: &str = "_sys_";
 
 pub(crate) struct StreamLeader {
     pub(crate) context: Arc<Context>,
@@ -40,6 +48,9 @@ pub(crate) struct StreamLeader {
     /// The task for the stream's schedules runs.
     schedules: AtomicBool,
     subscriptions: Mutex<Subscriptions>,
+    sourcing: Mutex<Sourcing>,
+    /// A mirror that answers direct gets for its origin, once it has caught up.
+    mirror_direct: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -48,6 +59,8 @@ struct Subscriptions {
     /// The stream's subjects, with the configuration they belong to.
     subjects: Vec<(String, InternalSubscription)>,
     direct_get: Vec<InternalSubscription>,
+    /// Those of a mirror's origin.
+    mirror_direct: Vec<InternalSubscription>,
     /// Acknowledgements, flow control and API.
     services: Vec<InternalSubscription>,
 }
@@ -71,6 +84,8 @@ impl StreamLeader {
             reassigned: Notify::new(),
             schedules: AtomicBool::new(false),
             subscriptions: Mutex::new(Subscriptions::default()),
+            sourcing: Mutex::default(),
+            mirror_direct: AtomicBool::new(false),
             tasks: Mutex::new(Vec::new()),
         });
         let ingest = Arc::clone(&leader.ingest);
@@ -104,6 +119,7 @@ impl StreamLeader {
             task.abort();
         }
         *self.subscriptions.lock() = Subscriptions::default();
+        *self.sourcing.lock() = Sourcing::default();
         let effects = self.deliveries.lock().stop(reason);
         super::delivery::send_statuses(&self.account, &effects);
     }
@@ -123,6 +139,11 @@ impl StreamLeader {
 
     pub(crate) fn replica(&self) -> Option<Arc<StreamReplica>> {
         self.replica.upgrade()
+    }
+
+    /// For requests in the stream's account.
+    pub(crate) fn requester(&self) -> Option<Arc<Requester>> {
+        self.context.accounts.get(self.account.name()).map(|account| Arc::clone(&account.requester))
     }
 
     /// The configuration as applied.
@@ -145,6 +166,7 @@ impl StreamLeader {
 
     /// Subscribes to the subjects of a configuration; those that stay are left alone.
     pub(crate) fn subscribe_subjects(self: &Arc<Self>, config: &Arc<StreamConfig>) {
+        self.sourcing.lock().configure(self, config);
         let mut subscriptions = self.subscriptions.lock();
         self.ingest.configure(config);
         if config.allow_msg_schedules && !self.schedules.swap(true, Ordering::AcqRel) {
@@ -243,13 +265,38 @@ impl StreamLeader {
     }
 
     /// Direct gets are a service only where the configuration allows them: elsewhere nobody answers, at once.
-    fn subscribe_direct_get(&self, config: &StreamConfig, subscriptions: &mut Subscriptions) {
+    fn subscribe_direct_get(self: &Arc<Self>, config: &StreamConfig, subscriptions: &mut Subscriptions) {
         if !config.allow_direct {
             subscriptions.direct_get.clear();
         } else if subscriptions.direct_get.is_empty() {
-            let subjects = ["", ".>"].map(|rest| format!("$JS.API.DIRECT.GET.{}{rest}", self.name));
-            subscriptions.direct_get = subjects.iter().map(|subject| self.subscribe_api(subject)).collect();
+            subscriptions.direct_get = self.direct_gets_of(&self.name);
         }
+        let is_mirror_direct = config.mirror.is_some() && config.mirror_direct;
+        self.mirror_direct.store(is_mirror_direct, Ordering::Relaxed);
+        if !is_mirror_direct {
+            subscriptions.mirror_direct.clear();
+        }
+    }
+
+    fn direct_gets_of(self: &Arc<Self>, stream: &str) -> Vec<InternalSubscription> {
+        let subscribe = |rest: &str| {
+            let subject = format!("$JS.API.DIRECT.GET.{stream}{rest}");
+            let handler = api::direct_get::handler(self);
+            self.account.subscribe_internal(&subject, Some(DIRECT_GET_GROUP), handler)
+        };
+        ["", ".>"].map(subscribe).into_iter().collect()
+    }
+
+    /// A mirror that has caught up answers direct gets for its origin from now on, where its configuration says so.
+    pub(crate) fn serve_mirror_direct(self: &Arc<Self>) {
+        if !self.mirror_direct.load(Ordering::Relaxed) || !self.subscriptions.lock().mirror_direct.is_empty()
+        {
+            return;
+        }
+        let config = self.config();
+        let Some(mirror) = config.mirror.as_ref().filter(|_| config.mirror_direct) else { return };
+        let subscribed = self.direct_gets_of(&mirror.name);
+        self.subscriptions.lock().mirror_direct = subscribed;
     }
 
     fn subscribe_input(
@@ -295,6 +342,20 @@ impl StreamLeader {
     pub(crate) fn complete(&self, info: &mut StreamInfo) {
         info.domain = self.context.domain.as_deref().unwrap_or_default().to_owned();
         info.cluster = self.cluster_info();
+        (info.mirror, info.sources) = self.origins(&info.config);
+    }
+
+    /// How the stream is getting on with its mirror's origin and its sources.
+    fn origins(&self, config: &StreamConfig) -> (Option<StreamSourceInfo>, Vec<StreamSourceInfo>) {
+        if config.mirror.is_none() && config.sources.is_empty() {
+            return (None, Vec::new());
+        }
+        let Some(replica) = self.replica() else { return (None, Vec::new()) };
+        let position = |index_name: &str| {
+            let state = replica.replicated.lock();
+            state.machine().source_position(index_name).map_or(0, |position| position.seq)
+        };
+        self.sourcing.lock().infos(config, &position)
     }
 
     /// Whether somebody listens on the deliver subject of this push consumer.

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::task::AbortHandle;
-use weir_jetstream::meta::StreamAssignment;
+use weir_jetstream::meta::{StreamAssignment, StreamLog};
 use weir_jetstream::{StopReason, StreamCommand};
 use weir_jsapi::PeerInfo;
 use weir_raft::{GroupId, PeerId};
 
+use super::growth;
 use super::leader::StreamLeader;
 use super::state::StreamState;
 use crate::clock;
@@ -84,6 +85,7 @@ impl StreamReplica {
             self.replicated.attach(LocalLog::open(journal, group, durability, &self.replicated)?);
             return Ok(());
         };
+        growth::begin_group(&self.context, assignment, &self.replicated).await?;
         let machine = Arc::new(GroupMachine(Arc::clone(&self.replicated)));
         let group = cluster
             .raft
@@ -99,6 +101,12 @@ impl StreamReplica {
     async fn start_group(self: Arc<Self>) {
         let Some(group) = self.replicated.replicator().and_then(|log| log.group()) else { return };
         let assignment = self.assignment();
+        if let StreamLog::GroupFrom(first) = assignment.log {
+            if first == self.context.peer_id.0 {
+                growth::lead_alone(&self.context, &group).await;
+            }
+            return;
+        }
         let peers: Vec<PeerId> = assignment.peers.iter().map(|id| PeerId(*id)).collect();
         let place = peers.iter().position(|peer| *peer == self.context.peer_id).unwrap_or(peers.len());
         let patience = INITIALISE_PATIENCE * u32::try_from(place).unwrap_or(u32::MAX);

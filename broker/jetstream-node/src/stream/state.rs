@@ -86,6 +86,17 @@ impl StreamState {
         Ok(self.index)
     }
 
+    /// A memory stream's checkpoints go to a file in this folder from now on.
+    pub(crate) fn keep_in(&mut self, disk: Arc<dyn Disk>, folder: &Path) {
+        let is_memory = self.machine.config().storage == weir_jsapi::StorageType::Memory;
+        self.machine.store_mut().keep_in(disk, folder, is_memory);
+    }
+
+    /// Lets go of the store's files; the state is of no use afterwards.
+    pub(crate) fn release(&mut self) {
+        drop(self.machine.store_mut().take());
+    }
+
     fn encode(&self) -> Bytes {
         let state = self.machine.checkpoint_state();
         let mut out = BytesMut::with_capacity(POSITION_LEN + state.len());

@@ -74,6 +74,13 @@ impl StreamStore {
         Ok((store, extra))
     }
 
+    /// A memory store's checkpoints go to a file in this folder from now on.
+    pub(crate) fn keep_in(&mut self, disk: Arc<dyn Disk>, folder: &Path, is_memory: bool) {
+        if is_memory {
+            self.memory_file = Some((disk, folder.join("memory")));
+        }
+    }
+
     /// Leaves an empty store behind.
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{DecodeError, Reader, Writer, publishes};
+use super::{DecodeError, Reader, Writer, origins, publishes};
 use crate::command::{ConsumerDelta, Purge, StreamCommand};
 use crate::consumer::ConsumerEvent;
 
@@ -21,6 +21,8 @@ const CONSUMER_DELTAS: u8 = 9;
 pub(super) const PUBLISH_ATOMIC: u8 = 10;
 pub(super) const PUBLISH_FAST: u8 = 11;
 pub(super) const FIRE_SCHEDULES: u8 = 12;
+const MIRROR: u8 = 20;
+const SOURCE: u8 = 21;
 
 const EVENT_DELIVERED: u8 = 1;
 const EVENT_ACKED: u8 = 2;
@@ -79,6 +81,16 @@ impl StreamCommand {
                 writer.finish()
             }
             Self::ConsumerDeltas(deltas) => encode_deltas(deltas),
+            Self::Mirror(batch) => {
+                let mut writer = Writer::new(VERSION, MIRROR, origins::size(&batch.records) + 24);
+                origins::write_mirror(&mut writer, batch);
+                writer.finish()
+            }
+            Self::Source(batch) => {
+                let mut writer = Writer::new(VERSION, SOURCE, origins::size(&batch.records) + 96);
+                origins::write_source(&mut writer, batch);
+                writer.finish()
+            }
         }
     }
 
@@ -111,6 +123,8 @@ impl StreamCommand {
             }
             DELETE_CONSUMER => Self::DeleteConsumer { name: reader.string("consumer name")? },
             CONSUMER_DELTAS => decode_deltas(&mut reader)?,
+            MIRROR => Self::Mirror(origins::read_mirror(&mut reader)?),
+            SOURCE => Self::Source(origins::read_source(&mut reader)?),
             found => return Err(DecodeError::Kind { what: WHAT, found }),
         };
         reader.finish()?;
@@ -203,7 +217,9 @@ mod tests {
     use weir_stdx::time::UnixNanos;
 
     use super::*;
-    use crate::command::{FastLimits, FastRecord, Firing, FiringAction, PublishRecord};
+    use crate::command::{
+        FastLimits, FastRecord, Firing, FiringAction, MirrorBatch, OriginRecord, PublishRecord, SourceBatch,
+    };
 
     fn samples() -> Vec<StreamCommand> {
         let record = |subject: &'static str, payload: &'static [u8]| PublishRecord {
@@ -256,6 +272,17 @@ mod tests {
             StreamCommand::UpdateConsumer { name: "c".to_owned(), config: Box::new(config) },
             StreamCommand::DeleteConsumer { name: "c".to_owned() },
             StreamCommand::ConsumerDeltas(vec![ConsumerDelta { name: "c".to_owned(), events }]),
+            StreamCommand::Mirror(MirrorBatch {
+                after: 7,
+                records: vec![OriginRecord { seq: 300, record: record("a", b"x") }],
+                up_to: 301,
+            }),
+            StreamCommand::Source(SourceBatch {
+                index_name: "A > >".to_owned(),
+                identity: "I".to_owned(),
+                after: 1,
+                records: vec![OriginRecord { seq: 2, record: record("a", b"") }],
+            }),
         ]
     }
 

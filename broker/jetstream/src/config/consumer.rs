@@ -393,7 +393,6 @@ pub fn check_consumer_support(config: &ConsumerConfig) -> Result<(), ApiError> {
         ("replay_policy original", config.replay_policy == ReplayPolicy::Original),
         ("rate_limit_bps", config.rate_limit_bps > 0),
         ("priority_policy", config.priority_policy != PriorityPolicy::None),
-        ("sourcing", config.sourcing),
     ];
     match unsupported.iter().find(|(_, set)| *set) {
         Some((name, _)) => Err(errors::CONSUMER_CREATE.with(format!("{name} is not supported yet"))),

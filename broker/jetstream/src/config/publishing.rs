@@ -1,7 +1,7 @@
 //! The rules of what a stream's configuration asks of publishes: roll-ups, counters, schedules, batches, how they are
 //! made durable. In nats-server's words.
 
-use weir_jsapi::{ApiError, DiscardPolicy, PersistMode, RetentionPolicy, StorageType, StreamConfig, errors};
+use weir_jsapi::{ApiError, DiscardPolicy, PersistMode, RetentionPolicy, StorageType, StreamConfig};
 
 use super::stream::invalid;
 
@@ -76,25 +76,6 @@ pub(super) fn check_update(current: &StreamConfig, new: &StreamConfig) -> Result
     }
     if new.persist_mode != current.persist_mode {
         return Err(invalid("stream configuration update can not change persist mode"));
-    }
-    Ok(())
-}
-
-/// What a mirror or a stream with sources may not be as well.
-pub(super) fn check_origins(config: &StreamConfig) -> Result<(), ApiError> {
-    if config.mirror.is_some() {
-        let excluded = [
-            (config.allow_msg_counter, errors::MIRROR_WITH_COUNTERS),
-            (config.allow_atomic, errors::MIRROR_WITH_ATOMIC_PUBLISH),
-            (config.allow_batched, errors::MIRROR_WITH_BATCH_PUBLISH),
-            (config.allow_msg_schedules, errors::MIRROR_WITH_MSG_SCHEDULES),
-        ];
-        if let Some((_, error)) = excluded.iter().find(|(set, _)| *set) {
-            return Err(error.error());
-        }
-    }
-    if !config.sources.is_empty() && config.allow_msg_schedules {
-        return Err(errors::SOURCE_WITH_MSG_SCHEDULES.error());
     }
     Ok(())
 }

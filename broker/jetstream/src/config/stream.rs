@@ -1,6 +1,7 @@
 //! Stream configurations: defaults, rules, and what an update may change.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use weir_jsapi::{
     API_LEVEL, ApiError, DiscardPolicy, RetentionPolicy, SERVER_VERSION, StoreCompression, StreamConfig,
@@ -9,6 +10,7 @@ use weir_jsapi::{
 use weir_subject::{Transform, has_wildcards, is_subset, is_valid_subject, overlaps, validate_mapping};
 
 use super::is_valid_name;
+use super::sourcing::check_sourcing;
 
 const NAME_BYTES_MAX: usize = 255;
 const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
@@ -41,16 +43,20 @@ impl Default for StreamLimitsInForce {
     }
 }
 
+/// The other streams of the account, by name.
+pub type OtherStreams<'a> = &'a dyn Fn(&str) -> Option<Arc<StreamConfig>>;
+
 pub(super) fn invalid(text: impl std::fmt::Display) -> ApiError {
     errors::STREAM_INVALID_CONFIG.with(text)
 }
 
-/// Completes a configuration as received by STREAM.CREATE or STREAM.UPDATE and judges it on its own. `pedantic`
-/// refuses what would otherwise be corrected.
+/// Completes a configuration as received by STREAM.CREATE or STREAM.UPDATE and judges it on its own and beside
+/// `others`. `pedantic` refuses what would otherwise be corrected.
 pub fn normalise_stream(
     mut config: StreamConfig,
     limits: &StreamLimitsInForce,
     pedantic: bool,
+    others: OtherStreams<'_>,
 ) -> Result<StreamConfig, ApiError> {
     check_name(&config.name)?;
     if config.description.len() > DESCRIPTION_BYTES_MAX {
@@ -60,19 +66,10 @@ pub fn normalise_stream(
     }
     let metadata: usize = config.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if metadata > METADATA_BYTES_MAX {
-        return Err(invalid(format!(
-            "stream metadata exceeds maximum size of {}KB",
-            METADATA_BYTES_MAX / 1024
-        )));
-    }
-    if limits.max_bytes_required && config.max_bytes <= 0 {
-        return Err(errors::STREAM_MAX_BYTES_REQUIRED.error());
+        return Err(invalid(format!("stream metadata exceeds maximum size of {METADATA_BYTES_MAX} bytes")));
     }
     check_replicas(&mut config)?;
     set_defaults(&mut config, pedantic)?;
-    if limits.max_stream_bytes > 0 && config.max_bytes > limits.max_stream_bytes {
-        return Err(errors::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
-    }
     check_windows(&mut config, limits.max_duplicate_window, pedantic)?;
     // Checked one after the other, and completed: in the reference's order.
     super::publishing::check_rollup(&config)?;
@@ -81,16 +78,22 @@ pub fn normalise_stream(
     check_markers(&mut config, pedantic)?;
     super::publishing::check_schedules(&mut config, pedantic)?;
     super::publishing::check_persist_mode(&config)?;
-    super::publishing::check_origins(&config)?;
     check_unsupported(&config)?;
+    check_sourcing(&mut config, others, pedantic)?;
     set_subjects(&mut config)?;
+    if limits.max_bytes_required && config.max_bytes <= 0 {
+        return Err(errors::STREAM_MAX_BYTES_REQUIRED.error());
+    }
+    if limits.max_stream_bytes > 0 && config.max_bytes > limits.max_stream_bytes {
+        return Err(errors::STREAM_MAX_STREAM_BYTES_EXCEEDED.error());
+    }
     check_transform(&config)?;
     check_republish(&mut config, pedantic)?;
-    if config.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
-        return Err(invalid("preferred server not permitted in placement"));
-    }
     if config.placement == Some(weir_jsapi::Placement::default()) {
         config.placement = None;
+    }
+    if config.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
+        return Err(invalid("preferred server not permitted in placement"));
     }
     if !limits.clustered && config.num_replicas > 1 {
         return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED.error());
@@ -101,14 +104,8 @@ pub fn normalise_stream(
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {
-    if name.is_empty() {
-        return Err(invalid("stream name is required and can not contain '.', '*', '>'"));
-    }
-    if name.contains(['/', '\\']) {
-        return Err(errors::STREAM_NAME_CONTAINS_PATH_SEPARATORS.error());
-    }
     if !is_valid_name(name) {
-        return Err(invalid("stream name is required and can not contain '.', '*', '>'"));
+        return Err(invalid(r"stream name is required and can not contain '.', '*', '>', '\', '/'"));
     }
     if name.len() > NAME_BYTES_MAX {
         return Err(invalid(format!("stream name is too long, maximum allowed is {NAME_BYTES_MAX}")));
@@ -118,24 +115,23 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 
 fn check_replicas(config: &mut StreamConfig) -> Result<(), ApiError> {
     match config.num_replicas {
-        ..0 => Err(errors::REPLICAS_COUNT_CANNOT_BE_NEGATIVE.error()),
-        0 => {
-            config.num_replicas = 1;
-            Ok(())
-        }
-        1..=REPLICAS_MAX => Ok(()),
-        _ => Err(invalid(format!("maximum replicas is {REPLICAS_MAX}"))),
+        0 => config.num_replicas = 1,
+        ..0 => return Err(errors::REPLICAS_COUNT_CANNOT_BE_NEGATIVE.error()),
+        1..=REPLICAS_MAX => {}
+        _ => return Err(invalid(format!("maximum replicas is {REPLICAS_MAX}"))),
     }
+    Ok(())
 }
 
 /// Limits that are unset or nonsense become -1.
 fn set_defaults(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    let mut max_msg_size = i64::from(config.max_msg_size);
     let fields: [(&str, &mut i64); 5] = [
         ("max_msgs", &mut config.max_msgs),
-        ("max_bytes", &mut config.max_bytes),
         ("max_msgs_per_subject", &mut config.max_msgs_per_subject),
+        ("max_bytes", &mut config.max_bytes),
+        ("max_msg_size", &mut max_msg_size),
         ("max_consumers", &mut config.max_consumers),
-        ("duplicate_window", &mut 0),
     ];
     for (name, value) in fields {
         if *value < -1 && pedantic {
@@ -145,10 +141,7 @@ fn set_defaults(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErro
             *value = -1;
         }
     }
-    if config.max_msg_size < -1 && pedantic {
-        return Err(errors::PEDANTIC.with("max_msg_size must be set to -1"));
-    }
-    if config.max_msg_size == 0 || config.max_msg_size < -1 {
+    if max_msg_size == -1 {
         config.max_msg_size = -1;
     }
     Ok(())
@@ -158,7 +151,11 @@ fn check_windows(config: &mut StreamConfig, longest: i64, pedantic: bool) -> Res
     if config.max_age < 0 {
         return Err(invalid("max age can not be negative"));
     }
-    if config.duplicate_window == 0 {
+    if config.max_age > 0 && config.max_age < AGE_MIN {
+        return Err(invalid("max age needs to be >= 100ms"));
+    }
+    let takes_publishes = config.mirror.is_none() && config.sources.is_empty();
+    if config.duplicate_window == 0 && takes_publishes {
         let is_limited = longest > 0 && longest < DUPLICATE_WINDOW_DEFAULT;
         if pedantic && is_limited {
             let text = "duplicate window limits are higher than current limits";
@@ -171,9 +168,6 @@ fn check_windows(config: &mut StreamConfig, longest: i64, pedantic: bool) -> Res
         }
         config.duplicate_window = if short { config.max_age } else { usual };
     }
-    if config.max_age > 0 && config.max_age < AGE_MIN {
-        return Err(invalid("max age needs to be >= 100ms"));
-    }
     if config.duplicate_window < 0 {
         return Err(invalid("duplicates window can not be negative"));
     }
@@ -184,7 +178,7 @@ fn check_windows(config: &mut StreamConfig, longest: i64, pedantic: bool) -> Res
         let limit = super::go_duration(u64::try_from(longest).unwrap_or(0));
         return Err(invalid(format!("duplicates window can not be larger then server limit of {limit}")));
     }
-    if config.duplicate_window < AGE_MIN {
+    if config.duplicate_window > 0 && config.duplicate_window < AGE_MIN {
         return Err(invalid("duplicates window needs to be >= 100ms"));
     }
     Ok(())
@@ -222,19 +216,12 @@ fn check_flags(config: &StreamConfig) -> Result<(), ApiError> {
             return Err(invalid("discard new per subject requires max msgs per subject > 0"));
         }
     }
-    if config.mirror.is_none() && config.mirror_direct {
-        return Err(invalid("stream has no mirror but does have mirror direct"));
-    }
     Ok(())
 }
 
 /// What is not built is refused by name, never ignored.
 fn check_unsupported(config: &StreamConfig) -> Result<(), ApiError> {
-    let unsupported = [
-        ("mirror", config.mirror.is_some()),
-        ("sources", !config.sources.is_empty()),
-        ("compression", config.compression != StoreCompression::None),
-    ];
+    let unsupported = [("compression", config.compression != StoreCompression::None)];
     match unsupported.iter().find(|(_, set)| *set) {
         Some((name, _)) => Err(invalid(format!("{name} is not supported yet"))),
         None => Ok(()),
@@ -242,7 +229,7 @@ fn check_unsupported(config: &StreamConfig) -> Result<(), ApiError> {
 }
 
 fn set_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {
-    if config.subjects.is_empty() {
+    if config.subjects.is_empty() && config.mirror.is_none() && config.sources.is_empty() {
         config.subjects.push(config.name.clone());
     }
     for (index, subject) in config.subjects.iter().enumerate() {
@@ -250,10 +237,14 @@ fn set_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {
         if !is_valid_subject(bytes) {
             return Err(invalid("invalid subject"));
         }
-        if let Some(other) = config.subjects[..index].iter().find(|other| overlaps(bytes, other.as_bytes())) {
-            return Err(invalid(format!("subject {other:?} overlaps with {subject:?}")));
+        if config.subjects[..index].contains(subject) {
+            return Err(invalid("duplicate subjects detected"));
         }
-        check_reserved(subject, config.no_ack)?;
+        check_reserved(subject, config.no_ack, config.num_replicas)?;
+        let later = &config.subjects[index + 1..];
+        if let Some(other) = later.iter().find(|other| overlaps(bytes, other.as_bytes())) {
+            return Err(invalid(format!("subject {subject:?} overlaps with {other:?}")));
+        }
     }
     Ok(())
 }
@@ -306,22 +297,24 @@ fn check_republish(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiE
 }
 
 /// Subjects the server itself lives on may be captured only without publish acks, which would loop.
-fn check_reserved(subject: &str, no_ack: bool) -> Result<(), ApiError> {
+fn check_reserved(subject: &str, no_ack: bool, replicas: i64) -> Result<(), ApiError> {
+    let bytes = subject.as_bytes();
+    if subject == ">" {
+        if !no_ack {
+            return Err(invalid("capturing all subjects requires no-ack to be true"));
+        }
+        if replicas != 1 {
+            return Err(invalid("capturing all subjects requires replicas of 1"));
+        }
+    }
     if no_ack {
         return Ok(());
     }
-    let bytes = subject.as_bytes();
-    if subject == ">" {
-        return Err(invalid("capturing all subjects requires no-ack to be true"));
+    let of_api = [&b"$JS.>"[..], b"$JSC.>", b"$NRG.>"].iter().any(|space| overlaps(bytes, space));
+    if of_api && !is_subset(bytes, b"$JS.EVENT.>") {
+        return Err(invalid("subjects that overlap with jetstream api require no-ack to be true"));
     }
-    let events = [&b"$JS.EVENT.>"[..], b"$SYS.ACCOUNT.>"].iter().any(|allowed| is_subset(bytes, allowed));
-    if !events && (overlaps(bytes, b"$JS.>") || overlaps(bytes, b"$JSC.>")) {
-        let wildcard_only = !subject.starts_with('$') && subject.split('.').count() == 1;
-        if !wildcard_only {
-            return Err(invalid("subjects that overlap with jetstream api require no-ack to be true"));
-        }
-    }
-    if !events && overlaps(bytes, b"$SYS.>") {
+    if overlaps(bytes, b"$SYS.>") && !is_subset(bytes, b"$SYS.ACCOUNT.>") {
         return Err(invalid("subjects that overlap with system api require no-ack to be true"));
     }
     Ok(())
@@ -348,30 +341,32 @@ pub fn without_server_metadata(metadata: &mut BTreeMap<String, String>) {
 
 /// Judges a change from one normalised configuration to another; gives the one to store.
 pub fn check_stream_update(current: &StreamConfig, mut new: StreamConfig) -> Result<StreamConfig, ApiError> {
+    let refuse = |text: &str| Err(invalid(text));
     if new.name != current.name {
-        return Err(errors::STREAM_MISMATCH.error());
-    }
-    if new.mirror != current.mirror {
-        return Err(errors::STREAM_MIRROR_NOT_UPDATABLE.error());
+        return refuse("stream configuration name must match original");
     }
     if new.storage != current.storage {
-        return Err(invalid("stream configuration update can not change storage type"));
+        return refuse("stream configuration update can not change storage type");
     }
     let is_queue = |config: &StreamConfig| config.retention == RetentionPolicy::WorkQueue;
     if is_queue(&new) != is_queue(current) {
-        return Err(invalid("stream configuration update can not change retention policy to/from workqueue"));
+        return refuse("stream configuration update can not change retention policy to/from workqueue");
     }
     if current.sealed && !new.sealed {
-        return Err(invalid("stream configuration update can not unseal a sealed stream"));
+        return refuse("stream configuration update can not unseal a sealed stream");
     }
     if current.deny_delete && !new.deny_delete {
-        return Err(invalid("stream configuration update can not cancel deny message deletes"));
+        return refuse("stream configuration update can not cancel deny message deletes");
     }
     if current.deny_purge && !new.deny_purge {
-        return Err(invalid("stream configuration update can not cancel deny purge"));
+        return refuse("stream configuration update can not cancel deny purge");
+    }
+    // A mirror may become a stream of its own: then it has no origin any more.
+    if new.mirror.is_some() && new.mirror != current.mirror {
+        return Err(errors::STREAM_MIRROR_NOT_UPDATABLE.error());
     }
     if current.allow_msg_ttl && !new.allow_msg_ttl {
-        return Err(invalid("message TTL status can not be disabled"));
+        return refuse("message TTL status can not be disabled");
     }
     super::publishing::check_update(current, &new)?;
     if new.sealed {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_jsapi::StreamConfig;
 
-use super::{MetaCommand, MetaMachine, MetaPeer, StreamAssignment};
+use super::{MetaCommand, MetaMachine, MetaPeer, StreamAssignment, StreamLog};
 use crate::codec::{DecodeError, Reader, Writer};
 
 const VERSION: u8 = 1;
 const WHAT: &str = "meta command";
 const CHECKPOINT: &str = "meta checkpoint";
-const CHECKPOINT_KIND: u8 = b'M';
+/// Without the streams' logs: those with several replicas had groups.
+const CHECKPOINT_KIND_OLD: u8 = b'M';
+const CHECKPOINT_KIND: u8 = b'N';
 
 const CREATE_STREAM: u8 = 1;
 const UPDATE_STREAM: u8 = 2;
@@ -43,6 +45,30 @@ fn read_peer(reader: &mut Reader) -> Result<MetaPeer, DecodeError> {
         name: reader.string("peer name")?,
         endpoint: reader.string("peer endpoint")?,
     })
+}
+
+const LOG_LOCAL: u8 = 0;
+const LOG_GROUP: u8 = 1;
+const LOG_GROUP_FROM: u8 = 2;
+
+fn write_log(writer: &mut Writer, log: StreamLog) {
+    match log {
+        StreamLog::Local => writer.u8(LOG_LOCAL),
+        StreamLog::Group => writer.u8(LOG_GROUP),
+        StreamLog::GroupFrom(peer) => {
+            writer.u8(LOG_GROUP_FROM);
+            writer.varint(peer);
+        }
+    }
+}
+
+fn read_log(reader: &mut Reader) -> Result<StreamLog, DecodeError> {
+    match reader.u8("kind of log")? {
+        LOG_LOCAL => Ok(StreamLog::Local),
+        LOG_GROUP => Ok(StreamLog::Group),
+        LOG_GROUP_FROM => Ok(StreamLog::GroupFrom(reader.varint("first peer of a log")?)),
+        found => Err(DecodeError::Kind { what: "log of a stream", found }),
+    }
 }
 
 impl MetaCommand {
@@ -141,6 +167,7 @@ impl MetaMachine {
             writer.varint(stream.group);
             write_peers(&mut writer, &stream.peers);
             writer.time(stream.created);
+            write_log(&mut writer, stream.log);
         }
         writer.finish()
     }
@@ -148,7 +175,7 @@ impl MetaMachine {
     /// A machine from a snapshot.
     pub fn restore(checkpoint: Bytes) -> Result<Self, DecodeError> {
         let (mut reader, kind) = Reader::open(checkpoint, CHECKPOINT, VERSION)?;
-        if kind != CHECKPOINT_KIND {
+        if kind != CHECKPOINT_KIND && kind != CHECKPOINT_KIND_OLD {
             return Err(DecodeError::Kind { what: CHECKPOINT, found: kind });
         }
         let mut machine = Self { next_group: reader.varint("next group")?, ..Self::default() };
@@ -163,13 +190,18 @@ impl MetaMachine {
             let account = reader.string("account")?;
             let config: StreamConfig = reader.json("stream configuration")?;
             let name = config.name.clone();
-            let stream = StreamAssignment {
+            let log = if config.num_replicas > 1 { StreamLog::Group } else { StreamLog::Local };
+            let mut stream = StreamAssignment {
                 account: account.clone(),
                 config: Arc::new(config),
                 group: reader.varint("group")?,
                 peers: read_peers(&mut reader)?,
                 created: reader.time("created")?,
+                log,
             };
+            if kind == CHECKPOINT_KIND {
+                stream.log = read_log(&mut reader)?;
+            }
             machine.streams.entry(account).or_default().insert(name, Arc::new(stream));
         }
         reader.finish()?;

@@ -38,6 +38,7 @@ impl<S: Store> StreamMachine<S> {
         self.lifetimes.write(&mut writer);
         self.schedules.write(&mut writer);
         self.fast.write(&mut writer);
+        self.sources.write(&mut writer);
         writer.finish()
     }
 
@@ -70,6 +71,7 @@ impl<S: Store> StreamMachine<S> {
             lifetimes: super::ttl::Lifetimes::default(),
             schedules: super::schedule::Schedules::default(),
             fast: super::fast::FastBatches::default(),
+            sources: super::sourced::SourcePositions::default(),
             last_timestamp,
             last_msg_id,
         };
@@ -85,6 +87,10 @@ impl<S: Store> StreamMachine<S> {
         if !reader.is_empty() {
             machine.schedules = super::schedule::Schedules::read(&mut reader)?;
             machine.fast = super::fast::FastBatches::read(&mut reader)?;
+        }
+        // Checkpoints written before there were sources end here.
+        if !reader.is_empty() {
+            machine.sources = super::sourced::SourcePositions::read(&mut reader)?;
         }
         reader.finish()?;
         Ok(machine)

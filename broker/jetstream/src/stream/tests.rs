@@ -19,8 +19,8 @@ fn stream(change: impl FnOnce(&mut StreamConfig)) -> Machine {
         ..Default::default()
     };
     change(&mut config);
-    let config =
-        normalise_stream(config, &StreamLimitsInForce::default(), false).expect("valid configuration");
+    let config = normalise_stream(config, &StreamLimitsInForce::default(), false, &|_| None)
+        .expect("valid configuration");
     StreamMachine::new(config, UnixNanos(1), MemStore::default()).expect("new")
 }
 

@@ -28,7 +28,7 @@ fn stream_config(retention: RetentionPolicy) -> StreamConfig {
         retention,
         ..StreamConfig::default()
     };
-    normalise_stream(config, &StreamLimitsInForce::default(), false).expect("valid stream")
+    normalise_stream(config, &StreamLimitsInForce::default(), false, &|_| None).expect("valid stream")
 }
 
 fn pull() -> ConsumerConfig {

@@ -1,0 +1,63 @@
+//! STREAM.PEER.REMOVE and STREAM.PEER.EVACUATE, at the meta leader: a stream's replica leaves a server, another one takes
+//! its place. The stream's own group makes the change; the answer says that it is to be.
+
+use std::sync::Arc;
+
+use weir_jetstream::meta::{MetaCommand, MetaOutcome};
+use weir_jsapi::request::PeerRemoveRequest;
+use weir_jsapi::response::Success;
+use weir_jsapi::{ApiError, StreamConfig, errors, response};
+
+use super::stream_create::place;
+use super::{Answer, Request, propose_failed};
+use crate::context::Context;
+
+pub(crate) async fn remove(
+    context: &Arc<Context>,
+    name: &str,
+    request: &Request,
+    kind: &'static str,
+) -> Result<Answer, ApiError> {
+    if request.is_empty() {
+        return Err(errors::BAD_REQUEST.error());
+    }
+    let asked: PeerRemoveRequest = request.decode()?;
+    if asked.peer.is_empty() {
+        return Err(errors::BAD_REQUEST.error());
+    }
+    let account = request.account.name();
+    let assignment = context.assignment(account, name).ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
+    let leaving = assignment
+        .peers
+        .iter()
+        .copied()
+        .find(|peer| {
+            context.peer_name(weir_raft::PeerId(*peer)) == asked.peer || peer.to_string() == asked.peer
+        })
+        .ok_or_else(|| errors::CLUSTER_PEER_NOT_MEMBER.error())?;
+    let peers = replace(context, &assignment.config, &assignment.peers, leaving)?;
+    let command = MetaCommand::MoveStream { account: account.to_owned(), name: name.to_owned(), peers };
+    let outcome =
+        context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))?;
+    if let MetaOutcome::Refused(error) = outcome {
+        return Err(error);
+    }
+    Ok(Some(response::success(kind, Success { success: true })))
+}
+
+/// The peers without one of them, and another in its place.
+fn replace(
+    context: &Context,
+    config: &StreamConfig,
+    peers: &[u64],
+    leaving: u64,
+) -> Result<Vec<u64>, ApiError> {
+    let staying: Vec<u64> = peers.iter().copied().filter(|peer| *peer != leaving).collect();
+    // One more than needed, so that the one that leaves may be among them.
+    let wider = StreamConfig { num_replicas: config.num_replicas + 1, ..config.clone() };
+    let remap = |_| errors::PEER_REMAP.error();
+    let chosen = place(context, &wider, &staying).map_err(remap)?;
+    let mut peers = staying.clone();
+    peers.extend(chosen.into_iter().filter(|peer| *peer != leaving && !staying.contains(peer)).take(1));
+    if peers.len() == staying.len() { Err(errors::PEER_REMAP.error()) } else { Ok(peers) }
+}
