@@ -36,8 +36,16 @@ def empty(cluster):
         if not broker.running:
             broker.start()
     cluster.wait_formed(60)
-    with JetStream(cluster.brokers[0].port) as js:
-        js.clear()
+
+    def cleared():
+        try:
+            with JetStream(cluster.brokers[0].port) as js:
+                js.clear()
+                return not js.raw("STREAM.NAMES").get("streams")
+        except AssertionError:
+            return False
+
+    wait_until(cleared, "no stream is left", WITHIN_SECONDS, every=0.3)
 
 
 class Publisher:
@@ -86,9 +94,10 @@ def info(cluster, stream):
 
 def payloads(cluster, stream):
     """Every message's data, in order."""
+    cluster.wait_formed(60)
     state = info(cluster, stream)["state"]
     found = []
-    with JetStream(cluster.running()[0].port) as js:
+    with JetStream(cluster.named(info(cluster, stream)["cluster"]["leader"]).port) as js:
         for sequence in range(state["first_seq"], state["last_seq"] + 1):
             message = js.raw(f"STREAM.MSG.GET.{stream}", {"seq": sequence}).get("message")
             if message:

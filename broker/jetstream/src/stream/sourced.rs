@@ -149,3 +149,95 @@ impl<S: Store> StreamMachine<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use weir_jsapi::StreamSource;
+    use weir_stdx::time::UnixNanos;
+
+    use super::*;
+    use crate::command::{OriginRecord, PublishRecord, StreamCommand};
+    use crate::config::{StreamLimitsInForce, normalise_stream};
+    use crate::mem_store::MemStore;
+
+    fn machine(change: impl FnOnce(&mut StreamConfig)) -> StreamMachine<MemStore> {
+        let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
+        change(&mut config);
+        let config =
+            normalise_stream(config, &StreamLimitsInForce::default(), false, &|_| None).expect("valid");
+        StreamMachine::new(config, UnixNanos(1), MemStore::default()).expect("new")
+    }
+
+    fn origin() -> StreamSource {
+        StreamSource { name: "O".to_owned(), ..StreamSource::default() }
+    }
+
+    fn records(sequences: &[u64]) -> Vec<OriginRecord> {
+        let record = |seq: u64| PublishRecord {
+            subject: Bytes::from_static(b"o"),
+            headers: Bytes::new(),
+            payload: Bytes::new(),
+            timestamp: UnixNanos(seq),
+        };
+        sequences.iter().map(|&seq| OriginRecord { seq, record: record(seq) }).collect()
+    }
+
+    fn position(outcome: Outcome) -> u64 {
+        let Outcome::Sourced { position, refused, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(refused, None);
+        position
+    }
+
+    #[test]
+    fn a_mirror_keeps_sequences_and_takes_nothing_twice_or_out_of_turn() {
+        let mut mirror = machine(|config| config.mirror = Some(origin()));
+        let mut take = |after, sequences: &[u64], up_to| {
+            let batch = MirrorBatch { after, records: records(sequences), up_to };
+            position(mirror.apply(StreamCommand::Mirror(batch)).expect("apply"))
+        };
+        assert_eq!(take(0, &[], 4), 4, "the origin begins at 5");
+        assert_eq!(take(4, &[5, 8], 8), 8);
+        assert_eq!(take(4, &[5, 8, 9], 9), 9, "again, with one more");
+        assert_eq!(take(12, &[13], 13), 9, "10 to 12 are missing");
+        let state = mirror.store().state();
+        assert_eq!((state.first_seq, state.last_seq, state.messages), (5, 9, 3));
+    }
+
+    #[test]
+    fn a_source_is_taken_once_in_turn_and_anew_when_it_was_made_anew() {
+        let mut stream = machine(|config| config.sources = vec![origin()]);
+        let name = index_name(&origin());
+        let mut take = |identity: &str, after, sequences: &[u64]| {
+            let (index_name, identity) = (name.clone(), identity.to_owned());
+            let batch = SourceBatch { index_name, identity, after, records: records(sequences) };
+            position(stream.apply(StreamCommand::Source(batch)).expect("apply"))
+        };
+        assert_eq!(take("I", 0, &[3, 7]), 7);
+        assert_eq!(take("I", 0, &[3, 7, 8]), 8, "again, with one more");
+        assert_eq!(take("I", 9, &[10]), 8, "9 is missing");
+        assert_eq!(take("J", 0, &[1]), 1, "another stream of that name");
+        assert_eq!(stream.store().state().messages, 4);
+        let copy = StreamMachine::restore(stream.checkpoint_state(), MemStore::default()).expect("restored");
+        assert_eq!(copy.source_position(&name), stream.source_position(&name));
+    }
+
+    #[test]
+    fn a_source_that_comes_back_goes_on_where_it_was() {
+        let mut stream = machine(|config| config.sources = vec![origin()]);
+        let name = index_name(&origin());
+        let batch =
+            SourceBatch { index_name: name.clone(), records: records(&[5]), ..SourceBatch::default() };
+        stream.apply(StreamCommand::Source(batch)).expect("apply");
+        let with = (**stream.config()).clone();
+        let without = StreamConfig { sources: Vec::new(), subjects: vec!["s".to_owned()], ..with.clone() };
+        let update = |config: &StreamConfig| StreamCommand::UpdateConfig(Box::new(config.clone()));
+        stream.apply(update(&without)).expect("apply");
+        stream.apply(update(&with)).expect("apply");
+        assert_eq!(stream.source_position(&name).map(|known| known.seq), Some(5));
+        stream.apply(update(&without)).expect("apply");
+        stream.apply(StreamCommand::Purge(crate::command::Purge::default())).expect("apply");
+        stream.apply(update(&with)).expect("apply");
+        assert_eq!(stream.source_position(&name), None, "nothing of it is left");
+    }
+}
