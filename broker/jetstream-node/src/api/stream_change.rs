@@ -30,6 +30,7 @@ pub(crate) async fn update(
         let current = meta.machine().stream(account, name).cloned();
         (current.ok_or_else(|| errors::STREAM_NOT_FOUND.error())?, config)
     };
+    check_consumers(context, &current, &config)?;
     let peers = peers_for(context, &current, &config)?;
     let update = MetaCommand::UpdateStream { account: account.to_owned(), config: Box::new(config.clone()) };
     propose(context, &update).await?;
@@ -64,6 +65,38 @@ async fn propose(context: &Arc<Context>, command: &MetaCommand) -> Result<(), Ap
         MetaOutcome::Refused(error) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// No consumer may exceed a limit that the update sets, as far as this server knows the stream's consumers.
+fn check_consumers(
+    context: &Context,
+    current: &StreamAssignment,
+    config: &StreamConfig,
+) -> Result<(), ApiError> {
+    let (old, new) = (&current.config.consumer_limits, &config.consumer_limits);
+    let is_set = |old: i64, new: i64| new > 0 && old != new;
+    if !is_set(old.inactive_threshold, new.inactive_threshold)
+        && !is_set(old.max_ack_pending, new.max_ack_pending)
+    {
+        return Ok(());
+    }
+    let Some(replica) = context.replicas.read().get(&current.group).cloned() else { return Ok(()) };
+    let exceeds = |value: i64, limit: i64| limit > 0 && value > limit;
+    let state = replica.replicated.lock();
+    let violated: Vec<&str> = state
+        .machine()
+        .consumers()
+        .filter(|(_, consumer)| {
+            exceeds(consumer.config.inactive_threshold, new.inactive_threshold)
+                || exceeds(consumer.config.max_ack_pending, new.max_ack_pending)
+        })
+        .map(|(name, _)| &**name)
+        .collect();
+    if violated.is_empty() {
+        return Ok(());
+    }
+    let text = format!("change to limits violates consumers: {}", violated.join(", "));
+    Err(errors::STREAM_UPDATE.with(text))
 }
 
 /// Peers after the update: as many as asked for, those there are staying as far as they can.
