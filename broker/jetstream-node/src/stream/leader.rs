@@ -10,11 +10,8 @@ use tokio::task::AbortHandle;
 use weir_hub::{Account, InternalSubscription, OutboundMessage};
 use weir_jetstream::{Outcome, PublishOutcome, StopReason, StreamCommand};
 use weir_jsapi::{
-<<<<<<< HEAD
-    ApiError, ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, Time, errors, response,
-=======
-    ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, StreamSourceInfo, Time, errors, response,
->>>>>>> 824c23c (Mirror and source streams; change a stream between one replica and several)
+    ApiError, ClusterInfo, ConsumerInfo, PeerInfo, StreamConfig, StreamInfo, StreamSourceInfo, Time, errors,
+    response,
 };
 use weir_stdx::time::UnixNanos;
 
