@@ -221,16 +221,19 @@ impl Server {
         let current = self.hub.websocket();
         let ocsp = Ocsp::prepare(&new, &self.lasting).await?;
         let revocations = &ocsp.revocations;
+        let routes = match &self.cluster {
+            Some(cluster) => {
+                Some((Arc::clone(cluster), cluster.prepare_reload(&new, &self.hub, &revocations.routes)?))
+            }
+            None => None,
+        };
+        let prepared = log::prepare(&LogOptions::of(&new))?;
         let entrance = self.hub.entrance();
         let mut entrances = entrance::reload(&new, revocations, &entrance, current.as_deref())?;
         if let Some(tls) = &self.monitoring_tls {
             reload_monitoring(tls, &new, revocations)?;
         }
-        let routes = match &self.cluster {
-            Some(cluster) => Some((cluster, cluster.prepare_reload(&new, &self.hub, &revocations.routes)?)),
-            None => None,
-        };
-        let prepared = log::prepare(&LogOptions::of(&new))?;
+        self.take_over(ocsp);
         weir_hub::show_in_traces(new.max_traced_msg_len, new.trace_headers);
         if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
             write_pid_file(path)?;
@@ -261,7 +264,6 @@ impl Server {
         for change in &changes {
             info!("{change}");
         }
-        self.take_over(ocsp);
         prepared.apply();
         info!("Reloaded server configuration ({})", new.config_digest);
         self.request.options = new;

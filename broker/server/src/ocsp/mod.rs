@@ -10,11 +10,13 @@ mod route_peer;
 mod statuses;
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, OnceLock, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tracing::{debug, info, warn};
 use weir_conf::{OcspCache, OcspMode, Options, TlsOptions};
@@ -59,11 +61,32 @@ pub(crate) struct Lasting {
     /// To the process.
     commands: mpsc::Sender<Command>,
     known: statuses::Memory,
+    staples: Staples,
 }
+
+/// What is shown, by the kind of connection and the certificate's digest: it stays the same over reloads, so that
+/// ports which still use an older set of options are shown fresh statuses as well.
+type Staples = Arc<Mutex<HashMap<(&'static str, [u8; 32]), Weak<Staple>>>>;
 
 impl Lasting {
     pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { events: Events::default(), commands, known: statuses::Memory::default() }
+        Self {
+            events: Events::default(),
+            commands,
+            known: statuses::Memory::default(),
+            staples: Staples::default(),
+        }
+    }
+
+    fn staple(&self, kind: &'static str, leaf: &Certificate) -> Arc<Staple> {
+        let mut all = self.staples.lock();
+        all.retain(|_, staple| staple.strong_count() > 0);
+        let kept = all.get(&(kind, leaf.digest())).and_then(Weak::upgrade);
+        kept.unwrap_or_else(|| {
+            let made = Arc::new(Staple::default());
+            all.insert((kind, leaf.digest()), Arc::downgrade(&made));
+            made
+        })
     }
 
     /// From now on, where there is one.
@@ -116,7 +139,7 @@ impl Ocsp {
         for (kind, tls, revocation) in ports {
             let Some(tls) = tls else { continue };
             let mode = options.ocsp.as_ref().map(|ocsp| ocsp.mode);
-            let made = staples(kind, tls, mode, &statuses).await?;
+            let made = staples(kind, tls, mode, &statuses, lasting).await?;
             revocation.staples =
                 made.iter().map(|one| one.as_ref().map(|one| Arc::clone(&one.staple))).collect();
             if kind == ROUTER && made.iter().any(Option::is_some) {
@@ -209,6 +232,7 @@ async fn staples(
     tls: &TlsOptions,
     mode: Option<OcspMode>,
     statuses: &Statuses,
+    lasting: &Lasting,
 ) -> Result<Vec<Option<Monitor>>, String> {
     let mut made = Vec::new();
     for (file, chain) in own_chains(tls)? {
@@ -232,7 +256,7 @@ async fn staples(
         if status != Status::Good && policy.stops_when_revoked {
             return Err(format!("found existing OCSP status for certificate at '{file}': {status}"));
         }
-        let staple = Arc::new(Staple::default());
+        let staple = lasting.staple(kind, &leaf);
         show(&staple, known);
         let stops_when_revoked = policy.stops_when_revoked;
         made.push(Some(Monitor { kind, file, leaf, issuer, staple, stops_when_revoked }));
