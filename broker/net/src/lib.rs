@@ -14,7 +14,7 @@ pub mod websocket;
 
 pub use codec::{Codec, Farewell, Taken, gather};
 pub use facts::{ConnectionKind, Cookies, TlsFacts, TransportFacts};
-pub use proxy::{Fronted, ProxyError, parse_proxy_header};
+pub use proxy::{Fronted, ProxyError, ProxyReader, ProxyStep};
 pub use s2::{S2Codec, S2Control, S2Level};
 pub use tokio::io::{Interest, Ready};
 pub use transport::Transport;

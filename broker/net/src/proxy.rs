@@ -46,132 +46,181 @@ impl Transport {
     }
 
     async fn read_proxy_header_untimed(&self) -> Result<Fronted, ProxyError> {
-        let mut first = [0; 6];
+        let mut reader = ProxyReader::default();
+        let mut seen = [0; 128];
         loop {
-            let count = self.peek(&mut first).await.map_err(|error| failed("protocol version", &error))?;
-            let seen = first.get(..count).unwrap_or_default();
+            let awaited = reader.awaits();
+            let failed = |reason: String| ProxyError(format!("failed to read {awaited}: {reason}"));
+            let count = self.peek(&mut seen).await.map_err(|error| failed(error.to_string()))?;
             if count == 0 {
-                return Err(ProxyError("failed to read protocol version: EOF".to_owned()));
+                return Err(failed("EOF".to_owned()));
             }
-            if !V1_PREFIX.starts_with(seen) && !V2_SIGNATURE.starts_with(seen) {
-                return Ok(Fronted::Absent);
+            let step = reader.look(seen.get(..count).unwrap_or_default())?;
+            self.take(step.taken).await.map_err(|error| failed(error.to_string()))?;
+            if let Some(fronted) = step.fronted {
+                return Ok(fronted);
             }
-            if count == first.len() {
-                break;
-            }
-            // Peeking again at once would find the same bytes.
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        if &first == V1_PREFIX { self.read_version_1().await } else { self.read_version_2().await }
-    }
-
-    async fn read_version_1(&self) -> Result<Fronted, ProxyError> {
-        let mut line: Vec<u8> = Vec::with_capacity(V1_MAX_LINE_BYTES);
-        while line.len() < V1_MAX_LINE_BYTES {
-            let mut seen = [0; V1_MAX_LINE_BYTES];
-            let room = V1_MAX_LINE_BYTES - line.len();
-            let count = self
-                .peek(seen.get_mut(..room).unwrap_or_default())
-                .await
-                .map_err(|error| failed("v1 line", &error))?;
-            if count == 0 {
-                return Err(ProxyError("failed to read v1 line: EOF".to_owned()));
-            }
-            let before = line.len();
-            line.extend_from_slice(seen.get(..count).unwrap_or_default());
-            let end = line.windows(2).position(|pair| pair == b"\r\n");
-            let taken = end.map_or(count, |end| end + 2 - before);
-            self.take(taken).await.map_err(|error| failed("v1 line", &error))?;
-            if let Some(end) = end {
-                line.truncate(end);
-                return parse_version_1(&line);
+            if step.taken == 0 {
+                // Peeking again at once would find the same bytes.
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
-        Err(invalid("v1 line too long"))
     }
 
-    async fn read_version_2(&self) -> Result<Fronted, ProxyError> {
-        let fixed = self.take(V2_FIXED_BYTES).await.map_err(|error| failed("v2 header", &error))?;
-        let Some((command, family, length)) = parse_version_2(&fixed)? else {
-            let length =
-                fixed.get(14..16).map_or(0, |bytes| usize::from(bytes[0]) << 8 | usize::from(bytes[1]));
-            self.take(length).await.map_err(|error| failed("address data", &error))?;
-            return Ok(Fronted::Local);
-        };
-        debug_assert_eq!(command, 1);
-        let needed = if family == 0x10 { 12 } else { 36 };
-        if length < needed {
-            return Err(too_short(family, length));
-        }
-        let data = self.take(length).await.map_err(|error| failed("address data", &error))?;
-        client_of(family, &data).map(Fronted::Client).ok_or_else(|| invalid("address"))
-    }
-
-    /// Takes exactly `count` bytes, at most 64 KiB; the first hundred are returned.
-    async fn take(&self, count: usize) -> io::Result<Vec<u8>> {
-        let mut kept = Vec::new();
+    /// Takes exactly `count` bytes that were seen.
+    async fn take(&self, count: usize) -> io::Result<()> {
         let mut left = count;
-        let mut buffer = [0; 256];
+        let mut buffer = [0; 128];
         while left > 0 {
             self.ready(tokio::io::Interest::READABLE).await?;
             let room = left.min(buffer.len());
             match self.try_read(buffer.get_mut(..room).unwrap_or_default()) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => {
-                    let wanted = read.min(100usize.saturating_sub(kept.len()));
-                    kept.extend_from_slice(buffer.get(..wanted).unwrap_or_default());
-                    left -= read;
-                }
+                Ok(read) => left -= read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(kept)
+        Ok(())
     }
 }
 
-fn failed(what: &str, error: &io::Error) -> ProxyError {
-    let reason = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
-        _ => error.to_string(),
-    };
-    ProxyError(format!("failed to read {what}: {reason}"))
+/// Reads a header that comes in pieces of any size, and nothing behind it. Sans-io; holds at most a line.
+#[derive(Debug, Default)]
+pub struct ProxyReader {
+    state: ReaderState,
+    /// What was taken and still matters.
+    kept: Vec<u8>,
 }
 
-/// Parses what is in front of a connection: what it is and how long; `None` when more bytes have to come.
-pub fn parse_proxy_header(bytes: &[u8]) -> Result<Option<(Fronted, usize)>, ProxyError> {
-    let begins_like = |signature: &[u8]| signature.starts_with(bytes) || bytes.starts_with(signature);
-    if begins_like(V1_PREFIX) && bytes.len() >= V1_PREFIX.len() {
-        let line = bytes.get(..bytes.len().min(V1_MAX_LINE_BYTES)).unwrap_or_default();
-        return match line.windows(2).position(|pair| pair == b"\r\n") {
-            Some(end) => {
-                let line = line.get(..end).unwrap_or_default();
-                parse_version_1(line).map(|fronted| Some((fronted, end + 2)))
-            }
-            None if line.len() == V1_MAX_LINE_BYTES => Err(invalid("v1 line too long")),
-            None => Ok(None),
-        };
-    }
-    let first = bytes.get(..bytes.len().min(V1_PREFIX.len())).unwrap_or_default();
-    if !V2_SIGNATURE.starts_with(first) && !V1_PREFIX.starts_with(first) {
-        return Ok(Some((Fronted::Absent, 0)));
-    }
-    let Some(fixed) = bytes.get(..V2_FIXED_BYTES) else { return Ok(None) };
-    let named = parse_version_2(fixed)?;
-    let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
-    let Some(data) = bytes.get(V2_FIXED_BYTES..V2_FIXED_BYTES + length) else { return Ok(None) };
-    let fronted = match named {
-        None => Fronted::Local,
-        Some((_, family, _)) => {
-            Fronted::Client(client_of(family, data).ok_or_else(|| too_short(family, length))?)
+#[derive(Debug, Default)]
+enum ReaderState {
+    #[default]
+    Version,
+    Line,
+    Fixed,
+    /// So many bytes are left, and this is their family; none for a header that names no client.
+    Addresses(Option<u8>, usize),
+}
+
+/// What a look at the next bytes of a connection has led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyStep {
+    /// So many of them belong to the header and have to be taken off; 0: look again when there are more.
+    pub taken: usize,
+    /// What the header says, once all of it was taken.
+    pub fronted: Option<Fronted>,
+}
+
+impl ProxyStep {
+    const WAIT: Self = Self { taken: 0, fronted: None };
+}
+
+impl ProxyReader {
+    /// Looks at the bytes behind those that were taken.
+    pub fn look(&mut self, seen: &[u8]) -> Result<ProxyStep, ProxyError> {
+        match self.state {
+            ReaderState::Version => self.look_for_version(seen),
+            ReaderState::Line => self.look_for_line_end(seen),
+            ReaderState::Fixed => self.look_for_fixed(seen),
+            ReaderState::Addresses(family, left) => self.look_for_addresses(seen, family, left),
         }
-    };
-    Ok(Some((fronted, V2_FIXED_BYTES + length)))
+    }
+
+    /// What comes next, as nats-server calls it.
+    fn awaits(&self) -> &'static str {
+        match self.state {
+            ReaderState::Version => "protocol version",
+            ReaderState::Line => "v1 line",
+            ReaderState::Fixed => "v2 header",
+            ReaderState::Addresses(..) => "address data",
+        }
+    }
+
+    fn look_for_version(&mut self, seen: &[u8]) -> Result<ProxyStep, ProxyError> {
+        let first = seen.get(..seen.len().min(V1_PREFIX.len())).unwrap_or_default();
+        let is_whole = first.len() == V1_PREFIX.len();
+        if V1_PREFIX.starts_with(first) && is_whole {
+            self.state = ReaderState::Line;
+            return self.look(seen);
+        }
+        if V2_SIGNATURE.starts_with(first) && is_whole {
+            self.state = ReaderState::Fixed;
+            return self.look(seen);
+        }
+        if V1_PREFIX.starts_with(first) || V2_SIGNATURE.starts_with(first) {
+            return Ok(ProxyStep::WAIT);
+        }
+        Ok(ProxyStep { taken: 0, fronted: Some(Fronted::Absent) })
+    }
+
+    fn look_for_line_end(&mut self, seen: &[u8]) -> Result<ProxyStep, ProxyError> {
+        let before = self.kept.len();
+        let room = V1_MAX_LINE_BYTES - before;
+        self.kept.extend_from_slice(seen.get(..room.min(seen.len())).unwrap_or_default());
+        let Some(end) = self.kept.windows(2).position(|pair| pair == b"\r\n") else {
+            if self.kept.len() == V1_MAX_LINE_BYTES {
+                return Err(invalid("v1 line too long"));
+            }
+            return Ok(ProxyStep { taken: self.kept.len() - before, fronted: None });
+        };
+        let fronted = parse_version_1(self.kept.get(..end).unwrap_or_default())?;
+        Ok(ProxyStep { taken: end + 2 - before, fronted: Some(fronted) })
+    }
+
+    /// Takes bytes until `wanted` are kept; how many.
+    fn keep(&mut self, seen: &[u8], wanted: usize) -> usize {
+        let taken = wanted.saturating_sub(self.kept.len()).min(seen.len());
+        self.kept.extend_from_slice(seen.get(..taken).unwrap_or_default());
+        taken
+    }
+
+    fn look_for_fixed(&mut self, seen: &[u8]) -> Result<ProxyStep, ProxyError> {
+        let taken = self.keep(seen, V2_FIXED_BYTES);
+        if self.kept.len() < V2_FIXED_BYTES {
+            return Ok(ProxyStep { taken, fronted: None });
+        }
+        let fixed = std::mem::take(&mut self.kept);
+        let length = fixed.get(14..16).map_or(0, |bytes| usize::from(bytes[0]) << 8 | usize::from(bytes[1]));
+        let family = parse_version_2(&fixed)?;
+        if let Some(family) = family
+            && length < address_bytes(family)
+        {
+            let name = if family == 0x10 { "IPv4" } else { "IPv6" };
+            return Err(ProxyError(format!("{name} address data too short: {length} bytes")));
+        }
+        if length == 0 {
+            return Ok(ProxyStep { taken, fronted: Some(Fronted::Local) });
+        }
+        self.state = ReaderState::Addresses(family, length);
+        Ok(ProxyStep { taken, fronted: None })
+    }
+
+    fn look_for_addresses(
+        &mut self,
+        seen: &[u8],
+        family: Option<u8>,
+        left: usize,
+    ) -> Result<ProxyStep, ProxyError> {
+        let taken = left.min(seen.len());
+        self.keep(seen.get(..taken).unwrap_or_default(), family.map_or(0, address_bytes));
+        self.state = ReaderState::Addresses(family, left - taken);
+        if taken < left {
+            return Ok(ProxyStep { taken, fronted: None });
+        }
+        let fronted = match family {
+            None => Fronted::Local,
+            Some(family) => {
+                client_of(family, &self.kept).map(Fronted::Client).ok_or_else(|| invalid("address"))?
+            }
+        };
+        Ok(ProxyStep { taken, fronted: Some(fronted) })
+    }
 }
 
-fn too_short(family: u8, length: usize) -> ProxyError {
-    let name = if family == 0x10 { "IPv4" } else { "IPv6" };
-    ProxyError(format!("{name} address data too short: {length} bytes"))
+/// How many bytes the addresses and ports of a family take.
+fn address_bytes(family: u8) -> usize {
+    if family == 0x10 { 12 } else { 36 }
 }
 
 /// Reads a line of version 1 without its end.
@@ -209,9 +258,9 @@ fn port_error(name: &str, text: &str) -> ProxyError {
     ProxyError(format!("invalid {name} port: strconv.ParseUint: parsing {text:?}: {reason}"))
 }
 
-/// Reads the fixed part of version 2: command, family and length; `None` when it names no client.
-fn parse_version_2(fixed: &[u8]) -> Result<Option<(u8, u8, usize)>, ProxyError> {
-    let &[ref signature @ .., command, family, high, low] = fixed else {
+/// Reads the fixed part of version 2: the family of the addresses; `None` when it names no client.
+fn parse_version_2(fixed: &[u8]) -> Result<Option<u8>, ProxyError> {
+    let &[ref signature @ .., command, family, _, _] = fixed else {
         return Err(invalid("invalid signature"));
     };
     if signature != V2_SIGNATURE {
@@ -221,9 +270,7 @@ fn parse_version_2(fixed: &[u8]) -> Result<Option<(u8, u8, usize)>, ProxyError> 
     if version != 0x20 {
         return Err(invalid(&format!("invalid version 0x{version:02x}")));
     }
-    let length = usize::from(u16::from_be_bytes([high, low]));
-    let command = command & 0x0F;
-    match command {
+    match command & 0x0F {
         0 => return Ok(None),
         1 => {}
         other => return Err(ProxyError(format!("unknown PROXY protocol command: 0x{other:02x}"))),
@@ -234,7 +281,7 @@ fn parse_version_2(fixed: &[u8]) -> Result<Option<(u8, u8, usize)>, ProxyError> 
     }
     match family & 0xF0 {
         0 => Ok(None),
-        family @ (0x10 | 0x20) => Ok(Some((command, family, length))),
+        family @ (0x10 | 0x20) => Ok(Some(family)),
         other => Err(unsupported(&format!("unsupported address family 0x{other:02x}"))),
     }
 }
@@ -290,23 +337,51 @@ mod tests {
         }
     }
 
+    /// The header in front of `stream`, of which one more piece is there at each look; and how long it was.
+    fn read(stream: &[u8], piece: usize) -> Result<Option<(Fronted, usize)>, ProxyError> {
+        let mut reader = ProxyReader::default();
+        let (mut taken, mut there) = (0, 0);
+        while there < stream.len() {
+            there = (there + piece).min(stream.len());
+            while taken < there {
+                let step = reader.look(&stream[taken..there])?;
+                taken += step.taken;
+                if let Some(fronted) = step.fronted {
+                    return Ok(Some((fronted, taken)));
+                }
+                if step.taken == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+
     #[test]
     fn a_header_may_come_in_pieces_and_has_an_end() {
-        let whole = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nCONNECT {}\r\n";
-        let end = 42;
-        for count in 0..end {
-            assert_eq!(parse_proxy_header(&whole[..count]), Ok(None), "{count}");
-        }
-        let client = Fronted::Client("192.0.2.1:56324".parse().expect("an address"));
-        assert_eq!(parse_proxy_header(whole), Ok(Some((client, end))));
-        assert_eq!(parse_proxy_header(b"CONNECT {}\r\n"), Ok(Some((Fronted::Absent, 0))));
+        let client = |text: &str| Fronted::Client(text.parse().expect("an address"));
+        let first = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nCONNECT {}\r\n";
         let mut second = V2_SIGNATURE.to_vec();
         second.extend([0x21, 0x11, 0, 13, 1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 0, 8, 99, b'P']);
-        for count in 0..second.len() - 1 {
-            assert_eq!(parse_proxy_header(&second[..count]), Ok(None), "{count}");
+        let mut local = V2_SIGNATURE.to_vec();
+        local.extend([0x20, 0, 0, 0]);
+        for piece in [1, 2, 5, 11, 100] {
+            assert_eq!(read(first, piece), Ok(Some((client("192.0.2.1:56324"), 42))), "{piece}");
+            assert_eq!(read(&second, piece), Ok(Some((client("1.2.3.4:9"), second.len() - 1))), "{piece}");
+            assert_eq!(read(&local, piece), Ok(Some((Fronted::Local, local.len()))), "{piece}");
+            assert_eq!(read(b"CONNECT {}\r\n", piece), Ok(Some((Fronted::Absent, 0))), "{piece}");
+            assert_eq!(read(b"PROXIES", piece), Ok(Some((Fronted::Absent, 0))), "{piece}");
+            assert_eq!(
+                read(&[b"PROXY ".as_slice(), &[b'x'; 101]].concat(), piece),
+                Err(invalid("v1 line too long"))
+            );
         }
-        let client = Fronted::Client("1.2.3.4:9".parse().expect("an address"));
-        assert_eq!(parse_proxy_header(&second), Ok(Some((client, second.len() - 1))));
+        for count in 0..42 {
+            assert_eq!(read(&first[..count], 1), Ok(None), "{count}");
+        }
+        second[15] = 11;
+        let refused = read(&second, 1).map_err(|error| error.to_string());
+        assert_eq!(refused, Err("IPv4 address data too short: 11 bytes".to_owned()));
     }
 
     #[test]
@@ -317,7 +392,7 @@ mod tests {
             header.extend(length.to_be_bytes());
             parse_version_2(&header).map_err(|error| error.to_string())
         };
-        assert_eq!(header(0x21, 0x11, 12), Ok(Some((1, 0x10, 12))));
+        assert_eq!(header(0x21, 0x11, 12), Ok(Some(0x10)));
         assert_eq!(header(0x20, 0x00, 0), Ok(None));
         assert_eq!(header(0x11, 0x11, 12), Err("invalid PROXY protocol header: invalid version 0x10".into()));
         assert_eq!(header(0x22, 0x11, 12), Err("unknown PROXY protocol command: 0x02".into()));

@@ -164,31 +164,41 @@ impl Sink<'_> {
     fn inflate(&mut self, piece: &[u8], ends: bool) -> Result<Taken, FrameError> {
         let incoming = &mut *self.incoming;
         let max = (incoming.max_payload as u64 * MESSAGE_MULTIPLE).min(MAX_MESSAGE_BYTES);
-        if incoming.compressed_bytes + piece.len() as u64 > max {
-            return self.stop(End::Failed(MAX_PAYLOAD_TEXT.to_owned()));
-        }
+        let allowed = usize::try_from(max - incoming.compressed_bytes).unwrap_or(usize::MAX);
+        // What is allowed is inflated first, so that the end does not depend on how the message was cut.
+        let (piece, is_too_long) = match piece.get(..allowed) {
+            Some(front) if front.len() < piece.len() => (front, true),
+            _ => (piece, false),
+        };
+        let ends = ends && !is_too_long;
         let room = self.limit.saturating_sub(self.decoded.len());
         // One byte more than allowed tells that there is more.
         let room = room.min(incoming.max_payload + 1 - incoming.inflated_bytes);
         let stream = incoming.inflate.get_or_insert_with(|| Box::new(Inflate::new()));
         let before = self.decoded.len();
-        let done = match stream.inflate(piece, ends, room, self.decoded) {
-            Ok(done) => done,
-            Err(text) => return self.stop(End::Failed(text)),
-        };
+        let done = stream.inflate(piece, ends, room, self.decoded);
         incoming.inflated_bytes += self.decoded.len() - before;
-        incoming.compressed_bytes += done.consumed as u64;
+        // Comes first: what is behind the byte too many does not matter, be it broken or not.
         if incoming.inflated_bytes > incoming.max_payload {
             self.decoded.pop();
             return self.stop(End::Failed(MAX_PAYLOAD_TEXT.to_owned()));
         }
+        let done = match done {
+            Ok(done) => done,
+            Err(text) => return self.stop(End::Failed(text)),
+        };
+        incoming.compressed_bytes += done.consumed as u64;
+        if is_too_long && done.drained {
+            return self.stop(End::Failed(MAX_PAYLOAD_TEXT.to_owned()));
+        }
         if ends && done.drained {
-            incoming.inflate = None;
+            if let Some(stream) = incoming.inflate.take() {
+                stream.recycle();
+            }
             incoming.compressed_bytes = 0;
             incoming.inflated_bytes = 0;
         }
-        let complete = if ends { done.drained } else { done.consumed == piece.len() };
-        Ok(Taken { bytes: done.consumed, complete })
+        Ok(Taken { bytes: done.consumed, complete: done.drained })
     }
 
     fn on_close(&mut self, payload: &[u8]) -> Result<(), FrameError> {
@@ -237,5 +247,45 @@ impl Frames for Sink<'_> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(compressed: &[u8], max_payload: usize) -> (Vec<u8>, String) {
+        let mut codec = WebSocketCodec::new(FrameOptions {
+            masks: false,
+            compresses: true,
+            is_browser: false,
+            keeps_compressed_whole: false,
+            max_payload,
+        });
+        let mut stream = Vec::new();
+        frame::write_header(&mut stream, BINARY, true, true, compressed.len());
+        stream.extend_from_slice(compressed);
+        let (mut decoded, mut replies) = (Vec::new(), Vec::new());
+        let error = codec.decode(&stream, &mut decoded, &mut replies).map_err(|error| error.to_string());
+        (decoded, error.err().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_message_is_too_large_whatever_comes_behind_the_byte_too_many() {
+        let mut stored = vec![0, 65, 0, !65, !0];
+        stored.extend([b'x'; 65]);
+        for behind in [&[][..], &[0x07], &[0, 1, 0]] {
+            let (decoded, error) = decode(&[&stored[..], behind].concat(), 64);
+            assert_eq!((decoded.len(), error.as_str()), (64, MAX_PAYLOAD_TEXT), "{behind:x?}");
+        }
+        let (decoded, error) = decode(&[&stored[..], &[0x07]].concat(), 65);
+        assert_eq!((decoded.len(), error.starts_with("flate: corrupt input")), (65, true), "{error}");
+    }
+
+    #[test]
+    fn a_message_is_too_large_when_eight_times_as_much_came_compressed() {
+        let empty = [0, 0, 0, 0xFF, 0xFF].repeat(200);
+        assert_eq!(decode(&empty[..800], 100), (vec![], String::new()));
+        assert_eq!(decode(&empty[..805], 100), (vec![], MAX_PAYLOAD_TEXT.to_owned()));
     }
 }

@@ -1,7 +1,7 @@
 //! permessage-deflate without context takeover (RFC 7692): each message by itself. Not frames.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// What a sync flush ends with; taken off a message and put back before inflating (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
@@ -9,6 +9,8 @@ const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 thread_local! {
     /// One for all connections of a thread: it is large, and each message begins anew.
     static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+    /// The window of a message that is through, for the next one.
+    static SPARE: Cell<Option<Decompress>> = const { Cell::new(None) };
 }
 
 /// Appends `plain` as one deflated message.
@@ -38,6 +40,8 @@ pub(super) struct Inflate {
     stream: Decompress,
     /// How many bytes of the tail were handed in.
     tail_at: usize,
+    /// The last step used up its room: what was taken may lead to more.
+    is_full: bool,
 }
 
 /// How an inflation went.
@@ -45,13 +49,20 @@ pub(super) struct Inflate {
 pub(super) struct Inflated {
     /// Bytes of the input that were taken.
     pub(super) consumed: usize,
-    /// Whether all that could come has come.
+    /// Whether the input was taken and all that it leads to has come.
     pub(super) drained: bool,
 }
 
 impl Inflate {
     pub(super) fn new() -> Self {
-        Self { stream: Decompress::new(false), tail_at: 0 }
+        let stream = SPARE.take().unwrap_or_else(|| Decompress::new(false));
+        Self { stream, tail_at: 0, is_full: false }
+    }
+
+    /// Leaves the window to the thread's next message.
+    pub(super) fn recycle(mut self) {
+        self.stream.reset(false);
+        SPARE.set(Some(self.stream));
     }
 
     /// Inflates `input` behind what `out` has, by at most `room` bytes. With `ends`, `input` is the last piece.
@@ -64,7 +75,7 @@ impl Inflate {
     ) -> Result<Inflated, String> {
         let limit = out.len() + room;
         let mut consumed = 0;
-        while consumed < input.len() {
+        while consumed < input.len() || self.is_full {
             let rest = input.get(consumed..).unwrap_or_default();
             let step = self.step(rest, limit, out)?;
             consumed += step.consumed;
@@ -72,26 +83,25 @@ impl Inflate {
                 // A final block ends the message; what follows has no meaning (as Go ignores it).
                 return Ok(Inflated { consumed: input.len(), drained: true });
             }
-            if !step.advanced {
+            if self.is_full && out.len() == limit {
                 return Ok(Inflated { consumed, drained: false });
             }
         }
-        if !ends {
-            return Ok(Inflated { consumed, drained: false });
-        }
-        loop {
+        while ends && (self.tail_at < TAIL.len() || self.is_full) {
             let rest = TAIL.get(self.tail_at..).unwrap_or_default();
             let step = self.step(rest, limit, out)?;
             self.tail_at += step.consumed;
             if step.ended {
-                return Ok(Inflated { consumed, drained: true });
+                break;
             }
-            if !step.advanced {
-                return Ok(Inflated { consumed, drained: self.tail_at >= TAIL.len() && out.len() < limit });
+            if self.is_full && out.len() == limit {
+                return Ok(Inflated { consumed, drained: false });
             }
         }
+        Ok(Inflated { consumed, drained: true })
     }
 
+    /// One call of the library. It takes all of `input` unless its room is used up or the stream has ended.
     fn step(&mut self, input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<Step, String> {
         /// Grows by this, so that a bomb does not reserve the limit.
         const GROWTH_BYTES: usize = 8 * 1024;
@@ -104,20 +114,17 @@ impl Inflate {
         let consumed = usize::try_from(self.stream.total_in() - before_in).unwrap_or(0);
         let produced = usize::try_from(self.stream.total_out() - before_out).unwrap_or(0);
         out.truncate(at + produced);
+        self.is_full = produced == room;
         match status {
-            Ok(status) => Ok(Step {
-                consumed,
-                advanced: consumed > 0 || produced > 0,
-                ended: status == Status::StreamEnd,
-            }),
-            Err(_) => Err(format!("flate: corrupt input before offset {}", self.stream.total_in())),
+            Ok(Status::StreamEnd) => Ok(Step { consumed, ended: true }),
+            Ok(_) if consumed == input.len() || self.is_full => Ok(Step { consumed, ended: false }),
+            _ => Err(format!("flate: corrupt input before offset {}", self.stream.total_in())),
         }
     }
 }
 
 struct Step {
     consumed: usize,
-    advanced: bool,
     ended: bool,
 }
 
@@ -134,7 +141,7 @@ mod tests {
             let ends = at + piece.len() == deflated.len();
             let done = inflate.inflate(piece, ends, room, &mut out).expect("valid");
             at += done.consumed;
-            if done.drained {
+            if ends && done.drained {
                 return out;
             }
         }
@@ -150,6 +157,41 @@ mod tests {
                 assert!(inflate_in_pieces(&deflated, size, room) == plain[..length], "{length} {size}");
             }
         }
+    }
+
+    #[test]
+    fn all_that_a_piece_leads_to_comes_before_the_next_piece() {
+        let plain = vec![7; 5000];
+        let mut deflated = Vec::new();
+        deflate(&plain, &mut deflated);
+        let front = &deflated[..deflated.len() - 1];
+        let mut at_once = Vec::new();
+        Inflate::new().inflate(front, false, 10_000, &mut at_once).expect("valid");
+        assert!(at_once.len() > 4000, "{}", at_once.len());
+        let (mut inflate, mut in_steps, mut at) = (Inflate::new(), Vec::new(), 0);
+        loop {
+            let done = inflate.inflate(&front[at..], false, 100, &mut in_steps).expect("valid");
+            at += done.consumed;
+            if done.drained {
+                break;
+            }
+        }
+        assert!(at == front.len() && in_steps == at_once, "{} of {}", in_steps.len(), at_once.len());
+    }
+
+    #[test]
+    fn a_window_that_served_a_message_serves_the_next() {
+        let mut deflated = Vec::new();
+        deflate(b"one and the same", &mut deflated);
+        for _ in 0..2 {
+            let (mut inflate, mut out) = (Inflate::new(), Vec::new());
+            assert!(inflate.inflate(&deflated, true, 100, &mut out).expect("valid").drained);
+            assert_eq!(out, b"one and the same");
+            inflate.recycle();
+        }
+        // A distance that reaches into the message before is refused.
+        let mut out = Vec::new();
+        assert!(Inflate::new().inflate(&[0x03, 0x02, 0x00], true, 100, &mut out).is_err());
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct FrameDecoder {
     left: u64,
     mask: [u8; 4],
     mask_at: usize,
+    /// Whether `frames` did not take all of the last piece.
+    has_more: bool,
     /// Within a message of several frames.
     in_message: bool,
     message_compressed: bool,
@@ -70,6 +72,7 @@ impl FrameDecoder {
             left: 0,
             mask: [0; 4],
             mask_at: 0,
+            has_more: false,
             in_message: false,
             message_compressed: false,
             control: Vec::new(),
@@ -90,7 +93,7 @@ impl FrameDecoder {
             }
             let rest = input.get(at..).unwrap_or_default();
             let here = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest.len());
-            if here == 0 && self.left > 0 {
+            if here == 0 && self.left > 0 && !self.has_more {
                 return Ok(all);
             }
             let taken = self.take_payload(rest.get(..here).unwrap_or_default(), frames)?;
@@ -239,7 +242,8 @@ impl FrameDecoder {
             self.mask_at = (self.mask_at + count) & 3;
             self.left -= count as u64;
             taken += count;
-            if !done.complete {
+            self.has_more = !done.complete;
+            if self.has_more {
                 return Ok(Taken { bytes: taken, complete: false });
             }
             self.in_payload = self.left > 0;
@@ -375,6 +379,39 @@ mod tests {
         }
         assert_eq!(at, stream.len());
         assert!(seen.data == payload);
+    }
+
+    /// Makes two bytes of each, one of them when it is asked again.
+    #[derive(Default)]
+    struct Doubling(Vec<u8>, Option<u8>);
+
+    impl Frames for Doubling {
+        fn data(&mut self, piece: &[u8], _compressed: bool, _ends: bool) -> Result<Taken, FrameError> {
+            if let Some(owed) = self.1.take() {
+                self.0.push(owed);
+                return Ok(Taken { bytes: 0, complete: piece.is_empty() });
+            }
+            let Some(first) = piece.first() else { return Ok(Taken { bytes: 0, complete: true }) };
+            self.0.push(*first);
+            self.1 = Some(*first);
+            Ok(Taken { bytes: 1, complete: false })
+        }
+
+        fn control(&mut self, _opcode: u8, _payload: &[u8]) -> Result<(), FrameError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_piece_still_leads_to_is_asked_for_in_the_middle_of_a_frame() {
+        let stream = masked(0x82, b"abcd");
+        let mut decoder = FrameDecoder::new(true, false);
+        let mut seen = Doubling::default();
+        let mut rest = &stream[..stream.len() - 2];
+        while let Taken { bytes, complete: false } = decoder.decode(rest, &mut seen).expect("valid") {
+            rest = &rest[bytes..];
+        }
+        assert_eq!(seen.0, b"aabb");
     }
 
     #[test]
