@@ -12,6 +12,8 @@
 
 mod files;
 mod group;
+#[cfg(feature = "test-util")]
+pub(crate) mod probe;
 mod queue;
 mod record;
 mod recover;

@@ -6,6 +6,8 @@ pub mod disk;
 pub mod error;
 pub mod identity;
 pub mod journal;
+#[cfg(feature = "test-util")]
+pub mod probe;
 pub mod store;
 pub mod trash;
 pub mod whole_file;

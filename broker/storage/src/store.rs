@@ -8,6 +8,8 @@ mod file;
 pub(crate) mod framed;
 mod index;
 mod memory;
+#[cfg(feature = "test-util")]
+pub(crate) mod probe;
 mod record;
 mod segment;
 mod snapshot;

@@ -6,8 +6,10 @@
 
 mod config;
 mod headers;
+mod jetstream;
 mod jwt;
 mod parsers;
+mod proxy;
 mod subjects;
 mod websocket;
 mod words;
@@ -29,10 +31,35 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("token", jwt::token),
     ("websocket", websocket::frames),
     ("upgrade", websocket::upgrade),
+    ("proxy", proxy::proxy),
+    ("api_request", jetstream::request),
+    ("api_subject", jetstream::subject),
+    ("log_command", jetstream::commands),
+    ("journal", journal),
+    ("store", store),
     ("words", words::words),
 ];
 
 /// The target of that name.
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+}
+
+/// The first byte says whether a journal's bytes follow or what its records are.
+fn journal(data: &[u8]) {
+    match data.split_first() {
+        Some((kind, bytes)) if kind % 8 == 0 => weir_storage::probe::journal_file(bytes),
+        Some((_, bytes)) => weir_storage::probe::journal_records(bytes),
+        None => {}
+    }
+}
+
+/// The first byte says what of a store follows.
+fn store(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    match kind % 3 {
+        0 => weir_storage::probe::message_record(bytes),
+        1 => weir_storage::probe::store_file(bytes),
+        _ => weir_storage::probe::snapshot(bytes),
+    }
 }

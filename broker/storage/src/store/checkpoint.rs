@@ -78,7 +78,7 @@ pub(crate) fn encode(
     buffer
 }
 
-fn decode(bytes: &[u8]) -> Option<Checkpoint> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     let mut reader = Reader::new(bytes);
     let mut numbers = [0; 10];
     for number in &mut numbers {

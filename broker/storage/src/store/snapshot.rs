@@ -196,6 +196,26 @@ pub(crate) fn read(
     Ok(state)
 }
 
+/// `bytes` with a header, and with records, whose checksums are right.
+#[cfg(feature = "test-util")]
+pub(super) fn sealed(bytes: &[u8]) -> Vec<u8> {
+    let mut sealed = MAGIC.to_vec();
+    sealed.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    sealed.extend_from_slice(bytes.get(..40).unwrap_or(&[0; 40]));
+    sealed.extend_from_slice(&crc32c::crc32c(&sealed).to_le_bytes());
+    let mut rest = bytes.get(40..).unwrap_or_default();
+    while let Some((&length, after)) = rest.split_first() {
+        let (body, after) = after.split_at(usize::from(length).min(after.len()));
+        rest = after;
+        let whole = (body.len() + 8) as u32;
+        sealed.extend_from_slice(&whole.to_le_bytes());
+        sealed.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+        sealed.extend_from_slice(body);
+    }
+    sealed.extend_from_slice(&[0; 4 + TRAILER_BYTES]);
+    sealed
+}
+
 fn read_exact(input: &mut dyn Read, buffer: &mut [u8]) -> Result<(), StorageError> {
     input.read_exact(buffer).map_err(|error| invalid(error.to_string()))
 }
