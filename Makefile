@@ -46,7 +46,7 @@ up: ## Everything from nothing: builds, a local Kubernetes, the chart, the sampl
 env: ## Shell settings for the local Kubernetes: eval "$$(make -s env)".
 	@e2e/kube/env
 
-test: ## All that CI checks: format, clippy, unit, compatibility, crash, Kubernetes.
+test: ## All that CI checks: format, clippy, unit, compatibility, crash, browser, Kubernetes.
 	@e2e/check
 
 fuzz: ## Fuzzes what reads bytes from outside, FUZZ_SECONDS (60) a target; TARGET names one.

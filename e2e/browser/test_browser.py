@@ -6,6 +6,7 @@ Pictures of the page are left in the folder that BROWSER_SHOTS names, else in th
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -32,7 +33,19 @@ class SampleBroker(Broker):
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
+def chromium() -> str:
+    """The browser's path. Without one the suite is skipped, but not in CI, where that would go unnoticed."""
+    candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))]
+    for path in filter(None, candidates):
+        # Some systems have a program of that name which only says how to get the browser.
+        if subprocess.run([path, "--version"], capture_output=True, timeout=60).returncode == 0:
+            return path
+    why = "there is no Chromium: e2e/deps installs Debian's, and CHROMIUM names any other"
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory, chromium):
     """Three brokers and the backend: (the page's address, the brokers)."""
     program, folder = installed(SAMPLE), tmp_path_factory.mktemp("browser")
     ports = [[free_port() for _ in range(5)] for _ in range(3)]
@@ -62,11 +75,11 @@ def sample(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(sample, tmp_path_factory):
+def answers(sample, chromium, tmp_path_factory):
     page, brokers = sample
     shots = pathlib.Path(os.environ.get("BROWSER_SHOTS") or tmp_path_factory.mktemp("shots"))
     ids = {broker.name: broker.process.pid for broker in brokers}
-    return results(["node", str(installed(SOURCE) / "drive.mjs"), page + "/", json.dumps(ids), str(shots)])
+    return results(["env", f"CHROMIUM={chromium}", "node", str(installed(SOURCE) / "drive.mjs"), page + "/", json.dumps(ids), str(shots)])
 
 
 @pytest.mark.timeout(420)
