@@ -62,7 +62,9 @@ CORE = (
 # Connections that only exist; bars on resident memory.
 IDLE = Workload("10k idle", "idle", 10_000, (("rss_mib", "<=", 0.5),))
 
-# Not against nats-server but against itself: with one subscriber of 100 that never reads, and without.
-STALLED = Workload("1 of 100 stalled", "deliver", 60_000, values={"size": 1024, "subscribers": 99}, config=SMALL_PENDING)
+# Not against nats-server but against itself: with one subscriber of 100 that never reads, and without. More than
+# what may wait for one, so that it stalls for most of a slice and is cut before the end.
+STALLED = Workload("1 of 100 stalled", "deliver", 30_000, values={"size": 1024, "subscribers": 99}, config=SMALL_PENDING)
+STALLED_PAIRS = 16
 STALLED_RATE = 0.95
 STALLED_MEMORY = 1.1

@@ -12,7 +12,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-const SID: u64 = 1;
+pub(crate) const SID: u64 = 1;
 const PROBE_SID: u64 = 2;
 const PROBE_EVERY: Duration = Duration::from_millis(20);
 const PROBES: u32 = 500;
@@ -63,14 +63,14 @@ fn join(threads: Vec<JoinHandle<Outcome<Used>>>) -> Outcome<Vec<Used>> {
     threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked")?).collect()
 }
 
-fn subscribe(plan: &Plan) -> Outcome<Wire> {
+pub(crate) fn subscribe(plan: &Plan) -> Outcome<Wire> {
     let mut wire = Wire::connect(&plan.subscribe_at, plan.transport)?;
     wire.confirm(&format!("SUB {} {SID}\r\nSUB {}.probe {PROBE_SID}\r\n", plan.subject, plan.subject))?;
     Ok(wire)
 }
 
 /// Publishes probes until one arrives: interest has then come to the publisher's server, in order.
-fn await_interest(publisher: &mut Wire, plan: &Plan, subscriber: Wire) -> Outcome<Messages> {
+pub(crate) fn await_interest(publisher: &mut Wire, plan: &Plan, subscriber: Wire) -> Outcome<Messages> {
     let is_there = Arc::new(AtomicBool::new(false));
     let mut messages = Messages::new(subscriber);
     let seen = Arc::clone(&is_there);

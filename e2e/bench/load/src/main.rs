@@ -12,6 +12,7 @@ mod publish;
 mod report;
 mod request;
 mod sink;
+mod stalled;
 mod stored;
 mod subjects;
 mod usage;
@@ -25,6 +26,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const USAGE: &str = "usage: weir-load MODE [name=value...]
   publish    publishes without a subscriber, until the server has answered a PING behind the last message
   deliver    `publishers` publish to one subject, each of `subscribers` gets everything; `stalled` more never read
+  stalled    one publisher, `subscribers`, and in every second of 2 x `pairs` slices `stalled` more that never read
   request    `clients` ask, one request at a time each, `responders` in one queue group answer
   subjects   publishes to `subjects` subjects while wildcard subscribers listen and inboxes come and go
   idle       opens `connections`, says so on a line, and holds them until its standard input ends
@@ -35,7 +37,7 @@ const USAGE: &str = "usage: weir-load MODE [name=value...]
   fast       publishes one fast batch of `count` messages, `batch` between two of the server's acks
   sink       a server that discards what is published, and sends `count` messages to who subscribes
 values: address=HOST:PORT subscribe_at=HOST:PORT transport=tcp|tls|ws subject=NAME size=BYTES count=MESSAGES
-  publishers= subscribers= stalled= clients= responders= subjects= connections= window= batch= stream= consumer=
+  publishers= subscribers= stalled= pairs= clients= responders= subjects= connections= window= batch= stream= consumer=
   policy= filter= expected=same|ack|stored; in subject {n} is the number of one of `subjects`, {c} of the client";
 
 fn main() -> Outcome<()> {
@@ -54,6 +56,7 @@ fn main() -> Outcome<()> {
         "fast" => fast::run(&plan)?,
         "atomic" => batch::atomic(&plan)?,
         "sink" => return sink::run(&plan),
+        "stalled" => return stalled::run(&plan),
         _ => return Err(USAGE.into()),
     };
     println!("{}", report.into_json());
