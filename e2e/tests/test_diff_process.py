@@ -378,6 +378,20 @@ def test_credentials_by_flag(programs, tmp_path):
     same(programs, ask)
 
 
+def test_a_refused_client_is_logged_without_the_library_it_names(programs, tmp_path):
+    def ask(program):
+        with started(program, "-a", "127.0.0.1", "-p", "-1", "--user", "u", "--pass=p", cwd=tmp_path) as server:
+            for password in ("q", "p"):
+                with Wire(server.port(), {"user": "u", "pass": password, "lang": "x", "version": "1", "name": "n"}) as client:
+                    client.until_pong()
+                    client.send("WRONG")
+            wait_until(lambda: "Client parser ERROR" in server.log(), "the log says what was wrong")
+            return [re.sub(r".*127.0.0.1:\d+ - cid:\d+", "<client>", line).split(" ERROR")[0]
+                    for line in server.log().splitlines() if "[ERR]" in line]
+
+    same(programs, ask)
+
+
 def test_a_token_by_flag(programs, tmp_path):
     def ask(program):
         with started(program, "-a", "127.0.0.1", "-p", "-1", "--auth", "secret", cwd=tmp_path) as server:

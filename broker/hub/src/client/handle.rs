@@ -120,7 +120,7 @@ impl ClientHandle {
             .into_iter()
             .filter(|part| !part.is_empty())
             .collect();
-        if !library.is_empty() {
+        if state.connected && !library.is_empty() {
             label.push_str(&format!(" - {:?}", library.join(":")));
         }
         if let (Some(user), Some(account)) = (state.user_label(), &state.account) {
