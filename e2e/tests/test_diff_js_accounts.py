@@ -199,6 +199,30 @@ def test_consumers_stay_within_the_account(pair):
     pair.same(use)
 
 
+@pytest.mark.parametrize("storage", ["file", "memory"])
+def test_an_account_stores_only_so_much(start_pair, storage):
+    pair = start_pair(STANDALONE + """
+jetstream { store_dir: "STORE", max_memory_store: 64MB, max_file_store: 1GB }
+accounts { A { jetstream: { max_mem: 20000, max_file: 20000 }, users: [ { user: a, password: p } ] } }
+""")
+
+    def use(broker):
+        with user(broker, "a", js=True) as js:
+            for name in ("S", "T"):
+                js.api(f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"{name.lower()}.>"], "storage": storage})
+            said = [js.publish("s.x", "x" * 1000) for _ in range(15)]
+            # The other stream hears a moment later of what the first one has.
+            wait_until(lambda: "error" in js.publish("t.x", "x" * 5000), "the account is full")
+            js.api("STREAM.PURGE.S")
+            wait_until(lambda: "error" not in js.publish("t.x", "x" * 1000), "there is room again")
+            said.append(js.publish("s.x", "x" * 21000))
+            said.append(js.publish("s.x", "x" * 100)["stream"])
+            cleared(js)
+            return said
+
+    pair.same(use)
+
+
 def test_a_domain_is_reached_by_its_name(pair):
     def use(broker):
         with user(broker, "a", js=True) as js:

@@ -24,6 +24,7 @@ mod replicator;
 mod requester;
 mod snapshot;
 mod stream;
+mod usage;
 
 pub use accounts::AccountShare;
 pub use limits::ServerLimits;

@@ -142,6 +142,7 @@ impl JetStreamNode {
         context.lead_api(context.meta.is_leader());
         self.spawn(meta::leader::run(Arc::clone(context)));
         self.spawn(checkpoint_meta(Arc::clone(context)));
+        self.spawn(crate::usage::run(Arc::clone(context)));
         Ok(())
     }
 

@@ -96,6 +96,11 @@ impl<M: StateMachine> Replicated<M> {
         self.machine.lock()
     }
 
+    /// The machine, unless it is busy.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, M>> {
+        self.machine.try_lock()
+    }
+
     pub(crate) fn role(&self) -> watch::Receiver<Role> {
         self.role.subscribe()
     }

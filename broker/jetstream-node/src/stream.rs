@@ -8,6 +8,7 @@ pub(crate) mod ingest;
 pub(crate) mod leader;
 pub(crate) mod membership;
 pub(crate) mod replica;
+pub(crate) mod room;
 pub(crate) mod scheduler;
 pub(crate) mod sourcing;
 pub(crate) mod state;

@@ -84,13 +84,24 @@ async fn place_soon(context: &Arc<Context>, config: &StreamConfig) -> Result<Vec
     let deadline = tokio::time::Instant::now() + PLACEMENT_PATIENCE;
     loop {
         match place(context, config, &[]) {
-            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            Err(error) if !is_passing(context, config) || tokio::time::Instant::now() >= deadline => {
+                return Err(error);
+            }
             Err(_) => {}
             Ok(peers) => return Ok(peers),
         }
         crate::meta::leader::record_members(context).await;
         tokio::time::sleep(PLACEMENT_POLL).await;
     }
+}
+
+/// Whether servers that fit may only not have been heard of yet.
+fn is_passing(context: &Context, config: &StreamConfig) -> bool {
+    let members = context.meta.status().members.len();
+    let heard = context.members();
+    let wanted = usize::try_from(config.num_replicas).unwrap_or(1);
+    wanted <= members
+        && (heard.len() < members || heard.iter().any(|member| !context.is_available(member.id)))
 }
 
 /// Servers for a stream's replicas; `keep` are those that have one.

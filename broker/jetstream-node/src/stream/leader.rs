@@ -1,6 +1,7 @@
 //! What a server does while it leads a stream: it subscribes to the stream's subjects, its acknowledgements and its
 //! API, takes messages in, and delivers them. All of it ends with the leadership.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -18,6 +19,7 @@ use weir_stdx::time::UnixNanos;
 use super::delivery::{Deliveries, DeliveryTask, Input};
 use super::ingest::Ingest;
 use super::replica::StreamReplica;
+use super::room::Room;
 use super::sourcing::Sourcing;
 use crate::api::{self, Role};
 use crate::clock;
@@ -40,6 +42,8 @@ pub(crate) struct StreamLeader {
     since: UnixNanos,
     pub(crate) deliveries: Mutex<Deliveries>,
     ingest: Arc<Ingest>,
+    /// What the account leaves to this stream.
+    pub(crate) room: Arc<Room>,
     /// Wakes the delivery task to look at the assignment again.
     pub(crate) reassigned: Notify,
     /// The task for the stream's schedules runs.
@@ -71,6 +75,7 @@ impl StreamLeader {
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
         let leader = Arc::new(Self {
             context: Arc::clone(&context),
+            room: Room::new(assignment.config.storage, replica.clone()),
             replica,
             account,
             name: Arc::from(assignment.name()),
@@ -91,6 +96,7 @@ impl StreamLeader {
         let task = DeliveryTask::new(Arc::clone(&leader), Arc::clone(&strong.replicated), inputs.clone());
         leader.spawn(task.run(receiver));
         leader.spawn(super::membership::follow_assignment(Arc::clone(&leader)));
+        leader.room.update(context.room_of(&assignment, &BTreeMap::new()));
         leader.subscribe_subjects(&leader.config());
         leader.subscribe_services(&inputs);
         leader.announce(&strong);
@@ -176,6 +182,7 @@ impl StreamLeader {
                 continue;
             }
             let ingest = Arc::clone(&self.ingest);
+            let room = Arc::clone(&self.room);
             let name = Arc::clone(&self.name);
             let subscription = self.account.subscribe_internal(
                 subject,
@@ -187,10 +194,11 @@ impl StreamLeader {
                             return;
                         }
                     }
-                    if let Err(error) = ingest.accept(message)
-                        && let Some(reply) = message.reply
-                    {
-                        refuse(message.account, &name, reply, &error.error());
+                    let refusal = room
+                        .refusal(message.subject.len(), message.headers.len(), message.payload.len())
+                        .or_else(|| ingest.accept(message).err().map(|error| error.error()));
+                    if let (Some(error), Some(reply)) = (refusal, message.reply) {
+                        refuse(message.account, &name, reply, &error);
                     }
                 }),
             );

@@ -203,6 +203,12 @@ impl StreamReplica {
         }
     }
 
+    /// Bytes stored here, unless the stream is busy.
+    pub(crate) fn bytes(&self) -> Option<i64> {
+        let state = self.replicated.try_lock()?;
+        Some(i64::try_from(state.machine().state().bytes).unwrap_or(i64::MAX))
+    }
+
     /// Some server leads this stream, as far as this one knows.
     fn has_quorum(&self) -> bool {
         let status = self.replicated.status();
