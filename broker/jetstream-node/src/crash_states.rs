@@ -3,6 +3,7 @@
 //! once; then the server starts again on every state that a crash could have left at any point of the record.
 //! Not here: clients, Raft and the network.
 
+mod damage;
 mod explore;
 mod server;
 mod workload;

@@ -249,6 +249,9 @@ fn open_journal(options: &NodeOptions) -> Result<Journal, StartError> {
             torn.offset
         );
     }
+    if let Some(reason) = &recovery.tail_lost {
+        tracing::error!("The newest entries of the journal may be lost: {reason}");
+    }
     for damage in &recovery.damages {
         tracing::error!(
             "{} is damaged at byte {} ({} bytes): {}",

@@ -212,6 +212,9 @@ impl Context {
     /// What keeps this server from being caught up, one line each; empty when nothing does.
     pub(crate) fn behind(&self) -> Vec<String> {
         let mut behind = Vec::new();
+        if let Some(reason) = self.meta.failure() {
+            behind.push(format!("meta state: {reason}"));
+        }
         if self.cluster.is_some() {
             let status = self.meta.status();
             if !status.members.contains(&self.peer_id) {
@@ -236,6 +239,11 @@ impl Context {
             };
             if let Some(reason) = replica.replicated.failure() {
                 behind.push(format!("{name}: {reason}"));
+                continue;
+            }
+            let damage = replica.damage();
+            if !damage.is_empty() {
+                behind.push(format!("{name}: messages {damage} are unreadable"));
                 continue;
             }
             let status = replica.replicated.status();

@@ -10,6 +10,7 @@ pub(crate) mod membership;
 pub(crate) mod replica;
 pub(crate) mod room;
 pub(crate) mod scheduler;
+pub(crate) mod scrub;
 pub(crate) mod sourcing;
 pub(crate) mod state;
 pub(crate) mod store;

@@ -130,6 +130,9 @@ pub struct Recovery {
     pub unreadable: Vec<(GroupId, Range<u64>)>,
     /// Groups that lost a value of `put_state` to damage (a vote may be older than it should be).
     pub suspects: Vec<GroupId>,
+    /// Why entries that were written last may be gone, of any group: the newest file was cut off, or is unreadable
+    /// as a whole. All groups are suspects then.
+    pub tail_lost: Option<String>,
     pub files: usize,
     pub bytes_read: u64,
 }
@@ -347,6 +350,17 @@ impl Journal {
         self.shared().find(group).map_or_else(Vec::new, |group| group.log.lock().missing())
     }
 
+    /// Why the group's log may lack what was promised or hold what cannot be read; nothing when it is whole. Such a
+    /// log must not be built on: a replica gets its data from its peers, an unreplicated log goes no further.
+    #[must_use]
+    pub fn doubt(&self, group: GroupId) -> Option<String> {
+        if let Some(reason) = self.shared().doubt_of(group) {
+            return Some(reason);
+        }
+        let first = self.unreadable(group).into_iter().next()?;
+        Some(format!("entries {} to {} of its log are unreadable", first.start, first.end - 1))
+    }
+
     /// Reads `from..to` (exclusive): as many entries as fit `max_bytes` of payload, at least one if there
     /// is one. Empty when `from` is behind the end. Stops before an unreadable entry; fails on it when it
     /// is the first.
@@ -407,6 +421,7 @@ impl Journal {
 
     /// Removes a group with everything it has. Its id may be used again at once.
     pub fn drop_group(&self, group: GroupId, done: Done) {
+        self.shared().forget_doubt(group);
         let held = self.shared().find_or_make(group);
         let mut log = held.log.lock();
         let released = log.clear();

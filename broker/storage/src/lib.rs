@@ -19,7 +19,7 @@ pub use journal::{
     SyncPolicy, TornTail,
 };
 pub use store::{
-    FileStore, FileStoreOptions, Filter, Lookup, MemoryStore, MessageStore, Opened, StoreReport,
+    FileStore, FileStoreOptions, Filter, Lookup, MemoryStore, MessageStore, Opened, StorePart, StoreReport,
     StoreSnapshot, StoreState, StoredMessage, SubjectState, file_message_bytes, memory_message_bytes,
 };
 pub use trash::{Trash, TrashEntry};

@@ -26,7 +26,7 @@ use crate::error::StorageError;
 
 pub use file::{FileStore, FileStoreOptions, Opened, StoreReport};
 pub use memory::MemoryStore;
-pub use snapshot::StoreSnapshot;
+pub use snapshot::{StorePart, StoreSnapshot};
 pub use weir_messages::{Filter, Lookup, StoreState, StoredMessage, SubjectState};
 
 /// The messages of one stream. Every answer reflects all calls before it.
@@ -64,6 +64,11 @@ pub trait MessageStore: Send {
     fn checkpoint(&mut self, applied_index: u64, extra: &[u8]) -> Result<(), StorageError>;
     /// A view of the whole content that stays as it is while the store goes on.
     fn snapshot(&mut self) -> Result<StoreSnapshot, StorageError>;
+    /// The messages of one file, from the first that holds a sequence at or after `from`, to be checked elsewhere;
+    /// nothing when there is none. Stores that keep no files have none.
+    fn part(&self, _from: u64) -> Option<StorePart> {
+        None
+    }
     /// Replaces the whole content by a snapshot's. On an error the content is what it was. Durable after
     /// the next checkpoint, which the owner makes at once.
     fn snapshot_install(&mut self, input: &mut dyn Read) -> Result<(), StorageError>;

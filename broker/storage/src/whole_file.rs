@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 use crate::error::{IoContext, StorageError};
-use crate::store::framed::{self, copy_path};
+use crate::store::framed::{self, Label, copy_path};
 
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -17,10 +17,11 @@ fn beside(path: &Path) -> PathBuf {
 pub fn write(disk: &dyn Disk, path: &Path, magic: &[u8; 8], content: &[u8]) -> Result<(), StorageError> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     disk.create_directories(folder).context("create", folder)?;
+    let label = Label::new(magic, 0, path);
     // A copy is never older than its file: whichever is read, nothing goes back.
     for target in [copy_path(path), path.to_owned()] {
         let temporary = beside(&target);
-        framed::write_one(disk, &temporary, magic, content)?;
+        framed::write_one(disk, &temporary, label, content)?;
         disk.rename(&temporary, &target).context("rename", &temporary)?;
     }
     disk.sync_directory(folder).context("sync", folder)
@@ -35,9 +36,10 @@ pub fn read(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Option<Vec<
     if !disk.exists(path) && !disk.exists(&copy) {
         return Ok(None);
     }
-    let content = framed::read(disk, path, magic)?;
+    let label = Label::new(magic, 0, path);
+    let content = framed::read(disk, path, label)?;
     let both = [path, &copy];
-    if both.iter().any(|path| framed::read_one(disk, path, magic).is_err())
+    if both.iter().any(|path| framed::read_one(disk, path, label).is_err())
         && let Err(error) = write(disk, path, magic, &content)
     {
         tracing::warn!("{}: making it anew from its copy: {error}", path.display());

@@ -139,6 +139,28 @@ impl Server {
         }
     }
 
+    /// Why a group goes no further, if it does not.
+    pub(super) fn failure(&self, group: u64) -> Option<String> {
+        match self.streams.get(&group) {
+            Some(stream) => stream.state.failure().map(str::to_owned),
+            None => self.meta.failure().map(str::to_owned),
+        }
+    }
+
+    /// Every message of a stream as a line, by sequence.
+    pub(super) fn messages(&self, group: u64) -> Result<BTreeMap<u64, String>, String> {
+        let state = self.streams[&group].state.lock();
+        let store = state.machine().store();
+        let counters = store.state();
+        let mut messages = BTreeMap::new();
+        for seq in counters.first_seq..=counters.last_seq {
+            if let Lookup::Found(message) = store.get(seq).map_err(|error| error.to_string())? {
+                messages.insert(seq, format!("{message:?}"));
+            }
+        }
+        Ok(messages)
+    }
+
     pub(super) fn apply(&self, group: u64, index: u64, payload: Bytes) -> Result<(), String> {
         let entry = LogEntry { term: 0, index, payload };
         let failure = match self.streams.get(&group) {

@@ -29,6 +29,8 @@ pub(super) struct Workload {
     now: u64,
     /// What every group was after each entry.
     history: BTreeMap<u64, BTreeMap<u64, Observed>>,
+    /// Every message that was stored, by group and sequence.
+    ever: BTreeMap<(u64, u64), String>,
     acked: Acked,
     /// Submitted since the last `settle`.
     flying: Vec<(u64, u64, Bytes)>,
@@ -47,6 +49,7 @@ impl Workload {
             rng: SeededRng::new(seed),
             now: 1_700_000_000_000_000_000,
             history: BTreeMap::new(),
+            ever: BTreeMap::new(),
             acked: Acked::default(),
             flying: Vec::new(),
             votes: 0,
@@ -154,6 +157,10 @@ impl Workload {
     fn note(&mut self, group: u64) -> Result<(), String> {
         let (index, observed) = (self.server.applied(group), self.server.observe(group)?);
         self.history.entry(group).or_default().insert(index, observed);
+        if group != META_GROUP {
+            let messages = self.server.messages(group)?;
+            self.ever.extend(messages.into_iter().map(|(seq, message)| ((group, seq), message)));
+        }
         Ok(())
     }
 
@@ -279,6 +286,49 @@ impl Workload {
         StreamCommand::ConsumerDeltas(vec![ConsumerDelta { name, events }])
     }
 
+    /// The disk after an orderly stop, with a checkpoint of some streams.
+    pub(super) fn stop(&self) -> SimDisk {
+        self.server.pump();
+        self.server.journal.pump();
+        self.disk.fork()
+    }
+
+    /// Compares a group with what it was at the same entry.
+    pub(super) fn same(&self, server: &Server, group: u64) -> Result<(), String> {
+        let (applied, observed) = (server.applied(group), server.observe(group)?);
+        match self.history.get(&group).and_then(|history| history.get(&applied)) {
+            Some(expected) if *expected == observed => Ok(()),
+            expected => Err(format!("group {group} at {applied} is {observed:?}, was {expected:?}")),
+        }
+    }
+
+    /// Compares the messages of a stream at its end, but for those that cannot be read.
+    pub(super) fn same_messages(
+        &self,
+        server: &Server,
+        group: u64,
+        unreadable: &[u64],
+    ) -> Result<(), String> {
+        let found = server.messages(group)?;
+        for (seq, message) in &found {
+            if self.ever.get(&(group, *seq)) != Some(message) {
+                return Err(format!("group {group}: message {seq} is {message}, which was never stored"));
+            }
+        }
+        if server.failure(group).is_none() {
+            let mut expected = self.server.messages(group)?;
+            expected.retain(|seq, _| !unreadable.contains(seq));
+            if found != expected {
+                return Err(format!(
+                    "group {group} serves {:?} instead of {:?}",
+                    found.keys(),
+                    expected.keys()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The last index promised for a group by the time of a mark.
     fn promised(&self, group: u64, mark: u64) -> u64 {
         let acked = self.acked.lock();
@@ -310,10 +360,7 @@ impl Workload {
         if applied < promised {
             return Err(format!("group {group} ends at {applied}, promised was {promised}: {observed:?}"));
         }
-        match self.history.get(&group).and_then(|history| history.get(&applied)) {
-            Some(expected) if *expected == observed => Ok(()),
-            expected => Err(format!("group {group} at {applied} is {observed:?}, was {expected:?}")),
-        }
+        self.same(server, group)
     }
 }
 

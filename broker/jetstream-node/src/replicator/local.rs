@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use weir_storage::{GroupId, Journal, JournalEntry};
+use weir_storage::{GroupId, Journal, JournalEntry, StorageError};
 
 use super::{LogStatus, OnFailure, ProposeError, Replicator};
 use crate::replicated::{LogEntry, Replicated, Role, StateMachine};
@@ -93,7 +93,8 @@ impl Drop for LocalLog {
     }
 }
 
-/// Applies what the journal holds past the machine's checkpoint; returns the last index.
+/// Applies what the journal holds past the machine's checkpoint; returns the last index. Where the log is damaged the
+/// machine stops: what came before is served, nothing is written, and what lies behind is kept for a repair.
 pub(crate) fn replay<M: StateMachine>(
     journal: &Journal,
     group: GroupId,
@@ -102,18 +103,26 @@ pub(crate) fn replay<M: StateMachine>(
     let range = journal.log_range(group);
     let mut applied = replicated.lock().applied().1;
     if range.purged_to > applied {
-        return Err(format!(
-            "the journal of group {} starts after entry {}, but the newest checkpoint ends at entry {applied}: \
-             entries between them are gone",
-            group.0, range.purged_to
+        replicated.fail(format!(
+            "its log starts after entry {}, but the newest checkpoint ends at entry {applied}: entries between \
+             them are gone",
+            range.purged_to
         ));
+        return Ok(applied);
     }
     while applied < range.last {
-        let entries = journal
-            .read(group, applied + 1, range.last + 1, REPLAY_BATCH_BYTES)
-            .map_err(|error| format!("reading the journal of group {}: {error}", group.0))?;
+        let entries = match journal.read(group, applied + 1, range.last + 1, REPLAY_BATCH_BYTES) {
+            Ok(entries) => entries,
+            Err(StorageError::Unreadable { .. } | StorageError::NotInLog { .. }) => Vec::new(),
+            Err(error) => return Err(format!("reading the journal of group {}: {error}", group.0)),
+        };
         if entries.is_empty() {
-            return Err(format!("the journal of group {} has no entry {}", group.0, applied + 1));
+            let damage = journal.doubt(group).unwrap_or_else(|| "an entry is missing".to_owned());
+            replicated.fail(format!(
+                "{damage}; it ends at entry {applied} for now, entries up to {} are kept as they are",
+                range.last
+            ));
+            return Ok(applied);
         }
         applied += entries.len() as u64;
         replicated.apply(
@@ -122,9 +131,13 @@ pub(crate) fn replay<M: StateMachine>(
                 .map(|entry| LogEntry { term: entry.term, index: entry.index, payload: entry.payload })
                 .collect(),
         );
-        if let Some(reason) = replicated.failure() {
-            return Err(reason.to_owned());
+        if replicated.failure().is_some() {
+            // The entry needs a message that cannot be read, or the store refused it.
+            return Ok(replicated.lock().applied().1);
         }
+    }
+    if let Some(reason) = journal.doubt(group) {
+        replicated.fail(reason);
     }
     catch_up(journal, group, applied);
     Ok(applied)

@@ -1,6 +1,7 @@
 //! One stream's replica on this server: its files, its log, and what this server does while it leads. Which replicas
 //! there are is the meta state's decision; the reconciler opens and closes them.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,13 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::task::AbortHandle;
 use weir_jetstream::meta::{StreamAssignment, StreamLog};
-use weir_jetstream::{StopReason, StreamCommand};
+use weir_jetstream::{StopReason, Store, StreamCommand};
 use weir_jsapi::PeerInfo;
 use weir_raft::{GroupId, PeerId};
 
 use super::growth;
 use super::leader::StreamLeader;
+use super::scrub;
 use super::state::StreamState;
 use crate::clock;
 use crate::context::Context;
@@ -38,6 +40,8 @@ pub(crate) struct StreamReplica {
     pub(crate) replicated: Arc<Replicated<StreamState>>,
     leader: RwLock<Option<Arc<StreamLeader>>>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// Messages whose bytes on disk are damaged, as far as is known.
+    unreadable: Mutex<Vec<RangeInclusive<u64>>>,
 }
 
 /// The folder of a stream's files: named by its group, never by user text.
@@ -62,6 +66,7 @@ impl StreamReplica {
             replicated: Arc::clone(&replicated),
             leader: RwLock::new(None),
             tasks: Mutex::new(Vec::new()),
+            unreadable: Mutex::default(),
         });
         // Who is asked for unknown accounts hears of this one by that.
         context.account(&assignment.account);
@@ -69,6 +74,7 @@ impl StreamReplica {
         replica.sync_leadership();
         replica.spawn(Arc::clone(&replica).follow_leadership());
         replica.spawn(Arc::clone(&replica).maintain());
+        replica.spawn(scrub::run(Arc::clone(&replica)));
         Ok(replica)
     }
 
@@ -83,6 +89,14 @@ impl StreamReplica {
                 weir_jsapi::PersistMode::Async => Durability::Early,
             };
             self.replicated.attach(LocalLog::open(journal, group, durability, &self.replicated)?);
+            if let Some(reason) = self.replicated.failure() {
+                let last = self.replicated.lock().machine().store().state().last_seq;
+                tracing::error!(
+                    "Stream '{} > {}' is stopped: {reason}. Its messages up to {last} are served, nothing is written",
+                    assignment.account,
+                    assignment.name()
+                );
+            }
             return Ok(());
         };
         growth::begin_group(&self.context, assignment, &self.replicated).await?;
@@ -228,6 +242,25 @@ impl StreamReplica {
             })
             .collect();
         self.context.quorum_lost(&self.context.account(account), name, &replicas);
+    }
+
+    /// Takes over what a check of the files found, and says so.
+    pub(crate) fn set_unreadable(&self, damaged: Vec<RangeInclusive<u64>>) {
+        if !damaged.is_empty() {
+            let assignment = self.assignment();
+            tracing::error!(
+                "Stream '{} > {}': messages {} are unreadable: their bytes on disk are damaged; the others are served",
+                assignment.account,
+                assignment.name(),
+                scrub::name(&damaged)
+            );
+        }
+        *self.unreadable.lock() = damaged;
+    }
+
+    /// The damage known, for people; empty when there is none.
+    pub(crate) fn damage(&self) -> String {
+        scrub::name(&self.unreadable.lock())
     }
 
     fn pins_the_journal(&self) -> bool {

@@ -14,7 +14,8 @@ use weir_jsapi::StorageType;
 use weir_stdx::time::UnixNanos;
 use weir_storage::disk::Disk;
 use weir_storage::{
-    FileStore, FileStoreOptions, GroupId, Journal, MemoryStore, MessageStore, StorageError, whole_file,
+    FileStore, FileStoreOptions, GroupId, Journal, MemoryStore, MessageStore, StorageError, StorePart,
+    whole_file,
 };
 
 use crate::replicated::SnapshotView;
@@ -96,6 +97,11 @@ impl StreamStore {
         content.extend_from_slice(extra);
         self.messages.snapshot_write(&mut content).map_err(|error| error.to_string())?;
         whole_file::write(&**disk, file, MEMORY_MAGIC, &content).map_err(|error| error.to_string())
+    }
+
+    /// The messages of one file, to be checked elsewhere.
+    pub(crate) fn part(&self, from: u64) -> Option<StorePart> {
+        self.messages.part(from)
     }
 
     /// A view of the content as it is now.

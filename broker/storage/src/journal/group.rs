@@ -301,6 +301,12 @@ impl GroupLog {
                 self.started = true;
                 self.first = base.purged_to.map_or(base.first, |purged| purged + 1);
             }
+            // Its first entries may be those that were lost.
+            let first = base.purged_to.map_or(base.first, |purged| purged + 1);
+            while self.first > first {
+                self.slots.push_front(Slot { generation: MISSING, offset: 0, length: 0, term: 0 });
+                self.first -= 1;
+            }
             self.truncate_after_count(next, released);
             if let Some(last) = next.checked_sub(1) {
                 self.extend_missing(last);

@@ -109,7 +109,8 @@ pub(crate) fn records(description: &[u8]) -> (Vec<u8>, Vec<usize>) {
             index = FILE_HEADER_BYTES + index * 8;
         }
         let payload = believable(kind, payload);
-        encode(&mut bytes, &mut chain, Fields { kind, group, term, index }, &payload);
+        let offset = FILE_HEADER_BYTES + start as u64;
+        encode(&mut bytes, &mut chain, Fields { kind, group, term, index }, &payload, offset);
         written += 1;
         if written == 100 {
             break;

@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     wake: Condvar,
     queued_bytes: AtomicUsize,
     failure: OnceLock<Arc<str>>,
+    /// Groups whose log may lack what was promised, with the reason.
+    doubts: Mutex<BTreeMap<GroupId, String>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -102,7 +104,24 @@ impl Shared {
             wake: Condvar::new(),
             queued_bytes: AtomicUsize::new(0),
             failure: OnceLock::new(),
+            doubts: Mutex::default(),
         }
+    }
+
+    /// Notes a doubt; the first of a group stays.
+    pub(crate) fn doubt(&self, groups: &[GroupId], reason: &str) {
+        let mut doubts = self.doubts.lock();
+        for group in groups {
+            doubts.entry(*group).or_insert_with(|| reason.to_owned());
+        }
+    }
+
+    pub(crate) fn doubt_of(&self, group: GroupId) -> Option<String> {
+        self.doubts.lock().get(&group).cloned()
+    }
+
+    pub(crate) fn forget_doubt(&self, group: GroupId) {
+        self.doubts.lock().remove(&group);
     }
 
     pub(crate) fn find(&self, id: GroupId) -> Option<Arc<Group>> {

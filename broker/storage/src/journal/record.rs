@@ -2,16 +2,17 @@
 //!
 //! A record is 48 bytes of header, the payload, and zeros up to a multiple of 8:
 //! ```text
-//! crc u32 | previous crc u32 | payload length u32 | kind u8, 3 zeros | generation u32 | epoch u32
+//! crc u32 | previous crc u32 | payload length u32 | kind u8, place u24 | generation u32 | epoch u32
 //! group u64 | term u64 | index u64 | payload
 //! ```
 //! The crc (crc32c) covers everything behind it. `previous crc` chains the records of a file, so that a
-//! record that belongs elsewhere is noticed. `generation` is the file's turn in the log: bytes left from an
+//! record that belongs elsewhere is noticed; `place`, its offset in units of 8 bytes, tells where that is even when
+//! the one before it is damaged. `generation` is the file's turn in the log: bytes left from an
 //! earlier use of a recycled file never pass for new ones. `epoch` grows at every start: bytes left from a
 //! write that a crash tore never pass for bytes written after it.
 
 /// The version of the format this program writes and reads.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 const FILE_MAGIC: &[u8; 8] = b"WEIRJRNL";
 
 /// Room for the two copies of the header at the start of each file.
@@ -87,6 +88,8 @@ pub(crate) struct Record<'a> {
     pub(crate) generation: u32,
     pub(crate) epoch: u32,
     pub(crate) payload: &'a [u8],
+    /// See `place_of`.
+    pub(crate) place: u32,
     /// Bytes with padding.
     pub(crate) total_length: usize,
 }
@@ -104,14 +107,20 @@ pub(crate) struct Chain {
     pub(crate) previous_crc: u32,
 }
 
-/// Appends a record and moves the chain on.
-pub(crate) fn encode(buffer: &mut Vec<u8>, chain: &mut Chain, fields: Fields, payload: &[u8]) {
+/// What a record at an offset says of its place: 24 bits, which repeat every 128 MiB.
+pub(crate) fn place_of(offset: u64) -> u32 {
+    u32::try_from(offset / ALIGNMENT as u64 % (1 << 24)).unwrap_or(0)
+}
+
+/// Appends a record that is to lie at `offset` of its file, and moves the chain on.
+pub(crate) fn encode(buffer: &mut Vec<u8>, chain: &mut Chain, fields: Fields, payload: &[u8], offset: u64) {
     let start = buffer.len();
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     buffer.extend_from_slice(&[0; 4]);
     buffer.extend_from_slice(&chain.previous_crc.to_le_bytes());
     buffer.extend_from_slice(&length.to_le_bytes());
-    buffer.extend_from_slice(&[fields.kind as u8, 0, 0, 0]);
+    let [low, middle, high, _] = place_of(offset).to_le_bytes();
+    buffer.extend_from_slice(&[fields.kind as u8, low, middle, high]);
     buffer.extend_from_slice(&chain.generation.to_le_bytes());
     buffer.extend_from_slice(&chain.epoch.to_le_bytes());
     buffer.extend_from_slice(&fields.group.to_le_bytes());
@@ -131,7 +140,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     let end = RECORD_HEADER_BYTES.checked_add(payload_length)?;
     let checked = bytes.get(4..end)?;
     let kind = Kind::from_byte(header[12])?;
-    if header[13..16] != [0; 3] || crc32c::crc32c(checked) != u32_at(header, 0) {
+    if crc32c::crc32c(checked) != u32_at(header, 0) {
         return None;
     }
     Some(Record {
@@ -146,6 +155,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
         generation: u32_at(header, 16),
         epoch: u32_at(header, 20),
         payload: &bytes[RECORD_HEADER_BYTES..end],
+        place: u32::from_le_bytes([header[13], header[14], header[15], 0]),
         total_length: record_bytes(payload_length),
     })
 }
@@ -268,6 +278,12 @@ fn decode_header_copy(bytes: &[u8]) -> HeaderState {
     )
 }
 
+/// Whether bytes too few for a header may be the start of one.
+pub(crate) fn begins_like_ours(bytes: &[u8]) -> bool {
+    let count = bytes.len().min(FILE_MAGIC.len());
+    bytes.len() < FILE_HEADER_LENGTH && bytes[..count] == FILE_MAGIC[..count]
+}
+
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|slice| slice.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
@@ -287,7 +303,7 @@ mod tests {
     fn sample(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let fields = Fields { kind: Kind::Entry, group: 5, term: 6, index: 7 };
-        encode(&mut bytes, &mut chain(), fields, payload);
+        encode(&mut bytes, &mut chain(), fields, payload, 4096);
         bytes
     }
 
@@ -351,9 +367,9 @@ mod tests {
             file_bytes: 65536,
         };
         let mut bytes = header.encode();
-        bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
+        bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..40]);
         bytes[40..44].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(decode_header(&bytes), HeaderState::Version(2));
+        assert_eq!(decode_header(&bytes), HeaderState::Version(9));
     }
 }

@@ -14,12 +14,13 @@ use super::files::{
 use super::group::{Base, Released, Slot, Summary};
 use super::queue::Shared;
 use super::record::{
-    Chain, FILE_HEADER_BYTES, FORMAT_VERSION, Fields, FileHeader, HeaderState, Kind, Record, decode_header,
+    Chain, FILE_HEADER_BYTES, FORMAT_VERSION, Fields, FileHeader, HeaderState, Kind, Record,
+    begins_like_ours, decode_header,
 };
-use super::scan::{Scan, scan};
+use super::scan::{Scan, is_cut, rebuild_header, scan};
 use super::writer::{ChainFile, Writer};
 use super::{Damage, GroupId, JournalOptions, Recovery, TornTail};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{IoContext, StorageError};
 
 const FILE_BYTES_MIN: u64 = 16 << 10;
@@ -31,12 +32,16 @@ struct Found {
     file: Arc<LogFile>,
     header: FileHeader,
     header_copy: u64,
+    /// The header was made from the records.
+    rebuilt: bool,
 }
 
 /// What lies in the directory.
 struct Inventory {
     files: Vec<Found>,
     damages: Vec<Damage>,
+    /// A file of which nothing can be read.
+    lost: Option<PathBuf>,
     next_number: u64,
 }
 
@@ -71,6 +76,10 @@ pub(crate) fn open(
         writer.supply.put(FreeFile { file: free.file, header_copy: free.header_copy });
     }
     let mut recovery = Recovery { damages: inventory.damages, ..Recovery::default() };
+    // A file is closed only when the next one follows at once: the one that cannot be read may have been it.
+    if let Some(lost) = inventory.lost.filter(|_| chain.last().is_none_or(|newest| newest.scan.ended)) {
+        recovery.tail_lost = Some(format!("nothing of {} can be read", lost.display()));
+    }
     replay_chain(&mut writer, chain, &mut recovery)?;
     start_writing(&mut writer)?;
     describe(&shared, &mut recovery);
@@ -78,7 +87,7 @@ pub(crate) fn open(
 }
 
 fn take_inventory(disk: &dyn Disk, directory: &Path) -> Result<Inventory, StorageError> {
-    let mut inventory = Inventory { files: Vec::new(), damages: Vec::new(), next_number: 1 };
+    let mut inventory = Inventory { files: Vec::new(), damages: Vec::new(), lost: None, next_number: 1 };
     for name in disk.list_files(directory).context("list", directory)? {
         let path = directory.join(&name);
         if name.ends_with(TEMPORARY_SUFFIX) {
@@ -95,24 +104,55 @@ fn take_inventory(disk: &dyn Disk, directory: &Path) -> Result<Inventory, Storag
             HeaderState::Valid(header, header_copy) => {
                 let bytes = header.file_bytes;
                 let file = Arc::new(LogFile { path, file, bytes });
-                inventory.files.push(Found { file, header, header_copy });
+                inventory.files.push(Found { file, header, header_copy, rebuilt: false });
             }
             HeaderState::Version(found) => {
                 return Err(StorageError::UnsupportedVersion { path, found, supported: FORMAT_VERSION });
             }
-            HeaderState::Foreign => {
-                let reason = "it does not start as a journal file does".to_owned();
-                return Err(StorageError::Foreign { path, reason });
+            state @ (HeaderState::Foreign | HeaderState::Damaged) => {
+                take_damaged(&mut inventory, file, path, state == HeaderState::Damaged)?;
             }
-            HeaderState::Damaged => inventory.damages.push(Damage {
-                path,
-                offset: 0,
-                length: FILE_HEADER_BYTES,
-                reason: "both copies of the file header are damaged".to_owned(),
-            }),
         }
     }
+    chain_rebuilt(&mut inventory.files);
     Ok(inventory)
+}
+
+/// Takes a file without a header by its records; refuses one that nothing shows to be ours.
+fn take_damaged(
+    inventory: &mut Inventory,
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    ours: bool,
+) -> Result<(), StorageError> {
+    let length = file.length().context("read", &path)?;
+    let file = Arc::new(LogFile { path: path.clone(), file, bytes: length });
+    let bytes = read_all(&file)?;
+    let header = rebuild_header(&bytes);
+    if header.is_none() && !ours && !begins_like_ours(&bytes) && bytes.iter().any(|byte| *byte != 0) {
+        let reason = "it does not start as a journal file does".to_owned();
+        return Err(StorageError::Foreign { path, reason });
+    }
+    inventory.damages.push(Damage {
+        path: path.clone(),
+        offset: 0,
+        length: length.min(FILE_HEADER_BYTES),
+        reason: "both copies of the file header are damaged".to_owned(),
+    });
+    match header {
+        Some(header) => inventory.files.push(Found { file, header, header_copy: 0, rebuilt: true }),
+        None => inventory.lost = Some(path),
+    }
+    Ok(())
+}
+
+/// The file before one whose header was rebuilt is the newest of the older ones.
+fn chain_rebuilt(files: &mut [Found]) {
+    let generations: Vec<u32> = files.iter().map(|found| found.header.generation).collect();
+    for found in files.iter_mut().filter(|found| found.rebuilt) {
+        let older = generations.iter().filter(|generation| **generation < found.header.generation);
+        found.header.previous_generation = older.max().copied().unwrap_or(0);
+    }
 }
 
 /// A file in use, scanned once.
@@ -121,13 +161,15 @@ struct Link {
     scan: Scan,
     /// A later file was begun: all of this one was durable then.
     superseded: bool,
+    /// Records at its end were cut off.
+    cut: bool,
 }
 
 /// Takes the files in use out of the inventory, oldest first. What remains is free.
 fn find_chain(directory: &Path, inventory: &mut Inventory) -> Result<Vec<Link>, StorageError> {
     let Some(mut newest) = take_newest(inventory)? else { return Ok(Vec::new()) };
     let mut unfinished = None;
-    if !newest.scan.base_complete && newest.scan.damages.is_empty() {
+    if !newest.scan.base_complete && newest.scan.damages.is_empty() && !newest.cut {
         // A crash came while the file was taken into use. Nothing in it was acknowledged, and its
         // predecessor was complete.
         let previous = newest.found.header.previous_generation;
@@ -178,20 +220,22 @@ fn take_generation(
     let Some(position) = position else { return Ok(None) };
     let found = inventory.files.swap_remove(position);
     let bytes = read_all(&found.file)?;
-    let scan = scan(&bytes, &found.header, superseded, &mut |_, _| {});
-    Ok(Some(Link { found, scan, superseded }))
+    let scan = scan(&bytes, &found.header, superseded, found.rebuilt, &mut |_, _| {});
+    let cut = is_cut(&bytes, &found.header, &scan);
+    Ok(Some(Link { found, scan, superseded, cut }))
 }
 
 fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) -> Result<(), StorageError> {
     let count = chain.len();
     let mut suspects = BTreeSet::new();
     for (number, link) in chain.into_iter().enumerate() {
-        let Link { found, superseded, .. } = link;
+        let Link { found, superseded, cut, .. } = link;
         // Read again, so that only one file is in memory at a time.
         let bytes = read_all(&found.file)?;
         let generation = found.header.generation;
-        let mut replay = Replay { writer, generation, suspects: &mut suspects };
-        let result = scan(&bytes, &found.header, superseded, &mut |offset, record| {
+        let restated = BTreeSet::new();
+        let mut replay = Replay { writer, generation, suspects: &mut suspects, restated };
+        let result = scan(&bytes, &found.header, superseded, found.rebuilt, &mut |offset, record| {
             replay.record(offset, record);
         });
         recovery.files += 1;
@@ -213,11 +257,19 @@ fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) 
             let epoch = writer.chain.epoch;
             writer.chain = Chain { generation, epoch, previous_crc: result.previous_crc };
             writer.position = result.tail;
-            writer.closed = result.ended || superseded;
+            // What cannot be trusted to hold what is written next is not written to.
+            writer.closed = result.ended || superseded || cut || found.rebuilt;
+            if result.blurred && !superseded {
+                recovery.tail_lost = Some(format!("several records of {} are damaged", path.display()));
+            }
+            if cut {
+                recovery.tail_lost = Some(format!("{} is cut off at byte {}", path.display(), bytes.len()));
+            }
         }
         writer.shared.files.write().insert(generation, Arc::clone(&found.file));
-        let Found { file, header, header_copy } = found;
-        writer.chain_files.push_back(ChainFile { generation, file, header_copy, one_copy: Some(header) });
+        let Found { file, header, header_copy, rebuilt } = found;
+        let one_copy = (!rebuilt).then_some(header);
+        writer.chain_files.push_back(ChainFile { generation, file, header_copy, one_copy });
     }
     recovery.suspects = suspects.into_iter().collect();
     Ok(())
@@ -237,6 +289,8 @@ struct Replay<'a> {
     writer: &'a mut Writer,
     generation: u32,
     suspects: &'a mut BTreeSet<GroupId>,
+    /// Groups in the base of this file.
+    restated: BTreeSet<GroupId>,
 }
 
 impl Replay<'_> {
@@ -247,6 +301,12 @@ impl Replay<'_> {
             let summaries = record.payload.get(4..).unwrap_or_default();
             Summary::decode_all(summaries).for_each(|summary| self.summary(summary));
             return;
+        }
+        if kind == Kind::BaseEnd && self.restated.len() as u64 == index {
+            // The base names all groups: one that it leaves out was dropped, by a record that was damaged.
+            let bases = self.writer.bases.keys().copied();
+            let dropped: Vec<GroupId> = bases.filter(|id| !self.restated.contains(id)).collect();
+            dropped.into_iter().for_each(|id| self.forget(id));
         }
         if matches!(kind, Kind::BaseEnd | Kind::Opened | Kind::End) {
             return;
@@ -287,6 +347,7 @@ impl Replay<'_> {
                 base.states.insert(key, value);
             }
             Kind::Base => {
+                self.restated.insert(id);
                 if let Some(stated) = Base::decode(record.payload) {
                     log.replay_base(&stated, &mut ignored);
                     *base = stated;
@@ -351,6 +412,12 @@ fn start_writing(writer: &mut Writer) -> Result<(), StorageError> {
 /// Sums up what the groups hold; telling the operator is the caller's business.
 fn describe(shared: &Shared, recovery: &mut Recovery) {
     recovery.groups = shared.group_ids();
+    if let Some(reason) = &recovery.tail_lost {
+        // Whatever was written last, of whichever group.
+        recovery.suspects.clone_from(&recovery.groups);
+        shared.doubt(&recovery.groups, &format!("the journal's newest entries may be lost: {reason}"));
+    }
+    shared.doubt(&recovery.suspects, "a value in the journal, such as its vote, was lost to damage");
     let mut unreadable = BTreeMap::new();
     for group in shared.all_groups() {
         unreadable.insert(group.id, group.log.lock().missing());

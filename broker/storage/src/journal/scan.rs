@@ -10,7 +10,10 @@
 
 use std::ops::Range;
 
-use super::record::{FILE_HEADER_BYTES, FileHeader, Kind, Record, decode, find_next, u32_at};
+use super::record::{
+    FILE_HEADER_BYTES, FileHeader, Kind, RECORD_HEADER_BYTES, Record, decode, find_next, place_of,
+    record_bytes, u32_at,
+};
 
 /// What a walk found.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Scan {
     /// Something that is not left over from an earlier use lies behind the tail.
     pub(crate) torn: bool,
     pub(crate) damages: Vec<Range<u64>>,
+    /// The damages may hold more than marks can tell.
+    pub(crate) blurred: bool,
     /// The oldest file needed, as far as this file knows.
     pub(crate) oldest_generation: u32,
     /// The highest epoch seen, torn records included.
@@ -36,6 +41,7 @@ struct Walk<'a> {
     bytes: &'a [u8],
     generation: u32,
     epoch: u32,
+    rebuilt: bool,
     /// None behind a damaged stretch: the next record is taken as it is.
     previous_crc: Option<u32>,
     position: usize,
@@ -43,11 +49,13 @@ struct Walk<'a> {
     scan: Scan,
 }
 
-/// Walks a file whose header is known. `superseded`: a later file exists.
+/// Walks a file whose header is known. `superseded`: a later file exists. `rebuilt`: the header was made from the
+/// records, which do not chain to it.
 pub(crate) fn scan(
     bytes: &[u8],
     header: &FileHeader,
     superseded: bool,
+    rebuilt: bool,
     visit: &mut dyn FnMut(u64, &Record<'_>),
 ) -> Scan {
     let start = usize::try_from(FILE_HEADER_BYTES).unwrap_or(0);
@@ -55,7 +63,8 @@ pub(crate) fn scan(
         bytes,
         generation: header.generation,
         epoch: header.epoch,
-        previous_crc: Some(header.chain_seed()),
+        rebuilt,
+        previous_crc: (!rebuilt).then(|| header.chain_seed()),
         position: start,
         marked: 0,
         scan: Scan {
@@ -65,12 +74,50 @@ pub(crate) fn scan(
             base_complete: false,
             torn: false,
             damages: Vec::new(),
+            blurred: false,
             oldest_generation: header.oldest_generation,
             epoch_max: header.epoch,
         },
     };
     walk.run(superseded, visit);
     walk.scan
+}
+
+/// Whether a file that is shorter than it was made ends before its records do: a crash never shortens one.
+pub(crate) fn is_cut(bytes: &[u8], header: &FileHeader, scan: &Scan) -> bool {
+    let tail = usize::try_from(scan.tail).unwrap_or(usize::MAX);
+    let next = bytes.get(tail..tail.saturating_add(RECORD_HEADER_BYTES));
+    // Records follow each other without gaps: where none begins, none comes.
+    (bytes.len() as u64) < header.file_bytes
+        && !scan.ended
+        && next.is_none_or(|next| next[16..20] == header.generation.to_le_bytes())
+}
+
+/// The header of a file whose own is damaged, as far as its records tell; nothing when it holds none.
+pub(crate) fn rebuild_header(bytes: &[u8]) -> Option<FileHeader> {
+    let mut found: std::collections::BTreeMap<u32, (u64, u32)> = std::collections::BTreeMap::new();
+    // From the very start: a block of records may lie where the header belongs.
+    let mut position = 0;
+    while let Some(rest) = bytes.get(position..).filter(|rest| rest.len() >= RECORD_HEADER_BYTES) {
+        let record = if u32_at(rest, 16) == 0 { None } else { decode(rest) };
+        let Some(record) = record else {
+            position += 8;
+            continue;
+        };
+        let (count, epoch) = found.entry(record.generation).or_insert((0, record.epoch));
+        *count += 1;
+        *epoch = record.epoch.min(*epoch);
+        position += record.total_length;
+    }
+    // Bytes of an earlier use are of a lower generation.
+    let (&generation, &(_, epoch)) = found.iter().next_back()?;
+    Some(FileHeader {
+        generation,
+        epoch,
+        previous_generation: 0,
+        oldest_generation: 0,
+        file_bytes: bytes.len() as u64,
+    })
 }
 
 impl<'a> Walk<'a> {
@@ -103,6 +150,7 @@ impl<'a> Walk<'a> {
         let record = decode(self.bytes.get(self.position..)?)?;
         let valid = record.generation == self.generation
             && record.epoch >= self.epoch
+            && record.place == place_of(self.position as u64)
             && self.previous_crc.is_none_or(|crc| crc == record.previous_crc);
         valid.then_some(record)
     }
@@ -126,10 +174,10 @@ impl<'a> Walk<'a> {
 
     /// Looks at everything behind the first invalid record for marks that vouch for it, and for epochs.
     fn durable_limit(&mut self) -> u64 {
-        let mut from = self.position;
+        let mut from = if self.rebuilt { 0 } else { self.position };
         while let Some(found) = find_next(self.bytes, from, self.generation) {
             let Some(record) = decode(&self.bytes[found..]) else { break };
-            self.scan.torn = true;
+            self.scan.torn |= found >= self.position;
             self.scan.epoch_max = self.scan.epoch_max.max(record.epoch);
             if record.fields.kind == Kind::Mark && record.fields.term == u64::from(self.generation) {
                 self.marked = self.marked.max(record.fields.index);
@@ -151,7 +199,9 @@ impl<'a> Walk<'a> {
             if found as u64 > limit {
                 break;
             }
-            if decode(&self.bytes[found..]).is_some_and(|record| record.epoch >= self.epoch) {
+            let fits =
+                |record: &Record<'_>| record.epoch >= self.epoch && record.place == place_of(found as u64);
+            if decode(&self.bytes[found..]).as_ref().is_some_and(fits) {
                 resumed = Some(found);
                 break;
             }
@@ -160,6 +210,12 @@ impl<'a> Walk<'a> {
         self.scan.torn = false;
         self.previous_crc = None;
         self.position = resumed.unwrap_or(usize::try_from(limit).unwrap_or(self.bytes.len()));
+        // One record whose length is whole: what else happened around it, the next mark says. More than one may
+        // have held marks, and with them the last that was known of a group.
+        let start = usize::try_from(damaged_from).unwrap_or(usize::MAX);
+        let length = self.bytes.get(start..start + 12).map_or(0, |header| u32_at(header, 8) as usize);
+        let single = resumed.is_some_and(|at| at - start == record_bytes(length.min(self.bytes.len())));
+        self.scan.blurred |= !single;
         self.scan.damages.push(damaged_from..self.position as u64);
         self.scan.tail = self.position as u64;
         resumed.is_some()

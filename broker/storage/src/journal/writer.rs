@@ -292,7 +292,7 @@ impl Writer {
             size: self.position,
             limit: u64::from(u32::MAX),
         })?;
-        encode(&mut self.buffer, &mut self.chain, fields, payload);
+        encode(&mut self.buffer, &mut self.chain, fields, payload, self.position);
         self.position += needed as u64;
         Ok(Slot {
             generation: self.chain.generation,
@@ -425,7 +425,7 @@ impl Writer {
         self.sync()?;
         let oldest = self.oldest_generation().to_le_bytes();
         let fields = Fields { kind: Kind::End, group: 0, term: 0, index: self.position };
-        encode(&mut self.buffer, &mut self.chain, fields, &oldest);
+        encode(&mut self.buffer, &mut self.chain, fields, &oldest, self.position);
         self.position += record_bytes(END_PAYLOAD_BYTES) as u64;
         self.write_out()?;
         self.sync_newest()?;

@@ -9,7 +9,7 @@ use weir_stdx::time::UnixNanos;
 
 use super::SubjectState;
 use super::content::Content;
-use super::framed::{self, Reader, put_bytes, put_u64};
+use super::framed::{self, Label, Reader, put_bytes, put_u64};
 use super::segment::Segment;
 use super::subjects::Subjects;
 use crate::disk::Disk;
@@ -78,7 +78,7 @@ pub(crate) fn encode(
     buffer
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Option<Checkpoint> {
+pub(crate) fn decode(bytes: &[u8], seed: u32) -> Option<Checkpoint> {
     let mut reader = Reader::new(bytes);
     let mut numbers = [0; 10];
     for number in &mut numbers {
@@ -86,7 +86,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     }
     let mut segments = VecDeque::new();
     for _ in 0..numbers[9] {
-        segments.push_back(Segment::from_description(&mut reader)?);
+        segments.push_back(Segment::from_description(&mut reader, seed)?);
     }
     let mut retired = Vec::new();
     for _ in 0..reader.u64()? {
@@ -109,10 +109,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     })
 }
 
-pub(crate) fn read(disk: &dyn Disk, directory: &Path, generation: u64) -> Result<Checkpoint, StorageError> {
+pub(crate) fn read(
+    disk: &dyn Disk,
+    directory: &Path,
+    generation: u64,
+    seed: u32,
+) -> Result<Checkpoint, StorageError> {
     let path = checkpoint_path(directory, generation);
-    let content = framed::read(disk, &path, CHECKPOINT_MAGIC)?;
-    decode(&content)
+    let content = framed::read(disk, &path, Label::new(CHECKPOINT_MAGIC, seed, &path))?;
+    decode(&content, seed)
         .filter(|checkpoint| checkpoint.generation == generation)
         .ok_or_else(|| StorageError::corrupt(&path, 0, "its content is not this checkpoint"))
 }
@@ -122,13 +127,15 @@ pub(crate) fn write(
     disk: &dyn Disk,
     directory: &Path,
     generation: u64,
+    seed: u32,
     content: &[u8],
 ) -> Result<(), StorageError> {
     use crate::error::IoContext;
     let path = checkpoint_path(directory, generation);
     let temporary = directory.join(format!("{generation:010}{TEMPORARY_SUFFIX}"));
-    framed::write_one(disk, &framed::copy_path(&path), CHECKPOINT_MAGIC, content)?;
-    framed::write_one(disk, &temporary, CHECKPOINT_MAGIC, content)?;
+    let label = Label::new(CHECKPOINT_MAGIC, seed, &path);
+    framed::write_one(disk, &framed::copy_path(&path), label, content)?;
+    framed::write_one(disk, &temporary, label, content)?;
     // The names of the files it refers to come first.
     disk.sync_directory(directory).context("sync", directory)?;
     disk.rename(&temporary, &path).context("rename", &temporary)?;
@@ -151,16 +158,18 @@ pub(crate) fn write_subjects(
             put_u64(&mut buffer, value);
         }
     });
-    framed::write(disk, &subjects_path(directory, generation), SUBJECTS_MAGIC, &buffer)
+    let path = subjects_path(directory, generation);
+    framed::write(disk, &path, Label::new(SUBJECTS_MAGIC, content.sizes.seed, &path), &buffer)
 }
 
 pub(crate) fn read_subjects(
     disk: &dyn Disk,
     directory: &Path,
     generation: u64,
+    seed: u32,
 ) -> Result<Subjects, StorageError> {
     let path = subjects_path(directory, generation);
-    let content = framed::read(disk, &path, SUBJECTS_MAGIC)?;
+    let content = framed::read(disk, &path, Label::new(SUBJECTS_MAGIC, seed, &path))?;
     decode_subjects(&content)
         .ok_or_else(|| StorageError::corrupt(&path, 0, "its content is not a subject table"))
 }

@@ -12,6 +12,7 @@ use weir_stdx::time::UnixNanos;
 use super::framed::is_missing;
 use super::index::{SegmentIndex, Slot};
 use super::segment::{ReadAhead, Segment, encode_header, segment_path};
+use super::snapshot::{Part, StorePart};
 use super::subjects::{BySubject, Subjects};
 use super::{Filter, Lookup, StoreState, StoredMessage, record};
 use crate::disk::Disk;
@@ -136,7 +137,7 @@ impl Content {
         let id = self.next_segment_id;
         self.next_segment_id += 1;
         self.unwritten = encode_header(id);
-        self.segments.push_back(Segment::new(id, base_seq, index));
+        self.segments.push_back(Segment::new(id, self.sizes.seed, base_seq, index));
     }
 
     /// A segment whose messages are all gone stays while it is the newest.
@@ -556,6 +557,23 @@ impl Content {
             expected = present + 1;
         }
         deleted
+    }
+
+    /// What is in the file of the first segment that holds a sequence at or after `from`.
+    pub(crate) fn part(&self, from: u64) -> Option<StorePart> {
+        // What is not written yet has no file to be damaged in.
+        let mut segments = self.segments.range(self.segment_from(from)..);
+        let segment = segments.find(|segment| segment.live > 0 && self.written_bytes(segment) > 0)?;
+        let (first, last) = (segment.base_seq, segment.last_seq);
+        let written = self.written_bytes(segment);
+        let opened = segment.file(&*self.disk, &self.directory);
+        let part = opened.and_then(|file| {
+            let mut slots = self.live_slots(segment)?;
+            slots.retain(|(_, slot)| u64::from(slot.offset) < written);
+            let path = segment_path(&self.directory, segment.id);
+            Ok(Part { path, file, slots, seed: self.sizes.seed })
+        });
+        Some(StorePart { first, last, part })
     }
 
     /// Live records of every segment: for snapshots and compaction.

@@ -17,7 +17,7 @@ use super::content::{Content, Sizes};
 use super::framed::copy_path;
 use super::record;
 use super::segment::segment_path;
-use super::snapshot::{self, Part, StoreSnapshot};
+use super::snapshot::{self, Part, StorePart, StoreSnapshot};
 use super::{
     Filter, Lookup, MessageStore, StoreState, StoredMessage, SubjectState, checkpoint, file_message_bytes,
 };
@@ -144,7 +144,7 @@ impl FileStore {
             content.subjects_changed = false;
         }
         let encoded = checkpoint::encode(content, generation, self.subjects_generation, applied_index, extra);
-        checkpoint::write(&*disk, &directory, generation, &encoded)?;
+        checkpoint::write(&*disk, &directory, generation, content.sizes.seed, &encoded)?;
         self.generation = generation;
         self.checkpoints.push(generation);
         self.delete_superseded();
@@ -255,6 +255,10 @@ impl MessageStore for FileStore {
             });
         }
         Ok(StoreSnapshot::of_files(self.state(), parts))
+    }
+
+    fn part(&self, from: u64) -> Option<StorePart> {
+        self.content.part(from)
     }
 
     fn snapshot_install(&mut self, input: &mut dyn Read) -> Result<(), StorageError> {

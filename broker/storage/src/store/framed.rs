@@ -1,7 +1,7 @@
 //! Small files that must survive damage to any one file: kept twice, under their name and under the name of
 //! their copy, each with its checksum. Used for checkpoints, segment indexes, subject tables, identities.
 //! ```text
-//! magic 8 | version u32 | 0 u32 | length u64 | crc of the content u32 | crc of these fields u32 | content
+//! magic 8 | version u32 | owner u32 | length u64 | crc of the content u32 | crc of these fields u32 | content
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -13,6 +13,21 @@ use super::record::{u32_at, u64_at};
 
 const HEADER_BYTES: usize = 32;
 pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// What a file must say of itself to be the one that is meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label<'a> {
+    magic: &'a [u8; 8],
+    owner: u32,
+}
+
+impl<'a> Label<'a> {
+    /// Of the file of this name in the store whose checksums start at `seed`.
+    pub(crate) fn new(magic: &'a [u8; 8], seed: u32, path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        Self { magic, owner: crc32c::crc32c_append(seed, name) }
+    }
+}
 
 /// Ending of the name of a file's copy.
 pub(crate) const COPY_SUFFIX: &str = "-copy";
@@ -29,24 +44,24 @@ pub(crate) fn copy_path(path: &Path) -> PathBuf {
 pub(crate) fn write(
     disk: &dyn Disk,
     path: &Path,
-    magic: &[u8; 8],
+    label: Label<'_>,
     content: &[u8],
 ) -> Result<(), StorageError> {
-    write_one(disk, path, magic, content)?;
-    write_one(disk, &copy_path(path), magic, content)
+    write_one(disk, path, label, content)?;
+    write_one(disk, &copy_path(path), label, content)
 }
 
 /// Writes and syncs one of the two.
 pub(crate) fn write_one(
     disk: &dyn Disk,
     path: &Path,
-    magic: &[u8; 8],
+    label: Label<'_>,
     content: &[u8],
 ) -> Result<(), StorageError> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len());
-    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(label.magic);
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&label.owner.to_le_bytes());
     bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(content).to_le_bytes());
     let crc = crc32c::crc32c(&bytes);
@@ -59,14 +74,14 @@ pub(crate) fn write_one(
 
 /// Reads the content from the file, or from its copy where the file is damaged. A file of a newer format is
 /// refused whatever its copy says.
-pub(crate) fn read(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Vec<u8>, StorageError> {
-    let error = match read_one(disk, path, magic) {
+pub(crate) fn read(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Result<Vec<u8>, StorageError> {
+    let error = match read_one(disk, path, label) {
         Err(error @ (StorageError::Corrupt { .. } | StorageError::Foreign { .. })) => error,
         Err(error) if is_missing(&error) => error,
         result => return result,
     };
     let copy = copy_path(path);
-    match read_one(disk, &copy, magic) {
+    match read_one(disk, &copy, label) {
         Ok(content) => {
             tracing::error!("{error}; its copy {} is whole and is used", copy.display());
             Ok(content)
@@ -77,13 +92,13 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Vec<
 }
 
 /// Reads one of the two.
-pub(crate) fn read_one(disk: &dyn Disk, path: &Path, magic: &[u8; 8]) -> Result<Vec<u8>, StorageError> {
+pub(crate) fn read_one(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Result<Vec<u8>, StorageError> {
     let file = disk.open(path, OpenMode::Read).context("open", path)?;
     let length = file.length().context("read", path)?;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let count = file.read_at(&mut bytes, 0).context("read", path)?;
     bytes.truncate(count);
-    read_copy(&bytes, path, magic).map(<[u8]>::to_vec)
+    read_copy(&bytes, path, label).map(<[u8]>::to_vec)
 }
 
 /// Whether an error says that there is no such file.
@@ -91,10 +106,10 @@ pub(crate) fn is_missing(error: &StorageError) -> bool {
     matches!(error, StorageError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-fn read_copy<'a>(bytes: &'a [u8], path: &Path, magic: &[u8; 8]) -> Result<&'a [u8], StorageError> {
+fn read_copy<'a>(bytes: &'a [u8], path: &Path, label: Label<'_>) -> Result<&'a [u8], StorageError> {
     let damaged = |reason: &str| StorageError::corrupt(path, 0, reason);
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged("it is too short"))?;
-    if &header[..8] != magic {
+    if &header[..8] != label.magic {
         return Err(StorageError::Foreign {
             path: path.to_owned(),
             reason: "it does not start as such a file does".to_owned(),
@@ -110,6 +125,9 @@ fn read_copy<'a>(bytes: &'a [u8], path: &Path, magic: &[u8; 8]) -> Result<&'a [u
             found: version,
             supported: FORMAT_VERSION,
         });
+    }
+    if u32_at(header, 12) != label.owner {
+        return Err(damaged("it is another file's content"));
     }
     let length = usize::try_from(u64_at(header, 16)).unwrap_or(usize::MAX);
     let content = HEADER_BYTES
@@ -182,39 +200,49 @@ mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
 
-    const MAGIC: &[u8; 8] = b"TESTTEST";
+    fn label() -> Label<'static> {
+        Label::new(b"TESTTEST", 7, Path::new("/f"))
+    }
 
     #[test]
     fn damage_to_one_file_is_survived() {
         let disk = SimDisk::new();
         let path = Path::new("/f");
-        write(&disk, path, MAGIC, b"some content").unwrap();
+        write(&disk, path, label(), b"some content").unwrap();
         let length = disk.content(path).unwrap().len();
         for bit in 0..length * 8 {
             let damaged = disk.fork();
             damaged.flip_bit(path, bit / 8, u8::try_from(bit % 8).unwrap());
-            assert_eq!(read(&damaged, path, MAGIC).unwrap(), b"some content", "bit {bit}");
+            assert_eq!(read(&damaged, path, label()).unwrap(), b"some content", "bit {bit}");
         }
         for cut in 0..length {
             let damaged = disk.fork();
             damaged.set_content(path, disk.content(path).unwrap()[..cut].to_vec());
-            assert_eq!(read(&damaged, path, MAGIC).unwrap(), b"some content", "cut at {cut}");
+            assert_eq!(read(&damaged, path, label()).unwrap(), b"some content", "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn the_content_of_another_file_is_not_taken() {
+        let disk = SimDisk::new();
+        let (path, other) = (Path::new("/f"), Label::new(b"TESTTEST", 8, Path::new("/f")));
+        write(&disk, path, other, b"some content").unwrap();
+        assert!(read(&disk, path, label()).unwrap_err().to_string().contains("another file's"));
     }
 
     #[test]
     fn damage_to_both_copies_is_refused_with_the_path() {
         let disk = SimDisk::new();
         let path = Path::new("/f");
-        write(&disk, path, MAGIC, b"some content").unwrap();
+        write(&disk, path, label(), b"some content").unwrap();
         disk.flip_bit(path, 35, 0);
-        assert_eq!(read(&disk, path, MAGIC).unwrap(), b"some content");
+        assert_eq!(read(&disk, path, label()).unwrap(), b"some content");
         disk.flip_bit(&copy_path(path), 35, 0);
-        let error = read(&disk, path, MAGIC).unwrap_err();
+        let error = read(&disk, path, label()).unwrap_err();
         assert!(error.to_string().contains("/f") && error.to_string().contains("checksum"), "{error}");
         for length in 0..40 {
             disk.set_content(path, vec![1; length]);
-            assert!(read(&disk, path, MAGIC).is_err());
+            assert!(read(&disk, path, label()).is_err());
         }
     }
 

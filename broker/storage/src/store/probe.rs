@@ -36,19 +36,20 @@ pub(crate) fn contents(bytes: &[u8]) {
         assert_eq!(again, Some(listed));
     }
     // Not the table of subjects: behind its checksum its numbers are believed, and room is made for all below them.
-    let _ = checkpoint::decode(bytes);
+    let _ = checkpoint::decode(bytes, 0);
 }
 
 pub(crate) fn frame(disk: &dyn Disk, path: &Path) {
-    let _ = framed::read(disk, path, b"WEIRCHKP");
+    let label = framed::Label::new(b"WEIRCHKP", 0, path);
+    let _ = framed::read(disk, path, label);
     if let Some(content) = disk.open(path, crate::disk::OpenMode::Read).ok().and_then(|file| {
         let mut bytes = vec![0; 4096];
         let count = file.read_at(&mut bytes, 0).ok()?;
         bytes.truncate(count);
         Some(bytes)
     }) {
-        assert!(framed::write(disk, path, b"WEIRCHKP", &content).is_ok());
-        assert!(framed::read(disk, path, b"WEIRCHKP").is_ok_and(|read| read == content));
+        assert!(framed::write(disk, path, label, &content).is_ok());
+        assert!(framed::read(disk, path, label).is_ok_and(|read| read == content));
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_stdx::time::UnixNanos;
 
-use super::framed::{self, Reader, put_u64};
+use super::framed::{self, Label, Reader, put_u64};
 use super::index::{SegmentIndex, Slot};
 use super::record::{u32_at, u64_at};
 use crate::disk::{Disk, DiskFile, OpenMode};
@@ -23,6 +23,8 @@ const INDEX_MAGIC: &[u8; 8] = b"WEIRINDX";
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) id: u64,
+    /// Where the store's checksums start.
+    seed: u32,
     /// No record has a lower sequence.
     pub(crate) base_seq: u64,
     /// No record has a higher sequence.
@@ -63,15 +65,16 @@ pub(crate) fn encode_header(id: u64) -> Vec<u8> {
 }
 
 impl Segment {
-    pub(crate) fn new(id: u64, base_seq: u64, index: SegmentIndex) -> Self {
-        let segment = Self::described(id, base_seq);
+    pub(crate) fn new(id: u64, seed: u32, base_seq: u64, index: SegmentIndex) -> Self {
+        let segment = Self::described(id, seed, base_seq);
         let _ = segment.index.set(index);
         Self { index_changed: true, data_changed: true, ..segment }
     }
 
-    fn described(id: u64, base_seq: u64) -> Self {
+    fn described(id: u64, seed: u32, base_seq: u64) -> Self {
         Self {
             id,
+            seed,
             base_seq,
             last_seq: base_seq.saturating_sub(1),
             live: 0,
@@ -105,7 +108,7 @@ impl Segment {
         }
     }
 
-    pub(crate) fn from_description(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(crate) fn from_description(reader: &mut Reader<'_>, seed: u32) -> Option<Self> {
         let (id, base_seq) = (reader.u64()?, reader.u64()?);
         Some(Self {
             last_seq: reader.u64()?,
@@ -115,7 +118,7 @@ impl Segment {
             last_timestamp: UnixNanos(reader.u64()?),
             data_bytes: reader.u64()?,
             index_generation: reader.u64()?,
-            ..Self::described(id, base_seq)
+            ..Self::described(id, seed, base_seq)
         })
     }
 
@@ -125,7 +128,8 @@ impl Segment {
             return Ok(index);
         }
         let path = index_path(directory, self.id, self.index_generation);
-        let content = framed::read(disk, &path, INDEX_MAGIC)?;
+        let label = Label::new(INDEX_MAGIC, self.seed, &path);
+        let content = framed::read(disk, &path, label)?;
         let index = SegmentIndex::decode(&content)
             .ok_or_else(|| StorageError::corrupt(&path, 0, "its content is not a segment index"))?;
         Ok(self.index.get_or_init(|| index))
@@ -153,7 +157,8 @@ impl Segment {
             return Ok(None);
         }
         let content = self.index(disk, directory)?.encode();
-        framed::write(disk, &index_path(directory, self.id, generation), INDEX_MAGIC, &content)?;
+        let path = index_path(directory, self.id, generation);
+        framed::write(disk, &path, Label::new(INDEX_MAGIC, self.seed, &path), &content)?;
         let replaced = self.index_generation;
         self.index_generation = generation;
         self.index_changed = false;

@@ -35,6 +35,50 @@ pub(crate) struct Part {
     pub(crate) seed: u32,
 }
 
+/// One file's messages at one moment, to be checked without holding the store up.
+#[derive(Debug)]
+pub struct StorePart {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// An error where the file or its index cannot be used.
+    pub(crate) part: Result<Part, StorageError>,
+}
+
+impl StorePart {
+    /// The last sequence that the file can hold.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The sequences whose bytes are not what was written. Messages removed meanwhile may be among them: ask the
+    /// store. An error of the operating system is not damage.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn damaged(&self) -> Result<Vec<u64>, StorageError> {
+        let part = match &self.part {
+            Ok(part) => part,
+            Err(StorageError::Io { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StorageError::io(
+                    "read",
+                    std::path::Path::new("a segment"),
+                    source.kind().into(),
+                ));
+            }
+            Err(_) => return Ok((self.first..=self.last).collect()),
+        };
+        let mut damaged = Vec::new();
+        let mut window = (0, Bytes::new());
+        for &(seq, slot) in &part.slots {
+            if read_message(part, &mut window, seq, slot)?.is_none() {
+                damaged.push(seq);
+            }
+        }
+        Ok(damaged)
+    }
+}
+
 #[derive(Debug)]
 enum Messages {
     Files(Vec<Part>),
@@ -103,23 +147,33 @@ fn write_part(part: &Part, output: &mut Summed<'_>) -> Result<(), StorageError> 
     let mut window: (u64, Bytes) = (0, Bytes::new());
     let mut buffer = Vec::new();
     for &(seq, slot) in &part.slots {
-        let (offset, length) = (u64::from(slot.offset), slot.length as usize);
-        if offset < window.0 || offset + length as u64 > window.0 + window.1.len() as u64 {
-            let mut buffer = vec![0; length.max(READ_BYTES)];
-            let count = part.file.read_at(&mut buffer, offset).context("read", &part.path)?;
-            buffer.truncate(count);
-            window = (offset, buffer.into());
-        }
-        let from = usize::try_from(offset - window.0).unwrap_or(usize::MAX);
-        let end = from.saturating_add(length).min(window.1.len());
-        let bytes = window.1.slice(from.min(end)..end);
-        let message = record::decode(&bytes, part.seed).filter(|message| message.seq == seq);
+        let message = read_message(part, &mut window, seq, slot)?;
         let message = message.ok_or(StorageError::UnreadableMessage { seq })?;
         buffer.clear();
         record::encode(&mut buffer, &message, 0)?;
         output.put(&buffer)?;
     }
     Ok(())
+}
+
+/// Reads a message through a window that moves on with the slots; nothing when its bytes are not what was written.
+fn read_message(
+    part: &Part,
+    window: &mut (u64, Bytes),
+    seq: u64,
+    slot: Slot,
+) -> Result<Option<StoredMessage>, StorageError> {
+    let (offset, length) = (u64::from(slot.offset), slot.length as usize);
+    if offset < window.0 || offset + length as u64 > window.0 + window.1.len() as u64 {
+        let mut buffer = vec![0; length.max(READ_BYTES)];
+        let count = part.file.read_at(&mut buffer, offset).context("read", &part.path)?;
+        buffer.truncate(count);
+        *window = (offset, buffer.into());
+    }
+    let from = usize::try_from(offset - window.0).unwrap_or(usize::MAX);
+    let end = from.saturating_add(length).min(window.1.len());
+    let bytes = window.1.slice(from.min(end)..end);
+    Ok(record::decode(&bytes, part.seed).filter(|message| message.seq == seq))
 }
 
 struct Summed<'a> {

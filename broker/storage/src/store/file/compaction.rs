@@ -66,7 +66,7 @@ fn rewrite(content: &mut Content, range: Range<usize>) -> Result<(), StorageErro
     let dense = span < 2 * plan.len() as u64 + HOLE_MAX;
     let index = if dense { SegmentIndex::new(first.base_seq) } else { SegmentIndex::sparse(first.base_seq) };
     let id = content.next_segment_id;
-    let mut target = Segment::new(id, first.base_seq, index);
+    let mut target = Segment::new(id, content.sizes.seed, first.base_seq, index);
     if !copy(content, &sources, &plan, &mut target)? {
         // Damaged records stay where they are, as they are.
         return Ok(());

@@ -27,8 +27,8 @@ pub(super) fn open(
         return create(disk, directory, sizes, &names);
     };
     let mut report = StoreReport::default();
-    let checkpoint = choose(&*disk, directory, &generations, log_purged_to, &mut report)?;
-    let subjects = checkpoint::read_subjects(&*disk, directory, checkpoint.subjects_generation)?;
+    let checkpoint = choose(&*disk, directory, &generations, sizes.seed, log_purged_to, &mut report)?;
+    let subjects = checkpoint::read_subjects(&*disk, directory, checkpoint.subjects_generation, sizes.seed)?;
     let mut content = Content::new(disk, directory.to_owned(), sizes, checkpoint.next_segment_id);
     content.subjects = subjects;
     content.subjects_changed = false;
@@ -90,6 +90,7 @@ fn choose(
     disk: &dyn Disk,
     directory: &Path,
     generations: &[u64],
+    seed: u32,
     log_purged_to: Option<u64>,
     report: &mut StoreReport,
 ) -> Result<Checkpoint, StorageError> {
@@ -97,12 +98,12 @@ fn choose(
     let Some(newest) = candidates.next() else {
         return Err(StorageError::corrupt(directory, 0, "it has no checkpoint"));
     };
-    let damage = match checkpoint::read(disk, directory, newest) {
+    let damage = match checkpoint::read(disk, directory, newest, seed) {
         Ok(checkpoint) => return Ok(checkpoint),
         Err(error @ StorageError::Corrupt { .. }) => error,
         Err(error) => return Err(error),
     };
-    let Some(older) = candidates.next().and_then(|older| checkpoint::read(disk, directory, older).ok())
+    let Some(older) = candidates.next().and_then(|older| checkpoint::read(disk, directory, older, seed).ok())
     else {
         return Err(damage);
     };
