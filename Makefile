@@ -14,7 +14,7 @@ export CARGO_INCREMENTAL := 0
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build dist image crds manifests up env test fuzz crash-states bench bench-core bench-jetstream down
+.PHONY: help deps build dist image crds manifests up env test fuzz crash-states kills bench bench-core bench-jetstream down
 
 help: ## This list.
 	@echo "Weir: a Kubernetes operator and a NATS-compatible broker."
@@ -57,6 +57,9 @@ crash-states: ## Starts the storage stack on states that power cuts leave (STATE
 	CRASH_STATES=$(or $(STATES),1000000) CRASH_SEED=$(or $(SEED),1) cargo test --locked \
 	  $(foreach crate,storage jetstream messages subject jetstream-node,--config 'profile.dev.package.weir-$(crate).opt-level=2') \
 	  -p weir-jetstream-node --lib no_crash_loses -- --nocapture
+
+kills: dist ## kill -9 under load, KILLS (200) times with one replica and with three; every ack is checked.
+	CRASH_KILLS=$(or $(KILLS),200) e2e/run crash -- -k lose -s
 
 bench: bench-core bench-jetstream ## Both benches.
 

@@ -16,7 +16,7 @@ from jetstream import JetStream
 from ledger import Publisher, check, read_all
 
 KILLS = int(os.environ.get("CRASH_KILLS", "20"))
-SINGLE_KILLS = 6
+SINGLE_KILLS = int(os.environ.get("CRASH_KILLS", "6"))
 SEED = int(os.environ.get("CRASH_SEED", random.SystemRandom().randrange(2**32)))
 # Losing a leader and finding another may take this long on a loaded machine.
 PROGRESS_WITHIN_SECONDS = 30
@@ -95,7 +95,7 @@ def report(publishers, began):
     print(f"{acked(publishers)} acked, {unknown} of unknown outcome, {duplicates} acked as duplicates, in {time.monotonic() - began:.0f} s")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 10 * KILLS)
 def test_three_replicas_lose_nothing_acked(tmp_path, chance):
     cluster = Cluster(binaries.weir(), tmp_path)
     publishers = []
@@ -164,7 +164,7 @@ def led_by_each(cluster, chance):
         yield target.name
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 + 10 * SINGLE_KILLS)
 @pytest.mark.parametrize("storage", ["file"])
 def test_a_single_replica_loses_nothing_acked(tmp_path, chance, storage):
     broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM, "single")

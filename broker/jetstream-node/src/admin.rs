@@ -7,16 +7,19 @@ use std::time::Duration;
 use tonic::Status;
 use weir_jetstream::meta::{MetaCommand, MetaOutcome, MetaPeer};
 use weir_raft::admin::{
-    AdminHandler, JoinReply, JoinRequest, Member as MemberMessage, RemovePeerReply, RemovePeerRequest,
-    ReplicasReply, ReplicasRequest, StatusReply, StreamReplica as StreamReplicaMessage,
+    AdminHandler, JoinReply, JoinRequest, LeaveReply, LeaveRequest, Member as MemberMessage, RemovePeerReply,
+    RemovePeerRequest, ReplicasReply, ReplicasRequest, StatusReply, StreamReplica as StreamReplicaMessage,
     TransferLeadershipReply,
 };
-use weir_raft::{Group, PeerId, PeerInfo};
+use weir_raft::{Group, GroupId, PeerId, PeerInfo};
 
 use crate::context::{Cluster, Context};
 
 /// How long a member may take to catch up with the meta state, or to leave it.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long taking a damaged replica out of its group may take; it is asked for again.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers for one server.
 pub(crate) struct Admin(pub(crate) Arc<Context>);
@@ -196,6 +199,19 @@ impl AdminHandler for Admin {
         self.replace(&group, &request.server_name, peer).await?;
         tracing::info!("Server {} joined the JetStream meta group", request.server_name);
         Ok(JoinReply { accepted: true, ..JoinReply::default() })
+    }
+
+    async fn leave(&self, request: LeaveRequest) -> Result<LeaveReply, Status> {
+        let (cluster, _) = self.cluster()?;
+        let (id, peer) = (GroupId(request.group), PeerId(request.peer_id));
+        let group = cluster.raft.group(id).filter(|group| group.status().is_leader);
+        let Some(group) = group.filter(|_| peer != self.0.peer_id) else {
+            return Ok(LeaveReply { left: false });
+        };
+        group.remove_member(peer, LEAVE_TIMEOUT).await.map_err(unavailable)?;
+        let name = self.0.peer_name(peer);
+        tracing::warn!("Group {}: the copy of server {name} is damaged and is made anew", id.0);
+        Ok(LeaveReply { left: true })
     }
 
     async fn remove_peer(&self, request: RemovePeerRequest) -> Result<RemovePeerReply, Status> {

@@ -23,6 +23,10 @@ pub trait AdminHandler: Send + Sync + 'static {
     async fn transfer_leadership(&self) -> Result<TransferLeadershipReply, Status>;
     async fn join(&self, request: JoinRequest) -> Result<JoinReply, Status>;
     async fn remove_peer(&self, request: RemovePeerRequest) -> Result<RemovePeerReply, Status>;
+    /// `left` is false on a server that does not lead the group.
+    async fn leave(&self, _request: LeaveRequest) -> Result<LeaveReply, Status> {
+        Err(Status::unimplemented("this server takes no member out of a group"))
+    }
 }
 
 type Handler = Arc<dyn AdminHandler>;
@@ -74,6 +78,11 @@ impl admin_server::Admin for AdminService {
         request: Request<RemovePeerRequest>,
     ) -> Result<Response<RemovePeerReply>, Status> {
         let reply = self.handler()?.remove_peer(request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
+        let reply = self.handler()?.leave(request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 }
@@ -166,6 +175,13 @@ impl AdminClient {
     pub async fn join(&self, request: JoinRequest) -> Result<JoinReply, AdminError> {
         let ask = |mut client: admin_client::AdminClient<Channel>, request| async move {
             client.join(request).await
+        };
+        self.call(request, ask).await
+    }
+
+    pub async fn leave(&self, request: LeaveRequest) -> Result<LeaveReply, AdminError> {
+        let ask = |mut client: admin_client::AdminClient<Channel>, request| async move {
+            client.leave(request).await
         };
         self.call(request, ask).await
     }

@@ -361,6 +361,11 @@ impl Journal {
         Some(format!("entries {} to {} of its log are unreadable", first.start, first.end - 1))
     }
 
+    /// Notes from outside that a group is not to be built on; until it is dropped or the process ends.
+    pub fn set_doubt(&self, group: GroupId, reason: &str) {
+        self.shared().doubt(&[group], reason);
+    }
+
     /// Reads `from..to` (exclusive): as many entries as fit `max_bytes` of payload, at least one if there
     /// is one. Empty when `from` is behind the end. Stops before an unreadable entry; fails on it when it
     /// is the first.

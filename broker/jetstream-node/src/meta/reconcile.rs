@@ -101,7 +101,7 @@ async fn remove(context: &Arc<Context>, replica: &Arc<StreamReplica>) -> bool {
     }
 }
 
-async fn open_or_update(context: &Arc<Context>, assignment: Arc<StreamAssignment>) -> bool {
+pub(crate) async fn open_or_update(context: &Arc<Context>, assignment: Arc<StreamAssignment>) -> bool {
     let existing = context.replicas.read().get(&assignment.group).cloned();
     if let Some(replica) = existing {
         let before = replica.assignment();

@@ -138,6 +138,7 @@ pub(crate) fn replay<M: StateMachine>(
     }
     if let Some(reason) = journal.doubt(group) {
         replicated.fail(reason);
+        return Ok(applied);
     }
     catch_up(journal, group, applied);
     Ok(applied)

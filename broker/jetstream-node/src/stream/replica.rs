@@ -15,6 +15,7 @@ use weir_raft::{GroupId, PeerId};
 
 use super::growth;
 use super::leader::StreamLeader;
+use super::quarantine::{self, OpenFailure};
 use super::scrub;
 use super::state::StreamState;
 use crate::clock;
@@ -56,13 +57,31 @@ impl StreamReplica {
         assignment: Arc<StreamAssignment>,
     ) -> Result<Arc<Self>, String> {
         let folder = folder(&context.store_dir, assignment.group);
+        let doubt = context.journal.doubt(GroupId(assignment.group));
+        if let Some(reason) = doubt.filter(|_| context.cluster.is_some() && assignment.is_replicated()) {
+            quarantine::leave_and_empty(&context, &assignment, &folder, &reason).await?;
+        }
+        match Self::open_whole(&context, &assignment, &folder).await {
+            Err(failure) if failure.damaged && assignment.is_replicated() => {
+                quarantine::leave_and_empty(&context, &assignment, &folder, &failure.reason).await?;
+                Ok(Self::open_whole(&context, &assignment, &folder).await?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    async fn open_whole(
+        context: &Arc<Context>,
+        assignment: &Arc<StreamAssignment>,
+        folder: &Path,
+    ) -> Result<Arc<Self>, OpenFailure> {
         let (disk, options) = (&context.disk, &context.store_options);
-        let mut state = StreamState::open(disk, &context.journal, options, &folder, &assignment)?;
+        let mut state = StreamState::open(disk, &context.journal, options, folder, assignment)?;
         state.count_fast_batches(&context.batch_totals.fast);
         let replicated = Replicated::new(state, context.origin);
         let replica = Arc::new(Self {
-            context: Arc::clone(&context),
-            assignment: RwLock::new(Arc::clone(&assignment)),
+            context: Arc::clone(context),
+            assignment: RwLock::new(Arc::clone(assignment)),
             replicated: Arc::clone(&replicated),
             leader: RwLock::new(None),
             tasks: Mutex::new(Vec::new()),
@@ -70,7 +89,7 @@ impl StreamReplica {
         });
         // Who is asked for unknown accounts hears of this one by that.
         context.account(&assignment.account);
-        replica.open_log(&assignment).await?;
+        replica.open_log(assignment).await?;
         replica.sync_leadership();
         replica.spawn(Arc::clone(&replica).follow_leadership());
         replica.spawn(Arc::clone(&replica).maintain());
@@ -78,7 +97,7 @@ impl StreamReplica {
         Ok(replica)
     }
 
-    async fn open_log(self: &Arc<Self>, assignment: &Arc<StreamAssignment>) -> Result<(), String> {
+    async fn open_log(self: &Arc<Self>, assignment: &Arc<StreamAssignment>) -> Result<(), OpenFailure> {
         let Some(cluster) = self.context.cluster.as_ref().filter(|_| assignment.is_replicated()) else {
             // An unreplicated memory stream is gone with the process: there is nothing to log it for.
             let is_memory = assignment.config.storage == weir_jsapi::StorageType::Memory;
@@ -105,7 +124,10 @@ impl StreamReplica {
             .raft
             .open_group(GroupId(assignment.group), machine, cluster.group_options.clone())
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| OpenFailure {
+                damaged: matches!(error, weir_raft::OpenError::StateLost { .. }),
+                reason: error.to_string(),
+            })?;
         self.replicated.attach(RaftLog::new(group));
         self.spawn(Arc::clone(self).start_group());
         Ok(())
@@ -245,7 +267,7 @@ impl StreamReplica {
     }
 
     /// Takes over what a check of the files found, and says so.
-    pub(crate) fn set_unreadable(&self, damaged: Vec<RangeInclusive<u64>>) {
+    pub(crate) fn set_unreadable(self: &Arc<Self>, damaged: Vec<RangeInclusive<u64>>) {
         if !damaged.is_empty() {
             let assignment = self.assignment();
             tracing::error!(
@@ -254,6 +276,10 @@ impl StreamReplica {
                 assignment.name(),
                 scrub::name(&damaged)
             );
+        }
+        if !damaged.is_empty() && self.context.cluster.is_some() && self.assignment().is_replicated() {
+            let reason = format!("messages {} are unreadable", scrub::name(&damaged));
+            quarantine::renew(Arc::clone(&self.context), Arc::clone(self), reason);
         }
         *self.unreadable.lock() = damaged;
     }

@@ -12,6 +12,7 @@ use weir_jetstream::{Outcome, StreamCommand, StreamMachine};
 use weir_storage::disk::Disk;
 use weir_storage::{FileStoreOptions, Journal};
 
+use super::quarantine::OpenFailure;
 use super::store::StreamStore;
 use crate::replicated::{SnapshotView, StateMachine};
 
@@ -42,7 +43,7 @@ impl StreamState {
         options: &FileStoreOptions,
         folder: &Path,
         assignment: &StreamAssignment,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, OpenFailure> {
         let (store, checkpoint) = StreamStore::open(disk, journal, options, folder, assignment)?;
         if checkpoint.is_empty() {
             let machine = StreamMachine::new((*assignment.config).clone(), assignment.created, store)

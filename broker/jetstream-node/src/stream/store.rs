@@ -18,6 +18,7 @@ use weir_storage::{
     whole_file,
 };
 
+use super::quarantine::OpenFailure;
 use crate::replicated::SnapshotView;
 
 /// What the file of a memory store starts with.
@@ -44,7 +45,7 @@ impl StreamStore {
         options: &FileStoreOptions,
         folder: &Path,
         assignment: &StreamAssignment,
-    ) -> Result<(Self, Bytes), String> {
+    ) -> Result<(Self, Bytes), OpenFailure> {
         if assignment.config.storage == StorageType::Memory {
             let file = assignment.is_replicated().then(|| (Arc::clone(disk), folder.join("memory")));
             return Self::open_memory(file);
@@ -52,16 +53,15 @@ impl StreamStore {
         let purged = journal.log_range(GroupId(assignment.group)).purged_to;
         let options =
             FileStoreOptions { log_purged_to: Some(purged), identity: assignment.group, ..options.clone() };
-        let (store, opened) =
-            FileStore::open_on(Arc::clone(disk), folder, &options).map_err(|error| error.to_string())?;
+        let (store, opened) = FileStore::open_on(Arc::clone(disk), folder, &options)?;
         report(assignment, folder, &opened.report);
         Ok((Self { messages: Box::new(store), memory_file: None }, opened.extra))
     }
 
-    fn open_memory(memory_file: Option<(Arc<dyn Disk>, PathBuf)>) -> Result<(Self, Bytes), String> {
+    fn open_memory(memory_file: Option<(Arc<dyn Disk>, PathBuf)>) -> Result<(Self, Bytes), OpenFailure> {
         let mut store = Self { memory_file, ..Self::default() };
         let Some((disk, file)) = &store.memory_file else { return Ok((store, Bytes::new())) };
-        let content = whole_file::read(&**disk, file, MEMORY_MAGIC).map_err(|error| error.to_string())?;
+        let content = whole_file::read(&**disk, file, MEMORY_MAGIC)?;
         let Some(content) = content else { return Ok((store, Bytes::new())) };
         let mut content = &content[..];
         let mut length = [0_u8; 8];
@@ -71,7 +71,7 @@ impl StreamStore {
             .split_at_checked(length)
             .ok_or_else(|| format!("{}: the state is longer than the file", file.display()))?;
         let extra = Bytes::copy_from_slice(extra);
-        store.messages.snapshot_install(&mut messages).map_err(|error| error.to_string())?;
+        store.messages.snapshot_install(&mut messages)?;
         Ok((store, extra))
     }
 
