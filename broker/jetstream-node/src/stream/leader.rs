@@ -394,7 +394,8 @@ impl StreamLeader {
             .iter()
             .map(|peer| PeerInfo {
                 name: self.context.peer_name(peer.peer),
-                current: peer.current,
+                // One that has no vote yet does not keep the stream alive.
+                current: peer.current && status.members.contains(&peer.peer),
                 offline: !peer.online,
                 active: i64::try_from(peer.active_nanos).unwrap_or(i64::MAX),
                 lag: peer.lag,
