@@ -6,6 +6,7 @@ Each case starts both programs with one configuration, writes another, and sends
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -88,11 +89,12 @@ TAKEN_OVER = {
     "an authorization timeout": ("", "authorization { timeout: 5 }\n"),
     "accounts": ("", "accounts { A { users: [{user: a, password: b}] } }\n"),
     "a pid file": ("", 'pid_file: "weir.pid"\n'),
+    "a pid file that cannot be written": ("", 'pid_file: "no/such/folder/weir.pid"\n'),
     "several at once": ("", "debug: true\nmax_payload: 2000\nserver_tags: a\n"),
 }
 
 REFUSED = {
-    "a port": ("", "port: 1\n"),
+    "a port": ("", 'listen: "127.0.0.1:1"\n'),
     "max_pending": ("", "max_pending: 10MB\n"),
     "max_subscriptions": ("", "max_subscriptions: 10\n"),
     "max_sub_tokens": ("", "max_sub_tokens: 10\n"),
@@ -193,3 +195,31 @@ def test_without_a_file_there_is_nothing_to_reload(tmp_path):
 
     expected, actual = (ask(binary) for binary in (binaries.reference(), binaries.weir()))
     assert actual == expected
+
+
+def test_fewer_connections_are_allowed_and_some_are_closed(brokers):
+    """Which ones is anybody's guess."""
+    def play(broker):
+        wires = [Wire(broker.port, {}) for _ in range(5)]
+        for wire in wires:
+            wire.sync()
+        said = reloaded(broker, "max_connections: 2\n")
+        ends = sorted([str(operation) for operation in wire.until(lambda _: False, 5)][-2:] if is_cut(wire) else [] for wire in wires)
+        return [re.sub(r"^.* - cid:\d+[^-]*- ", "<client> - ", line) for line in said], ends
+
+    def is_cut(wire):
+        wire.send("PING")
+        return wire.read().verb != "PONG"
+    same_of(brokers(""), play)
+
+
+@pytest.mark.parametrize("new", ["resolver_pinned_accounts: [x]\n", "default_sentinel: x\n", "trusted_keys: [x]\n"])
+def test_what_keeps_a_server_from_starting_refuses_a_reload_and_a_check(brokers, new, tmp_path):
+    config = tmp_path / "checked.conf"
+    config.write_text(new)
+
+    def play(broker):
+        done = subprocess.run([broker.binary, "-t", "-c", str(config)], capture_output=True, text=True, timeout=10)
+        first = reloaded(broker, new)
+        return done.returncode != 0, [line.split(":")[0] for line in first]
+    same_of(brokers(""), play)

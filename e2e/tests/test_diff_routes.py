@@ -1,6 +1,7 @@
 """The protocol between servers: a scripted peer hears the same from Weir and from the real nats-server."""
 
 import json
+import re
 import signal
 import time
 
@@ -460,3 +461,98 @@ def test_a_peer_without_a_pool_is_dialled_once(tmp_path):
             finally:
                 broker.stop()
     assert conversation(binaries.weir(), "weir") == conversation(binaries.reference(), "reference")
+
+
+def reload(broker, config):
+    before = len(broker.log())
+    broker.write_config(config)
+    broker.signal(signal.SIGHUP)
+    wait_until(lambda: "Reloaded server configuration" in broker.log()[before:], "it is reloaded")
+
+
+def test_a_reload_cuts_routes_whose_credentials_changed(configured):
+    """(those of the accepted route after the change of the password, after none): what it hears."""
+    def conversation(broker):
+        def config(password, more=""):
+            return CONFIG.format(cluster=OFF + f", authorization {{ user: u, password: {password} }}") + more
+        with RoutePeer(broker.cluster, server_id="NCRED") as peer:
+            peer.connect(user="u", **{"pass": "p"})
+            peer.say_info()
+            peer.settle()
+            reload(broker, config("p", "max_payload: 1000000"))
+            peer.settle()
+            reload(broker, config("q", "max_payload: 1000000"))
+            return peer.to_the_end(), [line.split(" - ", 2)[-1] for line in broker.log().splitlines() if "authentication error" in line]
+    same(configured(OFF + ", authorization { user: u, password: p }"), conversation)
+
+
+# From one mode to another: whether the route stays, and what /routez says in the end.
+COMPRESSIONS = [("s2_fast", "s2_best"), ("off", "s2_fast"), ("s2_fast", "off"), ("s2_fast", "accept"), ("s2_best", "s2_auto"), ("accept", "s2_better")]
+
+
+@pytest.mark.parametrize("modes", COMPRESSIONS, ids=" to ".join)
+def test_another_compression_is_taken_on_by_routes_that_exist(tmp_path, modes):
+    before, after = modes
+
+    def conversation(binary, name):
+        first = Broker(binary, tmp_path, CONFIG.format(cluster=f"compression: {before}, pool_size: -1"), name + "1").start()
+        config = CONFIG.format(cluster=f'compression: s2_fast, pool_size: -1, routes: ["nats://127.0.0.1:{first.cluster}"]')
+        second = Broker(binary, tmp_path, config.replace("subject", "other"), name + "2").start()
+        try:
+            def routes():
+                return first.get_json("/routez").get("routes") or []
+            wait_for_routes(first, 1)
+            known = routes()[0]["rid"]
+            reload(first, CONFIG.format(cluster=f"compression: {after}, pool_size: -1"))
+            expected = {"accept": "s2_fast", "s2_auto": "s2_uncompressed"}.get(after, after)
+            wait_until(lambda: [route.get("compression") for route in routes()] == [expected], f"the route is {expected}", 10)
+            return routes()[0]["rid"] == known
+        finally:
+            second.stop()
+            first.stop()
+    assert conversation(binaries.reference(), "reference") == conversation(binaries.weir(), "weir")
+
+
+def test_the_trace_shows_the_protocol_between_servers(configured):
+    """What both programs show with -V of one route's operations, but for times and addresses."""
+    def conversation(broker):
+        with RoutePeer(broker.cluster, server_id="NTRACE", name="traced").join() as peer, client(broker) as wire:
+            before = len(broker.log())
+            peer.send("RS+ $G far")
+            peer.settle()
+            wire.send("SUB near 1")
+            wire.until_pong()
+            peer.settle()
+            wire.send("PUB far re.ply 2\r\nhi")
+            wire.until_pong()
+            peer.send("RMSG $G near 2\r\nyo")
+            peer.send("RS- $G far")
+            peer.settle()
+            lines = re.findall(r"rid:\d+ - (?:\S+ - )?((?:<<-|->>) .*)", broker.log()[before:])
+            wanted = ("RS+", "RS-", "RMSG", "MSG_PAYLOAD")
+            return [line for line in lines if any(word in line for word in wanted) and "$SYS" not in line and "SYS" not in line]
+    expected = same(configured(OFF, "trace: true\nno_system_account: true\n"), conversation)
+    assert any("RS+ $G far" in line for line in expected)
+
+
+def test_traffic_of_accounts_over_routes_is_counted(configured):
+    def conversation(broker):
+        with RoutePeer(broker.cluster, server_id="NCOUNT", name="counted").join() as peer, client(broker) as wire:
+            peer.send("RS+ $G far")
+            peer.settle()
+            wire.send("SUB near 1")
+            wire.until_pong()
+            wire.send("PUB far 2\r\nhi\r\nPUB far 3\r\nyes\r\nPUB nowhere 1\r\nx")
+            wire.until_pong()
+            peer.settle()
+            for _ in range(3):
+                peer.send("RMSG $G near 4\r\nfour")
+            peer.settle()
+            wire.until_pong()
+
+            def counted():
+                [found] = [one for one in broker.get_json("/accstatz?unused=1")["account_statz"] if one["acc"] == "$G"]
+                return found["sent"]["routes"], found["received"]["routes"]
+            wait_until(lambda: counted()[1]["msgs"] == 3, "they are counted")
+            return counted()
+    same(configured(OFF), conversation)

@@ -116,3 +116,47 @@ def test_a_stalled_subscriber_alone_does_not_hold_up_its_publisher_for_others(pr
         stalled.close()
     finally:
         broker.stop()
+
+
+@pytest.mark.parametrize("program", ["reference", "weir"])
+def test_without_stalls_a_crowded_subscriber_misses_messages_and_stays(program, tmp_path):
+    """no_fast_producer_stall: nobody waits for it, and its trace says why it got nothing."""
+    broker = Broker(getattr(binaries, program)(), tmp_path, STANDALONE + "no_fast_producer_stall: true\nmax_pending: 4MB\nwrite_deadline: 60s\n")
+    broker.start()
+    try:
+        stalled = connect(broker.port, b"SUB load 1\r\n", receive_buffer=4096)
+        other = connect(broker.port, b"SUB load 1\r\nSUB trace 2\r\n")
+        readers = Readers([other])
+        readers.start()
+        publisher = connect(broker.port)
+        one = b"PUB load %d\r\n%s\r\n" % (PAYLOAD, b"x" * PAYLOAD)
+        length = len(b"MSG load 1 %d\r\n%s\r\n" % (PAYLOAD, b"x" * PAYLOAD))
+        # Several times what its socket and its share of memory hold.
+        count = 32 * MIB // PAYLOAD
+        for sent in range(1, count + 1):
+            publisher.sendall(one)
+            if sent % 32 == 0:
+                wait_until(lambda: readers.received[other] >= sent * length, f"who reads has {sent} messages", within=ARRIVED_WITHIN_SECONDS, every=0.002)
+        readers.is_over = True
+        readers.join()
+        other.setblocking(True)
+        block = b"NATS/1.0\r\nNats-Trace-Dest: trace\r\n\r\n"
+        publisher.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nHPUB load %d %d\r\n%b\r\n' % (len(block), len(block), block))
+        other.settimeout(ARRIVED_WITHIN_SECONDS)
+        seen = b""
+        while b"egress" not in seen.lower() and b"\"type\":\"eg\"" not in seen:
+            seen += other.recv(65536)
+        assert b"Not delivered because fast producer not stalled and consumer is slow" in seen
+        varz = broker.get_json("/varz")
+        assert (varz["slow_consumers"], varz["connections"], varz.get("stalled_clients", 0)) == (0, 3, 0)
+        # What it reads in the end is less than what was sent.
+        stalled.sendall(b"PING\r\n")
+        stalled.settimeout(ARRIVED_WITHIN_SECONDS)
+        got, tail = 0, b""
+        while b"PONG\r\n" not in tail:
+            read = stalled.recv(MIB)
+            assert read, "the subscriber was cut"
+            got, tail = got + len(read), (tail + read)[-6:]
+        assert got < count * length
+    finally:
+        broker.stop()

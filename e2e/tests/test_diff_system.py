@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from broker import wait_until
+import nsc
+from broker import STANDALONE, wait_until
 from test_diff_monitor import shape
 from wire import Wire
 
@@ -697,3 +698,37 @@ no_system_account: true
             return message and message.status, broker.get_json("/varz").get("system_account")
 
     pair.same(told)
+
+
+TOLD = """
+accounts {
+  SYS { users: [ { user: system, password: pw } ] }
+  AUTH { users: [ { user: auth, password: pw } ] }
+}
+system_account: SYS
+authorization {
+  timeout: 1
+  users: [ { user: a, password: pw } ]
+  %s
+}
+"""
+
+
+@pytest.mark.parametrize("callout, listener", [
+    ("", {"user": "a", "pass": "pw"}),
+    (f"auth_callout {{ issuer: {nsc.Key('A', 'issuer').public}, account: AUTH, auth_users: [ auth, a, system ] }}", {"user": "auth", "pass": "pw"}),
+], ids=["the global account", "the account of the callout"])
+@pytest.mark.parametrize("login", [{"user": "a", "pass": "wrong"}, {"user": "nobody", "pass": "pw"}, {}], ids=str)
+def test_an_account_is_told_of_clients_that_are_refused(start_pair, callout, listener, login):
+    def watch(broker):
+        with Wire(broker.port, listener) as told:
+            told.subscribe("$SYS.ACCOUNT.CLIENT.AUTH.ERR")
+            told.sync()
+            with Wire(broker.port, login) as client:
+                client.until_closed()
+            subject, body, order = event(told.read_message(5))
+            # Of a callout that gives no answer nats-server says nothing here.
+            reason = body.pop("reason")
+            return subject, body, order, callout or reason
+
+    start_pair(STANDALONE + TOLD % callout).same(watch)

@@ -1,5 +1,6 @@
 """Traces of single messages (ADR-41): the same messages to Weir and the real nats-server, the same reports."""
 
+import gzip
 import json
 
 import pytest
@@ -134,5 +135,57 @@ def test_a_stream_is_part_of_the_trace(traced):
             both = client.read_message().json()["events"]
             stored = client.request("$JS.API.STREAM.INFO.T").json()["state"]["messages"]
             return [[(event["type"], event.get("stream"), event.get("subject")) for event in events] for events in (only, both)], stored
+
+    traced.same(trace)
+
+
+ENCODINGS = ["gzip", "s2", "snappy", "S2, gzip", "deflate, gzip", "br"]
+
+
+def unpacked(headers: dict, body: bytes) -> bytes:
+    encoding = headers.get("Content-Encoding")
+    if encoding == "gzip":
+        return gzip.decompress(body)
+    # A frame of snappy begins with this; its blocks are either program's own.
+    return body if encoding != "snappy" else body[:10]
+
+
+@pytest.mark.parametrize("accepted", ENCODINGS)
+def test_a_trace_is_compressed_for_who_accepts_that(traced, accepted):
+    def trace(broker):
+        with Wire(broker.port, {"user": "a", "pass": "p", "headers": True}) as client:
+            client.subscribe("t.packed")
+            client.publish("foo", "x", headers={"Nats-Trace-Dest": "t.packed", "Accept-Encoding": accepted})
+            message = client.read_message()
+            headers = dict(message.headers)
+            body = unpacked(headers, message.payload)
+            return headers, sorted(json.loads(body)) if body.startswith(b"{") else body[4:]
+
+    traced.same(trace)
+
+
+# Announced size, and what follows the line of the operation.
+OVERSIZED = {
+    "asked for": (2_000_000, b"NATS/1.0\r\nNats-Trace-Dest: t.big\r\n\r\n"),
+    "not asked for": (2_000_000, b"NATS/1.0\r\nA: b\r\n\r\n"),
+    "of which too little has come": (2_000_000, b""),
+}
+
+
+@pytest.mark.parametrize("size, block", OVERSIZED.values(), ids=[name.replace(" ", "_") for name in OVERSIZED])
+def test_a_message_that_is_too_large_has_a_trace(traced, size, block):
+    def trace(broker):
+        with Wire(broker.port, {"user": "a", "pass": "p", "headers": True}) as listener, \
+                Wire(broker.port, {"user": "a", "pass": "p", "headers": True}) as sender:
+            listener.subscribe("t.big")
+            listener.sync()
+            sender.sync()
+            sender.send_raw(b"HPUB foo %d %d\r\n" % (len(block) or 12, size) + block)
+            ends = [str(operation) for operation in sender.until_closed() if operation.verb != "INFO"]
+            try:
+                report = listener.read_message(0.5).json()
+            except AssertionError:
+                return ends, "no report"
+            return ends, report["request"], [(event["type"], event.get("subj"), event.get("error")) for event in report["events"]]
 
     traced.same(trace)

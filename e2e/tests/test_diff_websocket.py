@@ -11,6 +11,7 @@ import zlib
 
 import pytest
 
+import nsc
 from broker import STANDALONE, free_port, wait_until
 from certificates import Authority
 from conftest import Pair
@@ -487,6 +488,27 @@ def test_credentials_may_come_in_cookies(pair):
                 web.request({"Cookie": cookie})
                 web.read_frame()
                 web.frame(b'CONNECT {"verbose":false}\r\nPING\r\n')
+                seen.append(web.until(b"PONG"))
+        return seen
+
+    both.same(conversation)
+
+
+def test_a_jwt_may_come_in_a_cookie(pair):
+    """A bearer in the cookie lets in; what cannot be verified does not; CONNECT's own counts before the cookie's."""
+    operator, account, user = nsc.Key("O", "operator"), nsc.Key("A", "account"), nsc.Key("U", "user")
+    bearer, signed = nsc.user(account, user, bearer_token=True), nsc.user(account, user)
+    both = pair("no_tls: true, jwt_cookie: session", f"operator: {nsc.operator(operator)}\nresolver: MEMORY\n"
+                f"resolver_preload {{ {account.public}: {nsc.account(operator, account)} }}\n")
+
+    def conversation(broker):
+        seen = []
+        for cookie, connect in ((f"session={bearer}", ""), (f"other={bearer}", ""), (f"session={signed}", ""), ("session=eyJ.x.y", ""),
+                                (f"session={bearer}", ',"jwt":"eyJ.x.y"'), ("session=", f',"jwt":"{bearer}"')):
+            with Web(broker) as web:
+                web.request({"Cookie": cookie})
+                web.read_frame()
+                web.frame(b'CONNECT {"verbose":false%s}\r\nPING\r\n' % connect.encode())
                 seen.append(web.until(b"PONG"))
         return seen
 

@@ -207,3 +207,62 @@ def test_a_trace_through_a_service_comes_home(ends):
 
         wait_until(told, "the trace has come", 10)
         assert [event["type"] for event in reports["events"]][:2] == ["in", "si"]
+
+
+LATENCY = """
+listen: "127.0.0.1:PORT"
+http: "127.0.0.1:HTTP"
+server_name: NAME
+cluster {{ name: mixed, listen: "127.0.0.1:CLUSTER", routes: [{routes}] }}
+accounts {{
+  SYS {{ users: [ {{ user: s, password: p }} ] }}
+  A {{ users: [ {{ user: a, password: p }} ]
+      exports: [ {{ service: "one", latency: {{ sampling: 100%, subject: "took" }} }} ] }}
+  B {{ users: [ {{ user: b, password: p }} ], imports: [ {{ service: {{ account: A, subject: "one" }}, share: true }} ] }}
+}}
+system_account: SYS
+"""
+
+
+@pytest.mark.parametrize("programs", [("reference", "weir"), ("weir", "reference"), ("weir", "weir"), ("reference", "reference")], ids=" asks ".join)
+def test_a_latency_is_measured_by_both_servers_and_told_once(tmp_path, programs):
+    """(program of the requester's server, program of the responder's)"""
+    made = [Broker(getattr(binaries, program)(), tmp_path, "", f"n{at}") for at, program in enumerate(programs)]
+    for at, broker in enumerate(made):
+        routes = f'"nats://127.0.0.1:{made[1 - at].cluster}"'
+        broker.write_config(LATENCY.format(routes=routes).replace("NAME", broker.name))
+        broker.start()
+    try:
+        wait_until(lambda: all(broker.get_json("/routez")["routes"] for broker in made), "the servers are joined", 15)
+        with user(made[0], "b") as requester, user(made[1], "a") as service, user(made[0], "a") as listener:
+            service.subscribe("one")
+            service.sync()
+            listener.subscribe("took")
+            listener.sync()
+            inbox = requester.inbox()
+            requester.subscribe(inbox)
+            requests = []
+
+            def arrived():
+                requester.publish("one", "hello", inbox)
+                requester.sync()
+                requests.extend(service.sync())
+                return requests
+
+            wait_until(arrived, "the request has crossed", 10)
+            listener.sync()
+            service.publish(requests[-1].reply, "yes")
+            service.sync()
+            told = []
+
+            def measured():
+                told.extend(message.json() for message in listener.sync())
+                return [one for one in told if one["status"] == 200]
+
+            [whole] = wait_until(measured, "the latency is told", 5)
+            assert whole["responder"]["user"] == "a" and whole["responder"]["server"] == "n1" and whole["responder"]["acc"] == "A"
+            assert whole["requestor"]["user"] == "b" and whole["requestor"]["acc"] == "B"
+            assert whole["total"] >= whole["service"] >= 0 and whole["system"] >= 0
+    finally:
+        for broker in made:
+            broker.stop()

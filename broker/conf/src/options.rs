@@ -65,7 +65,7 @@ pub struct Options {
     pub http_port: Option<i32>,
     /// Monitoring by HTTPS, on [`Self::http_host`]; -1 takes a free one.
     pub https_port: Option<i32>,
-    /// Go's profiling port of nats-server: not served.
+    /// The port for profiles of nats-server's Go runtime: not served, since there is none.
     pub prof_port: i32,
     /// Path in front of the monitoring endpoints, with a leading slash; empty for none.
     pub http_base_path: String,

@@ -44,6 +44,16 @@ pub struct Account {
     inserts: AtomicU64,
     removes: AtomicU64,
     departed: Departed,
+    routed: Routed,
+}
+
+/// What an account's messages to and from other servers are.
+#[derive(Default)]
+struct Routed {
+    in_messages: AtomicU64,
+    in_bytes: AtomicU64,
+    out_messages: AtomicU64,
+    out_bytes: AtomicU64,
 }
 
 /// What an account's clients that are gone have moved.
@@ -97,7 +107,7 @@ impl Account {
             name: name.to_owned(),
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             this: Weak::clone(this),
-            interest: Interest::new(),
+            interest: Interest::new(options.caches_interest),
             local: Mutex::new(FxHashMap::default()),
             listener,
             changes: watch::Sender::new(0),
@@ -109,6 +119,7 @@ impl Account {
             inserts: AtomicU64::new(0),
             removes: AtomicU64::new(0),
             departed: Departed::default(),
+            routed: Routed::default(),
         })
     }
 
@@ -153,6 +164,29 @@ impl Account {
     /// How many subscriptions were ever made and how many ended, other servers' included: (made, ended).
     pub fn subscription_changes(&self) -> (u64, u64) {
         (self.inserts.load(Ordering::Relaxed), self.removes.load(Ordering::Relaxed))
+    }
+
+    /// What came from other servers and went to them.
+    pub fn routed(&self) -> AccountTraffic {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        AccountTraffic {
+            in_messages: load(&self.routed.in_messages),
+            in_bytes: load(&self.routed.in_bytes),
+            out_messages: load(&self.routed.out_messages),
+            out_bytes: load(&self.routed.out_bytes),
+            slow_consumers: 0,
+        }
+    }
+
+    /// Counts messages and bytes that came from another server.
+    pub fn count_routed_in(&self, messages: u64, bytes: u64) {
+        self.routed.in_messages.fetch_add(messages, Ordering::Relaxed);
+        self.routed.in_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_routed_out(&self, messages: u64, bytes: u64) {
+        self.routed.out_messages.fetch_add(messages, Ordering::Relaxed);
+        self.routed.out_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// What the clients that are gone have moved.

@@ -103,13 +103,26 @@ impl Hub {
         }
     }
 
+    /// Compiles mappings for single clusters anew, after the cluster's name has changed.
+    pub(crate) fn refresh_mappings(&self) {
+        let _one_at_a_time = self.configuring.lock();
+        let names_clusters = |account: &Arc<Account>| {
+            let settings = account.settings();
+            let mut destinations = settings.mappings.iter().flat_map(|mapping| &mapping.destinations);
+            destinations.any(|destination| destination.cluster.is_some())
+        };
+        let affected: Vec<_> = self.accounts().into_iter().filter(names_clusters).collect();
+        self.resolve(&affected);
+    }
+
     fn resolve(&self, accounts: &[Arc<Account>]) {
+        let cluster = self.options().cluster_name();
         let activation = self.activation.load_full();
         let lookup = Lookup {
             exchange: &|name| self.account(name).map(|account| account.exchange().current()),
             account: &|name| self.account(name).map_or_else(Weak::new, |account| Arc::downgrade(&account)),
             activation: activation.as_deref().map(|check| &**check),
-            cluster: self.options().cluster.as_deref(),
+            cluster: cluster.as_deref(),
         };
         for account in accounts {
             let (resolved, errors) = exchange::resolve(account.name(), &account.settings(), &lookup);

@@ -149,12 +149,14 @@ pub struct Refusal {
     pub answer: String,
     /// What the log says, at level error; empty for nothing.
     pub log: String,
+    /// The account that is told of it; `None` for the one the connection is in so far.
+    pub account: Option<String>,
 }
 
 impl Refusal {
     /// Ends a connection that was in: what it is told, and what monitoring shows.
     pub fn ended(reason: CloseReason, answer: &str) -> Self {
-        Self { reason, answer: answer.to_owned(), log: String::new() }
+        Self { reason, answer: answer.to_owned(), log: String::new(), account: None }
     }
 
     /// Wrong or missing credentials.
@@ -168,7 +170,12 @@ impl Refusal {
             "" => "authentication error".to_owned(),
             _ => format!("authentication error - {}", identity.described()),
         };
-        Self { reason, answer: err::AUTHORIZATION.to_owned(), log }
+        Self { reason, answer: err::AUTHORIZATION.to_owned(), log, account: None }
+    }
+
+    /// The same, told to an account.
+    pub fn told_to(self, account: &str) -> Self {
+        Self { account: Some(account.to_owned()), ..self }
     }
 }
 

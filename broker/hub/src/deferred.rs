@@ -76,8 +76,7 @@ pub(crate) async fn backstop() {
             BECAME_ACTIVE.notified().await;
         }
         tokio::time::sleep(TICK).await;
-        let lists = ALL.lock().clone();
-        for list in lists {
+        for list in lists_of_threads() {
             let is_late = list.ticks.fetch_add(1, Ordering::Relaxed) >= MAX_TICKS;
             if is_late {
                 list.write();
@@ -86,6 +85,13 @@ pub(crate) async fn backstop() {
             }
         }
     }
+}
+
+/// The lists that somebody may still add to, or that hold something: those of threads that ended are forgotten.
+fn lists_of_threads() -> Vec<Arc<List>> {
+    let mut all = ALL.lock();
+    all.retain(|list| Arc::strong_count(list) > 1 || !list.outboxes.lock().is_empty());
+    all.clone()
 }
 
 impl List {
@@ -154,6 +160,24 @@ mod tests {
         let backstop = tokio::spawn(backstop());
         assert_eq!(read_two(client).await, *b"hi");
         backstop.abort();
+    }
+
+    #[tokio::test]
+    async fn what_a_thread_that_ended_put_off_is_written_and_its_list_forgotten() {
+        let (outbox, client) = pair().await;
+        outbox.append(Counted::NOTHING, |out| out.extend_from_slice(b"hi"));
+        let ended = std::thread::spawn(move || {
+            write_deferred();
+            let list = MINE.with(|mine| mine.get().map(Arc::downgrade));
+            assert!(defer(&mut vec![outbox]));
+            list
+        });
+        let list = ended.join().expect("no panic").expect("a list");
+        let backstop = tokio::spawn(backstop());
+        assert_eq!(read_two(client).await, *b"hi");
+        backstop.abort();
+        lists_of_threads();
+        assert!(list.upgrade().is_none());
     }
 
     #[tokio::test]

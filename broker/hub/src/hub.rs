@@ -9,6 +9,7 @@ use crate::close_reason::CloseReason;
 use crate::counters::Counters;
 use crate::deferred;
 use crate::entrance::Entrance;
+use crate::exchange::RemoteRequests;
 use crate::observer::Observer;
 use crate::options::{HubOptions, Limits};
 use crate::outbox::{Counted, Outbox};
@@ -29,7 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 use weir_net::{ConnectionKind, Transport, TransportFacts};
-use weir_proto::{ConnectOptions, Info, err};
+use weir_proto::{ConnectOptions, Info, encode, err};
 use weir_stdx::time::UnixNanos;
 
 /// How long to wait after accept failed (no file descriptors left, most likely).
@@ -37,6 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause between two clients that are closed in lame duck mode, as in nats-server.
 const MAX_LAME_DUCK_PAUSE: Duration = Duration::from_secs(1);
+
+const ONE_SECOND_NANOS: u64 = 1_000_000_000;
 
 /// A number that looks random, different for each connection.
 fn spread(id: u64) -> u32 {
@@ -76,6 +79,8 @@ pub struct Hub {
     /// What INFO says beyond the fixed fields.
     info: Mutex<InfoState>,
     lame_duck: AtomicBool,
+    /// When it was last logged that there are too many connections, in nanoseconds since 1970.
+    full_logged: AtomicU64,
     stopping: watch::Sender<bool>,
 }
 
@@ -83,8 +88,6 @@ pub struct Hub {
 struct InfoState {
     connect_urls: Vec<String>,
     websocket_urls: Vec<String>,
-    /// Another name of the cluster than the one it began with.
-    cluster: Option<String>,
     port: u16,
 }
 
@@ -111,6 +114,7 @@ impl Hub {
             next_id: AtomicU64::new(5),
             info: Mutex::new(InfoState { port, ..InfoState::default() }),
             lame_duck: AtomicBool::new(false),
+            full_logged: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
         };
         hub.ensure_account(GLOBAL_ACCOUNT);
@@ -132,8 +136,30 @@ impl Hub {
     pub fn set_limits(&self, limits: Limits) {
         for connection in self.connections.read().values() {
             connection.outbox.set_max_pending(limits.max_pending);
+            connection.passes_over_crowded.store(!limits.holds_publishers, Ordering::Relaxed);
         }
         self.limits.store(Arc::new(limits));
+    }
+
+    /// Closes connections, in no particular order, while there are more than allowed; returns how many.
+    pub fn enforce_max_connections(&self) -> usize {
+        let max = self.limits.load().max_connections;
+        if max == 0 {
+            return 0;
+        }
+        let handles: Vec<_> = self.connections.read().values().cloned().collect();
+        let excess = handles.len().saturating_sub(max);
+        for (at, handle) in handles.iter().take(excess).enumerate() {
+            if at == 0 {
+                // One line stands for all, as in nats-server.
+                let account = handle.state.read().account.clone();
+                let account = account.map_or_else(String::new, |account| account.name().to_owned());
+                error!("{} - {} - Account:{account}", handle.label(), err::MAX_CONNECTIONS);
+            }
+            handle.outbox.append(Counted::NOTHING, |out| encode::error(out, err::MAX_CONNECTIONS));
+            handle.close(CloseReason::MaxConnectionsExceeded);
+        }
+        excess
     }
 
     /// How connections come in over WebSocket; `None` when they do not.
@@ -397,11 +423,13 @@ impl Hub {
             in_bytes: AtomicU64::new(0),
             rtt_nanos: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
+            passes_over_crowded: AtomicBool::new(!limits.holds_publishers),
             headers: AtomicBool::new(false),
             async_info: AtomicBool::new(false),
             permissions_changed: AtomicBool::new(false),
             tracks_replies: AtomicBool::new(false),
             replies: ArcSwapOption::empty(),
+            remote_requests: RemoteRequests::default(),
             max_payload: AtomicUsize::new(limits.max_payload),
             state: RwLock::new(ClientState::default()),
             subscriptions: Mutex::new(FxHashMap::default()),
@@ -413,12 +441,24 @@ impl Hub {
         self.counters.count_connection();
         debug!("{} - Client connection created", handle.label());
         if is_full {
-            error!("{} - {}", handle.label(), err::MAX_CONNECTIONS);
+            self.log_full(&handle);
             tokio::spawn(client::refuse(Arc::clone(self), handle, err::MAX_CONNECTIONS));
         } else {
             let entrance = self.entrance.load();
             let entrance = (!came_through && !entrance.is_plain()).then(|| Arc::clone(&entrance));
             tokio::spawn(client::run(Arc::clone(self), transport, handle, entrance));
+        }
+    }
+
+    /// At most one line a second, as in nats-server: there may be many of them.
+    fn log_full(&self, handle: &ClientHandle) {
+        let at = now().as_nanos();
+        let last = self.full_logged.load(Ordering::Relaxed);
+        let is_time = at.saturating_sub(last) >= ONE_SECOND_NANOS;
+        if is_time
+            && self.full_logged.compare_exchange(last, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            error!("{} - {}", handle.label(), err::MAX_CONNECTIONS);
         }
     }
 
@@ -478,6 +518,8 @@ impl Hub {
         info.max_payload = i64::try_from(max_payload).unwrap_or(i64::MAX);
         info.ldm = self.lame_duck.load(Ordering::Relaxed);
         self.adapt_to_transport(&mut info, handle);
+        // Each kind of client hears of its own kind of port.
+        info.ws_connect_urls.clear();
         if let Some(account) = account {
             info.connect_info = true;
             info.auth_required = self.authenticator.load().is_required(handle.kind());
@@ -525,7 +567,7 @@ impl Hub {
             auth_required: self.authenticator.load().is_announced(ConnectionKind::Standard),
             max_payload: i64::try_from(limits.max_payload).unwrap_or(i64::MAX),
             jetstream: options.jetstream,
-            cluster: state.cluster.as_ref().or(options.cluster.as_ref()).cloned().unwrap_or_default(),
+            cluster: options.cluster_name().unwrap_or_default(),
             domain: options.domain.clone().unwrap_or_default(),
             connect_urls: state.connect_urls.clone(),
             ws_connect_urls: state.websocket_urls.clone(),
@@ -539,9 +581,7 @@ impl Hub {
     }
 
     /// Sets the `host:port` of all servers of the cluster and tells clients that can take it.
-    pub fn set_connect_urls(&self, mut urls: Vec<String>) {
-        urls.sort();
-        urls.dedup();
+    pub fn set_connect_urls(&self, urls: Vec<String>) {
         let mut state = self.info.lock();
         if state.connect_urls != urls {
             state.connect_urls = urls;
@@ -551,9 +591,7 @@ impl Hub {
     }
 
     /// Sets the `host:port` of the WebSocket ports of the cluster and tells clients that can take it.
-    pub fn set_websocket_urls(&self, mut urls: Vec<String>) {
-        urls.sort();
-        urls.dedup();
+    pub fn set_websocket_urls(&self, urls: Vec<String>) {
         let mut state = self.info.lock();
         if state.websocket_urls != urls {
             state.websocket_urls = urls;
@@ -574,12 +612,13 @@ impl Hub {
 
     /// The cluster's name now: one that was made up gives way to one that another server brings.
     pub fn cluster_name(&self) -> String {
-        self.info.lock().cluster.clone().or_else(|| self.options.cluster.clone()).unwrap_or_default()
+        self.options.cluster_name().unwrap_or_default()
     }
 
-    /// Changes the cluster's name.
+    /// Changes the cluster's name; mappings for single clusters follow.
     pub fn set_cluster_name(&self, name: &str) {
-        self.info.lock().cluster = Some(name.to_owned());
+        self.options.adopted_cluster.store(Some(Arc::new(name.to_owned())));
+        self.refresh_mappings();
     }
 
     fn broadcast_info(&self) {

@@ -7,7 +7,7 @@ use crate::account::Account;
 use crate::buffer::{ReadBuffer, give_buffer, take_buffer};
 use crate::client::ClientHandle;
 use crate::deferred;
-use crate::exchange::{Passed, introduce};
+use crate::exchange::{Passed, introduce, is_measured};
 use crate::interest::{MatchCache, Matched, QueueGroup};
 use crate::message::{Inbound, Origin};
 use crate::message_trace::MessageTrace;
@@ -137,11 +137,15 @@ pub(crate) struct Delivery {
     is_moving: bool,
     /// Whether some receiver is behind and not waited for.
     has_stuck: bool,
+    /// Receivers that are nearly full miss messages, instead of the publisher waiting for them.
+    passes_over_crowded: bool,
     /// Kept for its allocation.
     cuts: Vec<Cut>,
     /// The connection whose messages these are: it is never staged for, so that its own order holds.
     own_outbox: u64,
     random: u64,
+    /// What went to other servers since the last flush: of which account, how many messages and bytes.
+    routed: Option<(Arc<Account>, u64, u64)>,
     pub(crate) shared: Option<Bytes>,
     /// Who publishes, if it is a client.
     pub(crate) client: Option<Arc<ClientHandle>>,
@@ -162,9 +166,11 @@ impl Ingress {
                 held: None,
                 is_moving: false,
                 has_stuck: false,
+                passes_over_crowded: false,
                 cuts: Vec::new(),
                 own_outbox,
                 random: seed | 1,
+                routed: None,
                 shared: None,
                 client: None,
                 passed: Vec::new(),
@@ -194,6 +200,11 @@ impl Ingress {
     /// Says whose messages these are; services of other accounts are told.
     pub(crate) fn set_client(&mut self, client: &Arc<ClientHandle>) {
         self.delivery.client = Some(Arc::clone(client));
+    }
+
+    /// Whether receivers that are nearly full miss what comes now.
+    pub(crate) fn pass_over_crowded(&mut self, yes: bool) {
+        self.delivery.passes_over_crowded = yes;
     }
 
     /// Traces the next message, or none.
@@ -391,7 +402,7 @@ impl Delivery {
     fn send_to_peer(
         &mut self,
         peer: &Arc<dyn Peer>,
-        account: &Account,
+        account: &Arc<Account>,
         message: &Message<'_>,
         queues: &[&[u8]],
     ) -> bool {
@@ -412,8 +423,34 @@ impl Delivery {
             payload: message.payload,
             queues,
         };
+        if trace::is_on() {
+            let mut line = Vec::new();
+            peer.write_line(&routed, &mut line);
+            trace::message_out(&peer.label(), &line, headers, message.payload);
+        }
         self.write_message(peer.outbox(), headers, message, |out| peer.write_line(&routed, out));
+        self.count_routed(account, headers.len() + message.payload.len());
         true
+    }
+
+    #[inline]
+    fn count_routed(&mut self, account: &Arc<Account>, bytes: usize) {
+        match &mut self.routed {
+            Some((known, messages, total)) if Arc::ptr_eq(known, account) => {
+                *messages += 1;
+                *total += bytes as u64;
+            }
+            _ => {
+                self.settle_routed();
+                self.routed = Some((Arc::clone(account), 1, bytes as u64));
+            }
+        }
+    }
+
+    fn settle_routed(&mut self) {
+        if let Some((account, messages, bytes)) = self.routed.take() {
+            account.count_routed_out(messages, bytes);
+        }
     }
 
     #[inline]
@@ -452,8 +489,16 @@ impl Delivery {
         }
         match &subscription.target {
             Target::Client(client) => {
+                if self.passes_over_crowded && self.passes_over(client) {
+                    return false;
+                }
                 self.deliver_to_client(subscription, client, message);
                 client.note_request(message.reply);
+                if let (Some(reply), Origin::Route { .. }) = (message.reply, origin)
+                    && is_measured(reply)
+                {
+                    client.remote_requests.note(reply);
+                }
                 if count == Count::DeliverLast {
                     client.drop_subscription(subscription);
                 }
@@ -475,6 +520,12 @@ impl Delivery {
             }
         }
         true
+    }
+
+    /// Whether this receiver misses the message, since nobody is to wait for it.
+    #[cold]
+    pub(crate) fn passes_over(&self, client: &ClientHandle) -> bool {
+        self.passes_over_crowded && client.outbox.is_crowded()
     }
 
     fn deliver_to_client(
@@ -602,6 +653,7 @@ impl Delivery {
 
     fn flush(&mut self, may_defer: bool) {
         self.settle();
+        self.settle_routed();
         if self.touched.is_empty() || (may_defer && deferred::defer(&mut self.touched)) {
             return;
         }

@@ -23,6 +23,9 @@ const GROW_AFTER: usize = 256;
 /// A cache is emptied when its results name this many receivers: wide subjects must not pile up in every connection.
 const MAX_WEIGHT: usize = 64 * 1024;
 
+/// Epochs that never are: theirs begin at 1.
+const NEVER: (u64, u64) = (0, 0);
+
 /// What one subject matches.
 #[derive(Default)]
 pub(crate) struct Matched {
@@ -88,6 +91,8 @@ pub(crate) struct Interest {
     shards: Box<[Shard]>,
     /// Patterns whose first token is a wildcard.
     wild: Shard,
+    /// Whether results may be remembered.
+    is_cached: bool,
 }
 
 impl Shard {
@@ -97,8 +102,8 @@ impl Shard {
 }
 
 impl Interest {
-    pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Shard::new()).collect(), wild: Shard::new() }
+    pub(crate) fn new(is_cached: bool) -> Self {
+        Self { shards: (0..SHARDS).map(|_| Shard::new()).collect(), wild: Shard::new(), is_cached }
     }
 
     fn shard_index(subject: &[u8]) -> usize {
@@ -218,10 +223,14 @@ impl MatchCache {
     fn fill(&mut self, place: usize, account: u64, interest: &Interest, subject: &[u8]) {
         let shard = Interest::shard_index(subject);
         // The epochs are read first: a change in between makes the entry look old, never new.
-        let epochs = interest.epochs(shard);
+        let epochs = if interest.is_cached { interest.epochs(shard) } else { NEVER };
         let matched = Arc::new(interest.find(subject));
-        self.weight +=
-            matched.plain.len() + matched.queues.iter().map(|group| group.local.len()).sum::<usize>();
+        self.weight += if interest.is_cached {
+            matched.plain.len() + matched.queues.iter().map(|group| group.local.len()).sum::<usize>()
+        } else {
+            // Emptied after this read.
+            MAX_WEIGHT + 1
+        };
         match &mut self.slots[place] {
             Some(slot) => {
                 if slot.subject != subject {

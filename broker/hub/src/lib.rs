@@ -12,6 +12,7 @@ mod client;
 mod close_reason;
 mod counters;
 mod deferred;
+mod encoding;
 mod entrance;
 mod exchange;
 mod hub;
@@ -27,7 +28,7 @@ mod permissions;
 mod reserved;
 mod snapshot;
 mod subscription;
-mod trace;
+pub mod trace;
 mod websocket;
 
 pub use account::{Account, AccountTraffic, InternalHandler, InternalSubscription};
@@ -43,6 +44,7 @@ pub use auth::{
 pub use close_reason::CloseReason;
 pub use counters::Counters;
 pub use deferred::write_deferred;
+pub use encoding::encoded;
 pub use entrance::Entrance;
 pub use hub::{Hub, new_nonce};
 pub use ingress::Held;

@@ -1,5 +1,7 @@
 //! A hub's identity and limits. Not where they are configured.
 
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
 use std::time::Duration;
 use weir_proto::limits;
 
@@ -24,14 +26,20 @@ pub struct HubOptions {
     pub jetstream: bool,
     /// The JetStream domain.
     pub domain: Option<String>,
-    /// The cluster's name.
+    /// The cluster's name at the start; `cluster_name` is the one it has now.
     pub cluster: Option<String>,
+    /// The name that another server brought.
+    pub adopted_cluster: Arc<ArcSwapOption<String>>,
     /// The level of the JetStream API.
     pub api_level: i64,
     /// The public curve key; empty leaves it out.
     pub xkey: String,
     /// The name of the account that events and requests of the system are in.
     pub system_account: String,
+    /// The short hash of the server's name, by which other servers send it measurements; empty for none.
+    pub node: String,
+    /// Whether connections remember what subjects match.
+    pub caches_interest: bool,
 }
 
 impl Default for HubOptions {
@@ -47,9 +55,22 @@ impl Default for HubOptions {
             jetstream: false,
             domain: None,
             cluster: None,
+            adopted_cluster: Arc::default(),
             api_level: 5,
             xkey: String::new(),
             system_account: crate::SYSTEM_ACCOUNT.to_owned(),
+            node: String::new(),
+            caches_interest: true,
+        }
+    }
+}
+
+impl HubOptions {
+    /// The cluster's name now; `None` without a cluster.
+    pub fn cluster_name(&self) -> Option<String> {
+        match &*self.adopted_cluster.load() {
+            Some(name) => Some(name.to_string()),
+            None => self.cluster.clone(),
         }
     }
 }
@@ -81,6 +102,8 @@ pub struct Limits {
     pub write_deadline: Duration,
     /// Whether a client whose writes take longer is cut even when some of them make progress.
     pub closes_slow_writers: bool,
+    /// Whether publishers wait for subscribers that are nearly full; else such a subscriber misses the message.
+    pub holds_publishers: bool,
     /// How many connections that are gone are remembered for monitoring.
     pub max_closed_clients: usize,
     /// How long CONNECT may take when credentials are needed.
@@ -102,6 +125,7 @@ impl Default for Limits {
             ping_max: 2,
             write_deadline: Duration::from_secs(10),
             closes_slow_writers: true,
+            holds_publishers: true,
             max_closed_clients: 10_000,
             auth_timeout: Duration::from_secs(2),
         }

@@ -173,6 +173,12 @@ impl Outbox {
         self.id
     }
 
+    /// Whether more than three quarters of what is allowed wait.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let max = self.max_pending.load(Ordering::Relaxed);
+        matches!(self.state.lock().pressure(max), Pressure::Crowded | Pressure::CrowdedAndStuck)
+    }
+
     /// Changes how many bytes may wait.
     pub fn set_max_pending(&self, bytes: usize) {
         self.max_pending.store(bytes, Ordering::Relaxed);

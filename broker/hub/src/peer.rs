@@ -43,6 +43,10 @@ pub trait Peer: Send + Sync {
     fn connection(&self) -> u64 {
         self.id()
     }
+    /// How log lines name the connection.
+    fn label(&self) -> String {
+        String::new()
+    }
     /// The other server's name.
     fn name(&self) -> String {
         String::new()

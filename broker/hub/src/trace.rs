@@ -19,7 +19,7 @@ pub fn show_in_traces(max_bytes: u64, headers_only: bool) {
 }
 
 /// Whether anybody wants to see operations.
-pub(crate) fn is_on() -> bool {
+pub fn is_on() -> bool {
     tracing::enabled!(Level::TRACE)
 }
 
@@ -37,8 +37,17 @@ pub(crate) fn operation_in(label: &str, bytes: &[u8], op: &ClientOp<'_>) {
     }
 }
 
-/// One message to a client.
-pub(crate) fn message_out(label: &str, line: &[u8], headers: &[u8], body: &[u8]) {
+/// One operation from another server: its line, and headers and payload where it has some.
+pub fn route_in(label: &str, line: &[u8], message: Option<(&[u8], &[u8])>) {
+    let line = String::from_utf8_lossy(line.trim_ascii_end());
+    trace!("{label} - <<- [{}]", if line.starts_with("CONNECT") { redact(&line) } else { line });
+    if let Some((headers, body)) = message {
+        payload(label, "<<-", headers, body);
+    }
+}
+
+/// One message to a connection.
+pub fn message_out(label: &str, line: &[u8], headers: &[u8], body: &[u8]) {
     trace!("{label} - ->> [{}]", String::from_utf8_lossy(line.trim_ascii_end()));
     payload(label, "->>", headers, body);
 }
@@ -48,8 +57,8 @@ pub(crate) fn mapping(label: &str, from: &[u8], to: &[u8]) {
     trace!("{label} - <<- [MAPPING {} -> {}]", String::from_utf8_lossy(from), String::from_utf8_lossy(to));
 }
 
-/// Anything else to a client.
-pub(crate) fn out(label: &str, text: &str) {
+/// Anything else to a connection.
+pub fn out(label: &str, text: &str) {
     trace!("{label} - ->> [{text}]");
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Varz {
     tls_verify: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     connect_urls: Vec<String>,
+    #[serde(rename = "ws_connect_urls", skip_serializing_if = "Vec::is_empty")]
+    websocket_urls: Vec<String>,
     max_connections: i64,
     #[serde(skip_serializing_if = "is_zero")]
     max_subscriptions: u64,
@@ -95,6 +97,8 @@ pub(crate) struct Varz {
     feature_flags: BTreeMap<String, bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     trusted_operators_jwt: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted_operators_claim: Vec<serde_json::Value>,
     #[serde(skip_serializing_if = "String::is_empty")]
     system_account: String,
     slow_consumer_stats: ByKind,
@@ -240,7 +244,16 @@ pub(crate) fn varz(source: &dyn Source, requests: BTreeMap<String, u64>) -> Varz
 }
 
 fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamVarz) -> Varz {
-    let Server { settings, counters, now, memory_bytes, cpu_percent, connect_urls, ocsp_peer_cache } = server;
+    let Server {
+        settings,
+        counters,
+        now,
+        memory_bytes,
+        cpu_percent,
+        connect_urls,
+        websocket_urls,
+        ocsp_peer_cache,
+    } = server;
     let cpu = percent(cpu_percent);
     let (slow, stale) = (ByKind::slow(&counters), ByKind::stale(&counters));
     Varz {
@@ -256,6 +269,7 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         tls_required: settings.tls.is_some(),
         tls_verify: settings.tls.as_ref().is_some_and(|tls| tls.verify),
         connect_urls,
+        websocket_urls,
         max_connections: settings.max_connections,
         max_subscriptions: settings.max_subscriptions,
         ping_interval: nanos(settings.ping_interval),
@@ -314,6 +328,7 @@ fn render(server: Server, requests: BTreeMap<String, u64>, jetstream: JetStreamV
         slow_consumer_stats: slow,
         stale_connection_stats: stale,
         disk_io_wait_stats: DiskWaits::default(),
+        trusted_operators_claim: settings.operator_claims,
         trusted_operators_jwt: settings.operators,
         proxies: (!settings.proxies.is_empty())
             .then(|| Proxies { trusted: settings.proxies.into_iter().map(|key| Proxy { key }).collect() }),

@@ -23,6 +23,8 @@ pub struct Server {
     pub cpu_percent: f64,
     /// host:port of every server clients may connect to.
     pub connect_urls: Vec<String>,
+    /// The `host:port` of the WebSocket ports of the cluster's servers.
+    pub websocket_urls: Vec<String>,
     pub ocsp_peer_cache: Option<OcspPeerCache>,
 }
 
@@ -47,6 +49,8 @@ pub struct ServerSettings {
     pub proxies: Vec<String>,
     /// JWTs of trusted operators.
     pub operators: Vec<String>,
+    /// What those JWTs claim.
+    pub operator_claims: Vec<serde_json::Value>,
     pub max_connections: i64,
     pub max_subscriptions: u64,
     pub ping_interval: Duration,

@@ -10,7 +10,7 @@ use crate::{
     COMPATIBLE_VERSION, VERSION, entrance, lifecycle,
     log::{self, LogOptions},
     ocsp::Revocations,
-    signal_command,
+    resolver, signal_command,
 };
 
 /// How this program was started.
@@ -41,7 +41,7 @@ fn obey(invocation: Invocation, program: &Program) -> ExitCode {
         Invocation::HelpTls => print!("{TLS_HELP}"),
         Invocation::Version => println!("{name}: v{}", version(program.persona)),
         Invocation::ConfigIsValid { file, digest, options } => {
-            if let Err(message) = check(&options) {
+            if let Err(message) = check(&options, program.persona) {
                 eprintln!("{name}: {file}: {message}");
                 return ExitCode::FAILURE;
             }
@@ -58,9 +58,14 @@ fn obey(invocation: Invocation, program: &Program) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What can be checked of options without serving them: certificates and keys.
-fn check(options: &Options) -> Result<(), String> {
-    entrance::load(options, &Revocations::default()).map(drop)
+/// What can be checked of options without serving them: certificates and keys, and, under our own
+/// name, what keeps a server with operators from starting.
+fn check(options: &Options, persona: Persona) -> Result<(), String> {
+    entrance::load(options, &Revocations::default())?;
+    match persona {
+        Persona::NatsServer => Ok(()),
+        Persona::Weir => resolver::check(options),
+    }
 }
 
 /// What `-v` shows.

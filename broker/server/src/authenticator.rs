@@ -90,7 +90,7 @@ async fn ask_configured(asker: Arc<Asker>, judgement: Judgement, mut question: Q
         return verdict;
     }
     if asker.is_own(user.as_deref()) {
-        return asker.shielded(verdict);
+        return asker.shielded(asker.telling(verdict));
     }
     let verdict = asker.ask_configured(&question).await;
     asker.shielded(verdict)

@@ -12,7 +12,7 @@ use crate::io_reason;
 /// Writes the bare process id, without a line feed.
 pub(crate) fn write_pid_file(path: &Path) -> Result<(), String> {
     write_private(path, std::process::id().to_string().as_bytes())
-        .map_err(|e| format!("Could not write pidfile: open {}: {}", path.display(), io_reason(&e)))
+        .map_err(|e| format!("open {}: {}", path.display(), io_reason(&e)))
 }
 
 /// Readable by its owner alone: the reference does so too.
@@ -73,7 +73,7 @@ mod tests {
         write_pid_file(&path).expect("written");
         assert_eq!(fs::read_to_string(&path).expect("read"), std::process::id().to_string());
         let missing = write_pid_file(Path::new("/nonexistent/pid")).expect_err("refused");
-        assert_eq!(missing, "Could not write pidfile: open /nonexistent/pid: no such file or directory");
+        assert_eq!(missing, "open /nonexistent/pid: no such file or directory");
     }
 
     #[test]

@@ -119,10 +119,10 @@ impl Server {
         };
         startup::greeting(program, options, &server_id, &name);
         weir_hub::show_in_traces(options.max_traced_msg_len, options.trace_headers);
-        resolver::announce(options);
+        startup::modes(options);
         ocsp.start();
         if let Some(path) = &options.pid_file {
-            write_pid_file(path)?;
+            write_pid_file(path).map_err(|reason| format!("Could not write pidfile: {reason}"))?;
         }
         let clients = ClientListener::bind(options)?;
         let made_up = || weir_stdx::id::random_text(&mut SeededRng::new(seed_of(random)), 22);
@@ -217,8 +217,9 @@ impl Server {
         }
         let new = self.request.flags.options(&SystemSources).map_err(|error| error.to_string())?;
         let changes = reload::plan(&self.request.options, &new)?;
-        accounts::check(&new, self.hub.options().cluster.as_deref())?;
-        let current = self.hub.websocket();
+        // What can fail comes first, and of that last what cannot be taken back.
+        resolver::check(&new)?;
+        accounts::check(&new, self.hub.options().cluster_name().as_deref())?;
         let ocsp = Ocsp::prepare(&new, &self.lasting).await?;
         let revocations = &ocsp.revocations;
         let routes = match &self.cluster {
@@ -228,16 +229,15 @@ impl Server {
             None => None,
         };
         let prepared = log::prepare(&LogOptions::of(&new))?;
+        let current = self.hub.websocket();
         let entrance = self.hub.entrance();
         let mut entrances = entrance::reload(&new, revocations, &entrance, current.as_deref())?;
         if let Some(tls) = &self.monitoring_tls {
+            // The same files have just been read.
             reload_monitoring(tls, &new, revocations)?;
         }
         self.take_over(ocsp);
         weir_hub::show_in_traces(new.max_traced_msg_len, new.trace_headers);
-        if let Some(path) = new.pid_file.as_ref().filter(|_| self.request.options.pid_file != new.pid_file) {
-            write_pid_file(path)?;
-        }
         accounts::apply(&self.hub, &new, Some(&self.request.options));
         if let Some(jetstream) = &self.jetstream {
             jetstream.reload(&self.request.options, &new);
@@ -249,7 +249,7 @@ impl Server {
             self.hub.set_websocket(entrance.clone());
         }
         if let Some(claims) = &self.claims {
-            claims.reload(&new).await?;
+            claims.reload(&new).await;
         }
         self.hub.set_authenticator(Gatekeeper::new(&new, &self.hub, &self.keys, self.claims.clone()));
         self.hub.recheck_credentials().await;
@@ -261,7 +261,17 @@ impl Server {
             *settings = crate::settings::settings(&new, &kept.server_id, &kept.server_name);
             settings.keep_bound(kept);
         });
+        let closed = self.hub.enforce_max_connections();
         for change in &changes {
+            if closed > 0 && change.is_of("max_connections") {
+                info!("Closed {closed} connections to fall within max_connections");
+            }
+            if change.is_of("pid_file")
+                && let Some(path) = &new.pid_file
+                && let Err(reason) = write_pid_file(path)
+            {
+                error!("Failed to write pidfile: {reason}");
+            }
             info!("{change}");
         }
         prepared.apply();

@@ -120,6 +120,7 @@ impl ServerSource {
 
     fn account_view(&self, account: &weir_hub::Account, traffic: AccountTraffic) -> Account {
         let (inserts, removes) = account.subscription_changes();
+        let routed = account.routed();
         let settings = account.settings();
         let system = self.settings.read().system_account.clone();
         Account {
@@ -133,6 +134,8 @@ impl ServerSource {
             updated: self.settings.read().start,
             received: Traffic { msgs: traffic.in_messages, bytes: traffic.in_bytes },
             sent: Traffic { msgs: traffic.out_messages, bytes: traffic.out_bytes },
+            received_by_routes: Traffic { msgs: routed.in_messages, bytes: routed.in_bytes },
+            sent_by_routes: Traffic { msgs: routed.out_messages, bytes: routed.out_bytes },
             slow_consumers: traffic.slow_consumers,
             exports: account_view::exports(&settings, account.name() == system, self.jetstream_configured),
             imports: account_view::imports(
@@ -170,6 +173,8 @@ impl ServerSource {
         let routes = self.cluster.get().map(|cluster| cluster.topology.routes_snapshot().routes);
         let routes = routes.unwrap_or_default();
         let remotes = self.cluster.get().map_or(0, |cluster| cluster.topology.peers().len());
+        let (slow_routes, stale_routes) =
+            self.cluster.get().map_or((0, 0), |cluster| cluster.topology.troubles());
         let sum = |figure: fn(&RouteSnapshot) -> u64| routes.iter().map(figure).sum::<u64>();
         Counters {
             connections: self.hub.connection_count() as u64,
@@ -186,9 +191,10 @@ impl ServerSource {
             out_client_bytes: out_bytes,
             slow_consumers: counters.slow_consumers(),
             stale_connections: counters.stale_connections(),
+            slow_routes,
+            stale_routes,
             stalled_clients: counters.stalls(),
             subscriptions: self.hub.subscription_count() as u64,
-            ..Counters::default()
         }
     }
 }
@@ -207,13 +213,15 @@ pub(crate) fn time_of(nanos: u64) -> Time {
 impl Source for ServerSource {
     fn server(&self) -> Server {
         let usage = machine::usage();
+        let info = self.hub.info();
         Server {
             settings: self.settings(),
             counters: self.counters(),
             now: now(),
             memory_bytes: usage.memory_bytes,
             cpu_percent: self.cpu_percent(usage.cpu_time),
-            connect_urls: self.hub.info().connect_urls,
+            connect_urls: info.connect_urls,
+            websocket_urls: info.ws_connect_urls,
             ocsp_peer_cache: self.ocsp_cache.lock().as_ref().and_then(|cache| cache.figures()),
         }
     }

@@ -20,6 +20,13 @@ pub(crate) struct Change {
     text: String,
 }
 
+impl Change {
+    /// Whether it is a new value of that option.
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        self.text.strip_prefix("Reloaded: ").is_some_and(|rest| rest.starts_with(&format!("{name} = ")))
+    }
+}
+
 impl Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

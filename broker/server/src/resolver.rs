@@ -320,8 +320,9 @@ impl Accounts {
     }
 
     /// Takes over what a changed configuration says of operators and resolver, and looks at every account again.
-    pub(crate) async fn reload(&self, options: &Options) -> Result<(), String> {
-        let operators = trusted::operators(options)?;
+    /// The options have passed `check`.
+    pub(crate) async fn reload(&self, options: &Options) {
+        let Ok(operators) = trusted::operators(options) else { return };
         *self.trust.write() = Trust::new(&operators, &options.operator.trusted_keys);
         let resolver = self.resolver();
         resolver.reload(options);
@@ -343,6 +344,5 @@ impl Accounts {
                 Err(_) => {}
             }
         }
-        Ok(())
     }
 }

@@ -5,19 +5,48 @@
 
 use weir_conf::Options;
 
-/// Options that are understood and have no effect.
-pub(crate) fn without_effect(options: &Options) -> Vec<&'static str> {
-    let usual = Options::default();
+/// Options that are understood and have no effect, each with the reason.
+pub(crate) fn without_effect(options: &Options) -> Vec<(&'static str, &'static str)> {
     let cluster = options.cluster.as_ref().and_then(|cluster| cluster.tls.as_ref());
+    let flag = |name: &str| options.feature_flags.get(name).copied();
     let table = [
-        // As in nats-server: routes are judged by what they show (`ocsp`).
-        ("cluster.tls.ocsp_peer", cluster.is_some_and(|tls| tls.ocsp_peer.is_some())),
-        ("write_timeout", options.write_timeout != usual.write_timeout),
-        ("no_fast_producer_stall", options.no_fast_producer_stall),
-        ("disable_sublist_cache", options.disable_sublist_cache),
-        ("feature_flags", !options.feature_flags.is_empty()),
+        (
+            "cluster.tls.ocsp_peer",
+            "routes are judged by what they show (`ocsp`)",
+            cluster.is_some_and(|tls| tls.ocsp_peer.is_some()),
+        ),
+        (
+            "feature_flags.js_ack_fc_v2",
+            "acknowledgements keep the subjects of version 1",
+            flag("js_ack_fc_v2") == Some(true),
+        ),
+        (
+            "feature_flags.js_api_reply_v2",
+            "requests between servers do not go through the JetStream API",
+            flag("js_api_reply_v2") == Some(true),
+        ),
+        (
+            "feature_flags.js_raft_delete_range",
+            "it is about nats-server's own replication",
+            flag("js_raft_delete_range") == Some(false),
+        ),
+        (
+            "feature_flags.js_snapshot_sources",
+            "it is about nats-server's own replication",
+            flag("js_snapshot_sources") == Some(true),
+        ),
     ];
-    table.into_iter().filter(|(_, configured)| *configured).map(|(name, _)| name).collect()
+    table.into_iter().filter(|(.., configured)| *configured).map(|(name, reason, _)| (name, reason)).collect()
+}
+
+/// Why an option will not be served at all; `None` for those that come later.
+pub(crate) fn why_never(key: &str) -> Option<&'static str> {
+    match key {
+        "prof_port" | "-profile" | "prof_block_rate" => {
+            Some("it profiles a Go runtime, and this server has none; use the profilers of the system")
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

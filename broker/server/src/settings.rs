@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use weir_conf::{Options, TlsOptions, WebSocketOptions, WriteTimeoutPolicy};
 use weir_hub::{HubOptions, Limits};
 use weir_jsapi::time::Time;
@@ -12,6 +13,7 @@ use weir_net::ocsp::Certificate;
 use crate::{
     COMPATIBLE_VERSION,
     authenticator::{ServerKeys, is_required},
+    identity::short_hash,
     monitoring, resolver, startup,
 };
 
@@ -36,6 +38,8 @@ pub(crate) fn hub_options(
         domain: options.jetstream.as_ref().and_then(|jetstream| jetstream.domain.clone()),
         cluster: cluster_name.map(|(name, _)| name.clone()),
         system_account: system_account(options),
+        node: if options.no_system_account { String::new() } else { short_hash(name) },
+        caches_interest: !options.disable_sublist_cache,
         ..HubOptions::default()
     }
 }
@@ -45,17 +49,23 @@ pub(crate) fn system_account(options: &Options) -> String {
     resolver::system_account(options).unwrap_or_else(|| weir_hub::SYSTEM_ACCOUNT.to_owned())
 }
 
-/// The flags that nats-server knows, as it defaults them, and what the configuration says of them.
+/// The flags that nats-server knows, as it defaults them.
+pub(crate) const FEATURE_FLAGS: [(&str, bool); 4] = [
+    ("js_ack_fc_v2", false),
+    ("js_api_reply_v2", false),
+    ("js_raft_delete_range", true),
+    ("js_snapshot_sources", false),
+];
+
+/// nats-server's flags, and what the configuration says of them. It shows its own only.
 pub(crate) fn feature_flags(options: &Options) -> BTreeMap<String, bool> {
-    const DEFAULTS: [(&str, bool); 4] = [
-        ("js_ack_fc_v2", false),
-        ("js_api_reply_v2", false),
-        ("js_raft_delete_range", true),
-        ("js_snapshot_sources", false),
-    ];
     let mut flags: BTreeMap<_, _> =
-        DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    flags.extend(options.feature_flags.iter().map(|(name, value)| (name.clone(), *value)));
+        FEATURE_FLAGS.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    for (name, value) in &options.feature_flags {
+        if let Some(flag) = flags.get_mut(name) {
+            *flag = *value;
+        }
+    }
     flags
 }
 
@@ -75,6 +85,7 @@ pub(crate) fn limits(options: &Options) -> Limits {
         ping_max: options.ping_max,
         write_deadline: options.write_deadline,
         closes_slow_writers: options.write_timeout != WriteTimeoutPolicy::Retry,
+        holds_publishers: !options.no_fast_producer_stall,
         max_closed_clients: options.max_closed_clients,
         auth_timeout: options.auth_timeout,
     }
@@ -139,6 +150,12 @@ fn websocket(options: &WebSocketOptions) -> WebSocketSettings {
     }
 }
 
+/// What a JWT says, unchecked.
+fn claims_of(token: &str) -> Option<serde_json::Value> {
+    let claims = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&claims).ok()
+}
+
 /// What `/varz` shows of the options; the ports are known later.
 pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> ServerSettings {
     let now = monitoring::now();
@@ -167,6 +184,7 @@ pub(crate) fn settings(options: &Options, server_id: &str, name: &str) -> Server
         write_timeout: write_timeout(options.write_timeout),
         proxies: options.proxies.iter().map(|proxy| proxy.key.clone()).collect(),
         operators: options.operator.jwts.clone(),
+        operator_claims: options.operator.jwts.iter().filter_map(|token| claims_of(token)).collect(),
         max_connections: options.max_connections,
         max_subscriptions: options.max_subscriptions,
         ping_interval: options.ping_interval,

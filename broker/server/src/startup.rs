@@ -6,7 +6,8 @@ use tracing::{info, warn};
 use weir_conf::{Options, Persona, friendly_bytes};
 
 use crate::{
-    COMPATIBLE_VERSION, VERSION, app::Program, authenticator::has_plain_secrets, identity::short_hash, served,
+    COMPATIBLE_VERSION, VERSION, app::Program, authenticator::has_plain_secrets, identity::short_hash,
+    resolver, served, settings::FEATURE_FLAGS,
 };
 
 /// Who the server is and which configuration it uses.
@@ -26,16 +27,12 @@ pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, na
         info!("  Node:     {}", short_hash(name));
     }
     info!("  ID:       {server_id}");
-    if let Some(file) = &options.config_file {
-        info!("Using configuration file: {} ({})", file.display(), options.config_digest);
-    }
+    feature_flags(options);
     if has_plain_secrets(options) {
         warn!("Plaintext passwords detected, use nkeys or bcrypt");
     }
-    if !options.default_js_domain.is_empty() {
-        warn!(
-            "The option `default_js_domain` is a temporary backwards compatibility measure and will be removed"
-        );
+    if let Some(file) = &options.config_file {
+        info!("Using configuration file: {} ({})", file.display(), options.config_digest);
     }
     if program.persona == Persona::Weir {
         for warning in &options.warnings {
@@ -43,10 +40,48 @@ pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, na
         }
     }
     for option in &options.unserved {
-        warn!("{}: {:?} is not served yet and has no effect", option.place, option.key);
+        let reason = served::why_never(&option.key).unwrap_or("it is not served yet");
+        warn!("{}: {:?} has no effect: {reason}", option.place, option.key);
     }
-    for name in served::without_effect(options) {
-        warn!("{name:?} is not served yet and has no effect");
+    for (name, reason) in served::without_effect(options) {
+        warn!("{name:?} has no effect: {reason}");
+    }
+}
+
+/// What the configuration says of nats-server's feature flags, as that program lists it.
+fn feature_flags(options: &Options) {
+    if options.feature_flags.is_empty() {
+        return;
+    }
+    let (mut configured, mut unsupported) = (Vec::new(), Vec::new());
+    for (name, value) in &options.feature_flags {
+        let Some((_, usual)) = FEATURE_FLAGS.iter().find(|(known, _)| known == name) else {
+            unsupported.push(name.as_str());
+            continue;
+        };
+        let state = match (usual, value) {
+            (true, true) => "enabled",
+            (true, false) => "opt-out",
+            (false, true) => "opt-in",
+            (false, false) => "disabled",
+        };
+        configured.push(format!("{name} ({state})"));
+    }
+    info!("  Feature flags:");
+    let shown = if configured.is_empty() { "none".to_owned() } else { configured.join(", ") };
+    info!("    Configured:    {shown}");
+    if !unsupported.is_empty() {
+        info!("    Unsupported:   {}", unsupported.join(", "));
+    }
+}
+
+/// What the operators and the JetStream domains are.
+pub(crate) fn modes(options: &Options) {
+    resolver::announce(options);
+    if !options.default_js_domain.is_empty() {
+        warn!(
+            "The option `default_js_domain` is a temporary backwards compatibility measure and will be removed"
+        );
     }
 }
 

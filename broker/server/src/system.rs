@@ -2,7 +2,6 @@
 //! monitoring data. Not the data itself (see the monitor room), and never on a publisher's task.
 
 mod account_services;
-mod compression;
 mod envelope;
 mod events;
 mod ocsp;
@@ -12,6 +11,7 @@ mod requests;
 mod services;
 mod subscribers;
 
+use std::collections::HashMap;
 use std::sync::{
     Arc, OnceLock, Weak,
     atomic::{AtomicU64, Ordering},
@@ -44,6 +44,8 @@ const STATSZ_FIRST: Duration = Duration::from_millis(250);
 const STATSZ_LAST: Duration = Duration::from_secs(10);
 /// How often the number of an account's connections is told without a change.
 const CONNECTIONS_HEARTBEAT: Duration = Duration::from_secs(30);
+/// The shortest pause between two looks at who has to be told.
+const CONNECTIONS_LOOK: Duration = Duration::from_secs(1);
 /// Requests to broadcast the statistics out of turn are followed this often.
 const STATSZ_SPACING: Duration = Duration::from_secs(1);
 
@@ -77,6 +79,8 @@ pub(crate) struct System {
     subscriptions: Mutex<Vec<InternalSubscription>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     last_statsz: Mutex<Option<Instant>>,
+    /// When the number of an account's connections was told last.
+    told: Mutex<HashMap<String, Instant>>,
     last_complaint: Mutex<Option<Instant>>,
     this: OnceLock<Weak<Self>>,
 }
@@ -108,6 +112,7 @@ impl System {
             subscriptions: Mutex::new(Vec::new()),
             tasks: Mutex::new(Vec::new()),
             last_statsz: Mutex::new(None),
+            told: Mutex::new(HashMap::new()),
             last_complaint: Mutex::new(None),
             this: OnceLock::new(),
         });
@@ -182,13 +187,24 @@ impl System {
         }
     }
 
-    /// Tells the number of connections of accounts that have some, from time to time.
+    /// Tells the number of connections of each account that has some, a while after it was told last.
     async fn beat(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(CONNECTIONS_HEARTBEAT).await;
-            for account in self.hub.accounts() {
-                if account.connection_count() > 0 {
-                    self.account_changed(&account);
+            let now = Instant::now();
+            let next = self.told.lock().values().min().map(|last| *last + CONNECTIONS_HEARTBEAT);
+            let pause = next.map_or(CONNECTIONS_HEARTBEAT, |next| next.saturating_duration_since(now));
+            tokio::time::sleep(pause.max(CONNECTIONS_LOOK)).await;
+            let is_due = |last: &Instant| last.elapsed() >= CONNECTIONS_HEARTBEAT;
+            let due: Vec<String> = {
+                let told = self.told.lock();
+                told.iter().filter(|(_, last)| is_due(last)).map(|(name, _)| name.clone()).collect()
+            };
+            for name in due {
+                match self.hub.account(&name).filter(|account| account.connection_count() > 0) {
+                    Some(account) => self.account_changed(&account),
+                    None => {
+                        self.told.lock().remove(&name);
+                    }
                 }
             }
         }

@@ -51,6 +51,17 @@ impl Refusal {
         Self { answer: None, log: None, reason }
     }
 
+    /// Nobody is let in with that.
+    pub(crate) fn unauthorized(connect: &RouteConnect) -> Self {
+        let user =
+            if connect.user.is_empty() { String::new() } else { format!(" - User {:?}", connect.user) };
+        Self {
+            answer: Some(err::AUTHORIZATION.to_owned()),
+            log: Some(format!("authentication error{user}")),
+            reason: CloseReason::AuthenticationViolation,
+        }
+    }
+
     pub(crate) fn told(text: String, reason: CloseReason) -> Self {
         Self { answer: Some(text.clone()), log: Some(text), reason }
     }
@@ -108,13 +119,7 @@ impl Handshake {
         is_authorized: bool,
     ) -> Result<Option<ClusterName>, Refusal> {
         if !is_authorized || connect.new_account || !connect.account.is_empty() {
-            let user =
-                if connect.user.is_empty() { String::new() } else { format!(" - User {:?}", connect.user) };
-            return Err(Refusal {
-                answer: Some(err::AUTHORIZATION.to_owned()),
-                log: Some(format!("authentication error{user}")),
-                reason: CloseReason::AuthenticationViolation,
-            });
+            return Err(Refusal::unauthorized(connect));
         }
         if !connect.lang.is_empty() {
             return Err(Refusal::told(err::CLIENT_ON_ROUTE_PORT.to_owned(), CloseReason::WrongPort));

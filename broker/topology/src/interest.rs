@@ -32,6 +32,9 @@ impl InterestListener for Topology {
                 continue;
             };
             let name = (!is_own).then_some(account.name().as_bytes());
+            if weir_hub::trace::is_on() {
+                trace_interest(link, |out| encode::route_interest(out, name, subject, queue, weight));
+            }
             let appended = link
                 .outbox
                 .append(Counted::NOTHING, |out| encode::route_interest(out, name, subject, queue, weight));
@@ -41,6 +44,13 @@ impl InterestListener for Topology {
             }
         }
     }
+}
+
+/// Shows a line about interest in the log.
+fn trace_interest(link: &Link, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut line = Vec::new();
+    write(&mut line);
+    weir_hub::trace::out(&link.label(), String::from_utf8_lossy(&line).trim_end());
 }
 
 impl Topology {
@@ -69,6 +79,7 @@ impl Topology {
         account.with_local_interest(|entries| {
             let mut piece = Vec::new();
             for entry in entries.filter(|entry| self.rules.may_import(&entry.subject)) {
+                let from = piece.len();
                 encode::route_interest(
                     &mut piece,
                     name,
@@ -76,6 +87,9 @@ impl Topology {
                     entry.queue.as_deref(),
                     entry.weight,
                 );
+                if weir_hub::trace::is_on() {
+                    trace_interest(link, |out| out.extend_from_slice(&piece[from..]));
+                }
                 if piece.len() > PIECE_BYTES {
                     link.outbox.append_buffer(Counted::NOTHING, &mut piece);
                 }

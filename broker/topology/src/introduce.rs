@@ -81,6 +81,7 @@ impl Session {
         match verdict {
             Ok(adopted) => {
                 self.link.takes_headers.store(connect.headers, Ordering::Relaxed);
+                self.credentials = Some(Box::new(connect.clone()));
                 if let Some(name) = adopted {
                     self.topology.adopt(name, &connect.name);
                 }
@@ -90,7 +91,7 @@ impl Session {
         }
     }
 
-    fn is_authorized(&self, connect: &RouteConnect) -> bool {
+    pub(crate) fn is_authorized(&self, connect: &RouteConnect) -> bool {
         let options = self.topology.options();
         if let Some(by_certificate) = self.is_authorized_by_certificate(&options) {
             return by_certificate;
@@ -194,6 +195,11 @@ impl Session {
         Ok(())
     }
 
+    /// Ends a connection that was let in, since its credentials do not count any more.
+    pub(crate) fn turn_away(&mut self, connect: &RouteConnect) -> CloseReason {
+        self.refuse(Refusal::unauthorized(connect))
+    }
+
     fn refuse(&mut self, refusal: Refusal) -> CloseReason {
         if let Some(text) = &refusal.log {
             error!("{} - {text}", self.link.label());
@@ -229,7 +235,7 @@ impl Session {
         }
     }
 
-    fn set_level(&mut self, level: CompressionMode) {
+    pub(crate) fn set_level(&mut self, level: CompressionMode) {
         if self.handshake.compression != level {
             self.handshake.compression = level;
             if let Some(control) = &self.level {

@@ -18,12 +18,15 @@ mod places;
 mod register;
 mod reload;
 mod remote;
+mod renew;
 mod resolve;
 mod rules;
 mod session;
+mod slow;
 mod snapshot;
 mod tls;
 mod topology;
+mod traced;
 
 pub use address::{RouteUrl, RouteUrlError};
 pub use options::RouteOptions;

@@ -40,6 +40,7 @@ impl Session {
             (RouteOp::Info(json), Phase::Info) => self.on_first_info(json),
             (RouteOp::Info(json), Phase::Up) => self.on_later_info(json),
             (RouteOp::Ping, _) => {
+                self.trace_out("PONG");
                 self.send(|out| out.extend_from_slice(encode::PONG));
                 Ok(())
             }
@@ -76,13 +77,14 @@ impl Session {
     }
 
     fn on_message(&mut self, message: &RouteMessage<'_>) {
-        self.received.0 += 1;
-        self.received.1 += (message.headers.len() + message.payload.len()) as u64;
         let is_recent = self.recent.as_ref().is_some_and(|(name, _)| **name == *message.account);
         if !is_recent {
+            self.count_received();
             let Some(account) = self.account(message.account) else { return };
             self.recent = Some((message.account.into(), account));
         }
+        self.received.0 += 1;
+        self.received.1 += (message.headers.len() + message.payload.len()) as u64;
         let Some((_, account)) = &self.recent else { return };
         let shown = message.reply.and_then(split_shown);
         let routed = match shown {

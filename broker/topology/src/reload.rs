@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{info, warn};
-use weir_conf::CompressionMode;
 use weir_hub::{CloseReason, Counted};
 use weir_proto::Info;
 
@@ -67,8 +66,10 @@ impl Topology {
         if pool_changed || !added.is_empty() || !removed.is_empty() {
             self.change_pool(pool_changed, &added, &removed).await;
         }
-        if old.compression != new.compression {
-            self.change_compression(&new);
+        // The connections look at what concerns them one by one.
+        for link in self.links() {
+            link.is_outdated.store(true, Ordering::Release);
+            link.outbox.wake();
         }
         self.follow_seeds(&new_seeds, &new.accounts);
         let kept: Vec<_> = new.seeds.iter().filter(|url| !new_seeds.contains(url)).cloned().collect();
@@ -213,17 +214,6 @@ impl Topology {
         let mut pinned = (**self.pinned.load()).clone();
         if pinned.insert(account.to_owned()) {
             self.pinned.store(Arc::new(pinned));
-        }
-    }
-
-    /// Connections whose compression cannot change while they run are made anew.
-    fn change_compression(&self, new: &RouteOptions) {
-        for link in self.links() {
-            let known = link.terms.lock().compression;
-            let is_settled = known == CompressionMode::NotSupported || known == new.compression.mode;
-            if !is_settled {
-                link.outbox.close(CloseReason::ClientClosed);
-            }
         }
     }
 }

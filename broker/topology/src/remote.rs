@@ -53,6 +53,8 @@ pub(crate) struct Link {
     pub(crate) terms: Mutex<Terms>,
     /// Its place in the pool.
     pub(crate) index: AtomicUsize,
+    /// The options have changed since it last looked.
+    pub(crate) is_outdated: AtomicBool,
 }
 
 /// What two servers agreed on for a connection.
@@ -193,6 +195,10 @@ impl Peer for LinkPeer {
 
     fn connection(&self) -> u64 {
         self.link.number()
+    }
+
+    fn label(&self) -> String {
+        self.link.label()
     }
 
     fn name(&self) -> String {

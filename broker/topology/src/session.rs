@@ -21,7 +21,7 @@ use weir_conf::CompressionMode;
 use weir_hub::{Account, Appended, CloseReason, Counted, Outbox, PeerIngress};
 use weir_net::{Farewell, Interest, S2Control, Transport};
 use weir_proto::limits::ROUTE_LINE_FACTOR;
-use weir_proto::{Parsed, RouteParser, encode, err};
+use weir_proto::{Parsed, RouteConnect, RouteParser, encode, err};
 
 /// The most bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -110,6 +110,7 @@ fn new_link(
             export: None,
         }),
         index: AtomicUsize::new(0),
+        is_outdated: AtomicBool::new(false),
     })
 }
 
@@ -151,6 +152,10 @@ pub(crate) struct Session {
     pub(crate) switch_to: Option<CompressionMode>,
     /// Changes how hard what is sent is compressed.
     pub(crate) level: Option<S2Control>,
+    /// What the other side was let in by.
+    pub(crate) credentials: Option<Box<RouteConnect>>,
+    /// It was too slow once.
+    pub(crate) is_slow: bool,
     /// What the other side showed in its TLS handshake, its own first, as DER.
     pub(crate) certificates: Vec<Vec<u8>>,
     began: Instant,
@@ -180,6 +185,8 @@ impl Session {
             received: (0, 0),
             switch_to: None,
             level: None,
+            credentials: None,
+            is_slow: false,
             certificates: Vec::new(),
             began: now,
             next_ping: now,
@@ -247,7 +254,12 @@ impl Session {
                 _ = stopping.wait_for(|stopping| *stopping) => return CloseReason::ServerShutdown,
             };
             match ready {
-                None => self.link.outbox.flush(),
+                None => {
+                    if let Err(reason) = self.renew() {
+                        return reason;
+                    }
+                    self.link.outbox.flush();
+                }
                 Some(Err(_)) => return CloseReason::ReadError,
                 Some(Ok(ready)) => {
                     if ready.is_writable() {
@@ -281,8 +293,9 @@ impl Session {
             self.link.last_activity.store(now().as_nanos(), Ordering::Relaxed);
             let result = self.consume();
             self.count_received();
-            self.link.outbox.flush();
+            // A PONG promises that what came before it is on its way.
             let held = self.ingress.flush();
+            self.link.outbox.flush();
             result?;
             if let Some(mode) = self.switch_to.take() {
                 self.start_compression(mode);
@@ -303,6 +316,9 @@ impl Session {
             }
             match self.parser.parse(&buffer[at..]) {
                 Ok(Parsed::Op(op, consumed)) => {
+                    if weir_hub::trace::is_on() {
+                        self.trace_in(&buffer[at..at + consumed], &op);
+                    }
                     at += consumed;
                     if let Err(reason) = self.handle_op(op) {
                         break Err(reason);
@@ -324,11 +340,14 @@ impl Session {
         result
     }
 
-    fn count_received(&mut self) {
+    pub(crate) fn count_received(&mut self) {
         let (messages, bytes) = std::mem::take(&mut self.received);
         if messages > 0 {
             self.link.in_messages.fetch_add(messages, Ordering::Relaxed);
             self.link.in_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if let Some((_, account)) = &self.recent {
+                account.count_routed_in(messages, bytes);
+            }
         }
     }
 
@@ -357,6 +376,7 @@ impl Session {
     pub(crate) fn send_ping(&mut self) {
         self.pings_out += 1;
         self.ping_sent = Some(Instant::now());
+        self.trace_out("PING");
         self.send(|out| out.extend_from_slice(encode::PING));
         self.next_ping = Instant::now() + self.ping_interval();
     }
@@ -375,31 +395,14 @@ impl Session {
         }
     }
 
-    fn write_deadline(&self) -> Duration {
-        self.topology.options().write_deadline.unwrap_or_else(|| self.topology.hub.limits().write_deadline)
-    }
-
     fn next_deadline(&self) -> Instant {
         let next = if self.handshake.phase == Phase::Up { self.next_ping } else { self.introduction_ends() };
-        match self.link.outbox.blocked_since() {
-            Some(since) => next.min(Instant::from_std(since) + self.write_deadline()),
-            None => next,
-        }
+        self.writing_ends().map_or(next, |ends| next.min(Instant::from_std(ends)))
     }
 
     fn on_timer(&mut self) -> Result<(), CloseReason> {
         let now = Instant::now();
-        if let Some(since) = self.link.outbox.blocked_since()
-            && since.elapsed() >= self.write_deadline()
-        {
-            info!(
-                "{} - Slow Consumer Detected: WriteDeadline of {} exceeded with {} total bytes.",
-                self.link.label(),
-                weir_stdx::duration::format_duration(self.write_deadline()),
-                self.link.outbox.pending()
-            );
-            return Err(CloseReason::SlowConsumerWriteDeadline);
-        }
+        self.judge_writing()?;
         if self.handshake.phase != Phase::Up {
             if now < self.introduction_ends() {
                 return Ok(());
@@ -421,6 +424,7 @@ impl Session {
     }
 
     fn on_stale(&self) -> CloseReason {
+        self.topology.count_stale();
         debug!("{} - Stale Client Connection - Closing", self.link.label());
         self.send(|out| encode::error(out, err::STALE_CONNECTION));
         CloseReason::StaleConnection

@@ -54,6 +54,8 @@ pub struct Topology {
     changes: watch::Sender<u64>,
     pub(crate) stopping: watch::Sender<bool>,
     lame_duck: AtomicBool,
+    slow: AtomicU64,
+    stale: AtomicU64,
     next_id: AtomicU64,
     port: u16,
 }
@@ -92,6 +94,8 @@ impl Topology {
             changes: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             lame_duck: AtomicBool::new(false),
+            slow: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
             next_id: AtomicU64::new(1),
             port,
             options: ArcSwap::from_pointee(options),
@@ -342,17 +346,19 @@ impl Topology {
             return;
         }
         let remotes = self.remotes.read();
-        let mut urls: Vec<String> = remotes.values().flat_map(|remote| remote.connect_urls()).collect();
-        let mut websocket: Vec<String> =
-            remotes.values().flat_map(|remote| remote.websocket_urls()).collect();
+        let urls = remotes.values().flat_map(|remote| remote.connect_urls()).collect();
+        let websocket = remotes.values().flat_map(|remote| remote.websocket_urls()).collect();
         let local_ip = local_ip.or_else(|| {
             remotes.values().flat_map(|remote| remote.links()).find_map(|(link, _)| link.local_ip)
         });
         drop(remotes);
-        urls.extend(self.own_client_urls(local_ip));
-        websocket.extend(self.own_websocket_urls(local_ip));
-        self.hub.set_connect_urls(urls);
-        self.hub.set_websocket_urls(websocket);
+        let known = self.hub.info();
+        if let Some(urls) = all_urls(self.own_client_urls(local_ip), urls, &known.connect_urls) {
+            self.hub.set_connect_urls(urls);
+        }
+        if let Some(urls) = all_urls(self.own_websocket_urls(local_ip), websocket, &known.ws_connect_urls) {
+            self.hub.set_websocket_urls(urls);
+        }
     }
 
     /// All connections to other servers.
@@ -370,6 +376,19 @@ impl Topology {
             import: to_info(permissions.import.as_ref()),
             export: to_info(permissions.export.as_ref()),
         }
+    }
+
+    pub(crate) fn count_slow(&self) {
+        self.slow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Routes that were too slow, and that did not answer PINGs: (slow, stale).
+    pub fn troubles(&self) -> (u64, u64) {
+        (self.slow.load(Ordering::Relaxed), self.stale.load(Ordering::Relaxed))
     }
 
     /// Messages sent over routes and their bytes, of the connections that exist.
@@ -395,6 +414,19 @@ impl Topology {
             }
         }
     }
+}
+
+/// This server's addresses, and behind them the others'. `None` while there was no other yet: clients are told
+/// nothing then, as in nats-server.
+fn all_urls(mut own: Vec<String>, mut others: Vec<String>, known: &[String]) -> Option<Vec<String>> {
+    if others.is_empty() && known.is_empty() {
+        return None;
+    }
+    others.sort();
+    others.dedup();
+    others.retain(|url| !own.contains(url));
+    own.append(&mut others);
+    Some(own)
 }
 
 /// What clients are told of a port: its host, or for all hosts the address that the routes use.

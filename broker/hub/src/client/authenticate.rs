@@ -139,8 +139,13 @@ impl Session {
             self.error(&refusal.answer);
         }
         let reason = refusal.reason;
-        self.hub
-            .observe(|observer| observer.authentication_failed(&self.handle.snapshot(false), reason, None));
+        let account = match &refusal.account {
+            Some(name) => self.hub.account(name),
+            None => Some(self.account.clone().unwrap_or_else(|| self.hub.global_account())),
+        };
+        self.hub.observe(|observer| {
+            observer.authentication_failed(&self.handle.snapshot(false), reason, account.as_ref());
+        });
         reason
     }
 

@@ -11,6 +11,7 @@ use crate::options::Limits;
 use crate::outbox::Counted;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -213,9 +214,11 @@ impl Connection {
                 self.auth_deadline = None;
             }
             let held = if is_little { self.session.flush_soon() } else { self.session.flush() };
-            if let Some(held) = held {
+            let passes_over = self.handle.passes_over_crowded.load(Ordering::Relaxed);
+            self.session.pass_over_crowded(passes_over);
+            if let Some(held) = held.filter(|_| !passes_over) {
                 if held.is_crowded() {
-                    self.handle.stalls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.handle.stalls.fetch_add(1, Ordering::Relaxed);
                     self.hub.counters().count_stall();
                 }
                 held.wait().await;

@@ -4,6 +4,7 @@ use super::replies::Replies;
 use crate::account::Account;
 use crate::auth::{Credentials, Identity, Principal, Refusal};
 use crate::close_reason::CloseReason;
+use crate::exchange::RemoteRequests;
 use crate::outbox::{Counted, Outbox};
 use crate::permissions::Permissions;
 use crate::snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
@@ -38,6 +39,8 @@ pub(crate) struct ClientHandle {
     pub(crate) in_bytes: AtomicU64,
     pub(crate) rtt_nanos: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    /// Whether subscribers that are nearly full miss its messages.
+    pub(crate) passes_over_crowded: AtomicBool,
     /// Whether it understands HMSG.
     pub(crate) headers: AtomicBool,
     /// Whether INFO may be sent at any time.
@@ -47,6 +50,8 @@ pub(crate) struct ClientHandle {
     /// Whether `replies` is there: looked at for every request it gets.
     pub(crate) tracks_replies: AtomicBool,
     pub(crate) replies: ArcSwapOption<Replies>,
+    /// Requests from other servers whose latency is measured.
+    pub(crate) remote_requests: RemoteRequests,
     /// The largest message it may send, in bytes.
     pub(crate) max_payload: AtomicUsize,
     pub(crate) state: RwLock<ClientState>,

@@ -5,7 +5,7 @@ use crate::account::Account;
 use crate::auth::{ConnectionLimits, Principal, Verdict};
 use crate::buffer::ReadBuffer;
 use crate::close_reason::CloseReason;
-use crate::exchange::Mapped;
+use crate::exchange::{Mapped, report_latency};
 use crate::hub::Hub;
 use crate::ingress::{Audience, Held, Ingress, Message};
 use crate::message::Origin;
@@ -117,12 +117,18 @@ impl Session {
             handle,
         };
         session.ingress.set_client(&session.handle);
+        session.pass_over_crowded(!limits.holds_publishers);
         let authenticator = session.hub.authenticator();
         if !authenticator.is_required(session.handle.kind()) {
             // Who finds the account full is told so after CONNECT.
             let _ = session.join(Principal::anonymous(crate::GLOBAL_ACCOUNT));
         }
         session
+    }
+
+    /// Whether subscribers that are nearly full miss what this client publishes from now on.
+    pub(super) fn pass_over_crowded(&mut self, yes: bool) {
+        self.ingress.pass_over_crowded(yes);
     }
 
     pub(super) fn is_authenticated(&self) -> bool {
@@ -180,7 +186,12 @@ impl Session {
                     self.handle_op(op, source)?;
                 }
                 Ok(Parsed::Incomplete { total }) => return Ok((at, Step::Needs(total))),
-                Err(error) => return Err(self.on_parse_error(&error)),
+                Err(error) => {
+                    if let ParseError::PayloadTooLarge { size } = &error {
+                        self.trace_refused_size(&buffer[at..], usize::try_from(*size).unwrap_or(usize::MAX));
+                    }
+                    return Err(self.on_parse_error(&error));
+                }
             }
         }
         Ok((at, Step::Done))
@@ -281,6 +292,10 @@ impl Session {
         }
         self.acknowledge();
         let Some(account) = &self.account else { return };
+        if let Some(asked) = self.handle.remote_requests.answered(publish.subject) {
+            let system = self.hub.system_account();
+            report_latency(&system, account, &self.handle, publish.subject, asked);
+        }
         let message = Message {
             subject: publish.subject,
             shown: None,

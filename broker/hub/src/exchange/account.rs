@@ -2,6 +2,7 @@
 //! Not the way of a message (see `routing`).
 
 use super::latency::Outcome;
+use super::remote_latency::Halves;
 use super::responses::{self, Ended, Response, Responses};
 use super::service::ServiceImport;
 use super::stream::{Shadow, StreamImport};
@@ -29,6 +30,8 @@ pub(crate) struct AccountExchange {
     has_mappings: AtomicBool,
     has_trace: AtomicBool,
     pub(crate) responses: Responses,
+    /// Of measurements with a responder on another server.
+    pub(crate) halves: Halves,
     waiting: Mutex<Waiting>,
     waiting_count: AtomicUsize,
     shadows: Mutex<Shadows>,
@@ -43,6 +46,7 @@ impl AccountExchange {
             has_mappings: AtomicBool::new(false),
             has_trace: AtomicBool::new(false),
             responses: Responses::default(),
+            halves: Halves::default(),
             waiting: Mutex::new(Waiting::default()),
             waiting_count: AtomicUsize::new(0),
             shadows: Mutex::new(Shadows::default()),
@@ -112,7 +116,7 @@ impl Account {
     pub(crate) fn announce_settings(self: &Arc<Self>, settings: Arc<AccountSettings>) {
         let state = self.exchange();
         let old = state.current();
-        let shown = super::resolve::exports_of(&settings, state.options.cluster.as_deref());
+        let shown = super::resolve::exports_of(&settings, state.options.cluster_name().as_deref());
         let shown = Exchange {
             settings,
             streams: old.streams.clone(),

@@ -22,24 +22,34 @@ pub(crate) struct Tracking {
     pub(super) share: bool,
 }
 
+/// Who answered.
 #[derive(Serialize)]
-struct Metric<'m> {
+#[serde(untagged)]
+pub(super) enum Responder {
+    /// A client of this server.
+    Own(Box<ClientInfo>),
+    /// One of another, in that server's words.
+    Other(serde_json::Value),
+}
+
+#[derive(Serialize)]
+pub(super) struct Metric {
     #[serde(rename = "type")]
-    kind: &'m str,
+    kind: &'static str,
     id: String,
     timestamp: String,
     status: u16,
     #[serde(skip_serializing_if = "str::is_empty")]
-    description: &'m str,
+    description: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     requestor: Option<ClientInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    responder: Option<ClientInfo>,
+    pub(super) responder: Option<Responder>,
     #[serde(skip_serializing_if = "TraceHeaders::is_empty")]
-    header: &'m TraceHeaders,
+    header: TraceHeaders,
     start: String,
-    service: u64,
-    system: u64,
+    pub(super) service: u64,
+    pub(super) system: u64,
     total: u64,
 }
 
@@ -71,6 +81,21 @@ impl Outcome<'_> {
 
 /// Publishes the measurement of a request that began at `started`.
 pub(super) fn tell(exporter: &Arc<Account>, tracking: &Tracking, started: UnixNanos, outcome: &Outcome<'_>) {
+    publish(exporter, tracking, &measure(exporter, tracking, started, outcome));
+}
+
+/// Publishes a measurement.
+pub(super) fn publish(exporter: &Arc<Account>, tracking: &Tracking, metric: &Metric) {
+    exporter.publish(tracking.subject.as_bytes(), None, b"", &to_json(metric));
+}
+
+/// The measurement of a request that began at `started`.
+pub(super) fn measure(
+    exporter: &Arc<Account>,
+    tracking: &Tracking,
+    started: UnixNanos,
+    outcome: &Outcome<'_>,
+) -> Metric {
     let options = &exporter.exchange().options;
     let info = |client: &ClientHandle, share| ClientInfo::of_client(client, share, options);
     let requestor = tracking.requester.as_deref().map(|client| info(client, tracking.share));
@@ -87,21 +112,20 @@ pub(super) fn tell(exporter: &Arc<Account>, tracking: &Tracking, started: UnixNa
     let system = if responder_rtt > 0 { now().since(ended).as_nanos() } else { 0 };
     let system = u64::try_from(system).unwrap_or(0);
     let measured = |value: u64| if is_answered { value } else { 0 };
-    let metric = Metric {
+    Metric {
         kind: TYPE,
         id: event_id(),
         timestamp: now().to_rfc3339(),
         status,
         description,
         requestor,
-        responder,
-        header: &tracking.headers,
+        responder: responder.map(|info| Responder::Own(Box::new(info))),
+        header: tracking.headers.clone(),
         start: UnixNanos(started.as_nanos().saturating_sub(requester_rtt)).to_rfc3339(),
         service: measured(took.saturating_sub(responder_rtt)),
         system: measured(system),
         total: measured(requester_rtt.saturating_add(took).saturating_add(system)),
-    };
-    exporter.publish(tracking.subject.as_bytes(), None, b"", &to_json(&metric));
+    }
 }
 
 /// A random name for an event, 22 letters and digits as NUIDs have.

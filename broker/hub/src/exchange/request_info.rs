@@ -80,7 +80,7 @@ impl ClientInfo {
 
     fn add_server(&mut self, options: &HubOptions) {
         self.server.clone_from(&options.server_name);
-        self.cluster = options.cluster.clone().unwrap_or_default();
+        self.cluster = options.cluster_name().unwrap_or_default();
     }
 
     pub(super) fn to_json(&self) -> Vec<u8> {

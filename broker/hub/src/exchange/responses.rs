@@ -87,10 +87,11 @@ pub(crate) struct Added {
 }
 
 impl Responses {
-    /// Makes a one-time subject; `build` makes the response of it. `None` when too many are outstanding.
+    /// Makes a one-time subject that ends with `suffix`; `build` makes the response of it. `None` when too many are outstanding.
     pub(crate) fn add(
         &self,
         mut random: impl FnMut() -> u64,
+        suffix: &[u8],
         build: impl FnOnce(Box<[u8]>) -> Response,
     ) -> Option<Added> {
         let mut state = self.state.lock();
@@ -107,6 +108,7 @@ impl Responses {
         });
         let mut name = prefix.to_vec();
         append_digits(random(), &mut name);
+        name.extend_from_slice(suffix);
         let response = Arc::new(build(name.into()));
         state.table.insert(response.name.clone(), Arc::clone(&response));
         let sweep = !std::mem::replace(&mut state.is_swept, true);

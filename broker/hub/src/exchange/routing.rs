@@ -3,7 +3,8 @@
 
 use super::Mapped;
 use super::headers::set_header;
-use super::latency::{Outcome, Tracking, tell};
+use super::latency::{Outcome, Tracking, measure, publish, tell};
+use super::remote_latency::{self, is_measured};
 use super::request_info::{REQUEST_INFO, Step};
 use super::responses::{self, Ended, Response};
 use super::sampling;
@@ -300,8 +301,14 @@ impl Delivery {
         tracking: Option<Tracking>,
     ) -> Option<Arc<Response>> {
         let now = crate::hub::now();
+        let tracking = tracking.filter(|_| import.response_type() == ResponseType::Singleton);
+        let suffix = match &tracking {
+            Some(_) => remote_latency::suffix(&exporter.exchange().options.node),
+            None => Vec::new(),
+        };
         let added = exporter.exchange().responses.add(
             || self.random_wide(),
+            &suffix,
             |name| Response {
                 name,
                 importer: Arc::downgrade(importer),
@@ -310,7 +317,7 @@ impl Delivery {
                 response_type: import.response_type(),
                 last_used: AtomicU64::new(now.as_nanos()),
                 started: now,
-                tracking: tracking.filter(|_| import.response_type() == ResponseType::Singleton),
+                tracking,
                 answered: AtomicBool::new(false),
             },
         )?;
@@ -332,7 +339,17 @@ impl Delivery {
             && is_first
         {
             let responder = self.client.as_deref().filter(|_| matches!(origin, Origin::Client { .. }));
-            tell(exporter, tracking, response.started, &Outcome::Answered { responder });
+            let metric = measure(exporter, tracking, response.started, &Outcome::Answered { responder });
+            // The responder's server measures as well, if it knows that it is asked to.
+            let is_remote = matches!(origin, Origin::Route { .. }) && is_measured(&response.name);
+            let whole = if is_remote {
+                exporter.exchange().halves.own(&response.name, metric, &tracking.subject)
+            } else {
+                Some(metric)
+            };
+            if let Some(metric) = whole {
+                publish(exporter, tracking, &metric);
+            }
         }
     }
 }

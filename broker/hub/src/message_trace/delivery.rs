@@ -1,6 +1,6 @@
 //! Deliveries of a traced message: each is noted, and made only if the sender wants that. Not those of others.
 
-use super::{Egress, HOP, MessageTrace, NO_ECHO, SUB_CLOSED, SUB_DENIED, SUB_EXCEEDED};
+use super::{Egress, HOP, MessageTrace, NO_ECHO, NO_STALL, SUB_CLOSED, SUB_DENIED, SUB_EXCEEDED};
 use crate::account::Account;
 use crate::client::ClientHandle;
 use crate::exchange::set_header;
@@ -31,6 +31,8 @@ impl Delivery {
             SUB_CLOSED
         } else if subscription.denied.as_ref().is_some_and(|rules| is_denied(rules, shown)) {
             SUB_DENIED
+        } else if !only && self.passes_over(client) {
+            NO_STALL
         } else if only || self.deliver_plain(subscription, account, message, origin) {
             ""
         } else {

@@ -9,6 +9,7 @@ pub(crate) const SUB_DENIED: &str = "Not delivered because subscription denies t
 /// The subscription has ended.
 pub(crate) const SUB_CLOSED: &str = "Not delivered because subscription is closed";
 /// The subscription has had all it wanted.
+pub(crate) const NO_STALL: &str = "Not delivered because fast producer not stalled and consumer is slow";
 pub(crate) const SUB_EXCEEDED: &str = "Not delivered because auto-unsubscribe exceeded";
 
 #[derive(Debug, Serialize)]

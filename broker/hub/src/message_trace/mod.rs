@@ -6,6 +6,7 @@ mod delivery;
 mod events;
 
 use crate::account::Account;
+use crate::encoding::{ACCEPT_ENCODING, encoded_as};
 use crate::exchange::to_json;
 use crate::options::HubOptions;
 use events::Event;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use begin::{Begun, Source, begin, may_be_traced};
-pub(crate) use events::{Egress, NO_ECHO, SUB_CLOSED, SUB_DENIED, SUB_EXCEEDED};
+pub(crate) use events::{Egress, NO_ECHO, NO_STALL, SUB_CLOSED, SUB_DENIED, SUB_EXCEEDED};
 
 /// The header that says where a trace goes.
 pub(crate) const DESTINATION: &str = "Nats-Trace-Dest";
@@ -160,7 +161,7 @@ impl MessageTrace {
                 name: &options.server_name,
                 host: &options.host,
                 id: &options.server_id,
-                cluster: options.cluster.as_deref().unwrap_or_default(),
+                cluster: &options.cluster_name().unwrap_or_default(),
                 domain: options.domain.as_deref().unwrap_or_default(),
                 ver: &options.version,
                 jetstream: options.jetstream,
@@ -172,6 +173,8 @@ impl MessageTrace {
             hops: self.hops,
             events: &events,
         };
-        self.account.publish(&self.destination, None, b"", &to_json(&report));
+        let accepted = self.header.get(ACCEPT_ENCODING).and_then(|values| values.first());
+        let (headers, body) = encoded_as(accepted.map_or("", String::as_str), to_json(&report));
+        self.account.publish(&self.destination, None, &headers, &body);
     }
 }

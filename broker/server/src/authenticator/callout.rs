@@ -120,8 +120,18 @@ impl Asker {
         shielded(verdict, account)
     }
 
-    /// Asks the configured service.
+    /// Asks the configured service; its account is told of who is refused.
     pub(super) async fn ask_configured(&self, question: &Question) -> Verdict {
+        self.telling(self.ask_configured_service(question).await)
+    }
+
+    /// Has the service's account told of a refusal.
+    pub(super) fn telling(&self, verdict: Verdict) -> Verdict {
+        let account = self.configured.as_ref().map(|configured| configured.account.as_str());
+        verdict.map_err(|refusal| refusal.told_to(account.unwrap_or_default()))
+    }
+
+    async fn ask_configured_service(&self, question: &Question) -> Verdict {
         let refusal = Refusal::violation(&question.identity());
         let Some((configured, hub)) = self.configured.as_ref().zip(self.hub.upgrade()) else {
             return Err(refusal);
@@ -156,8 +166,18 @@ impl Asker {
         }
     }
 
-    /// Asks the service of an account, in operator mode.
+    /// Asks the service of an account, in operator mode; that account is told of who is refused.
     pub(super) async fn ask_account(
+        &self,
+        question: &Question,
+        accounts: &Arc<Accounts>,
+        asking: &Claims<AccountClaims>,
+    ) -> Verdict {
+        let verdict = self.ask_service_of(question, accounts, asking).await;
+        verdict.map_err(|refusal| refusal.told_to(&asking.subject))
+    }
+
+    async fn ask_service_of(
         &self,
         question: &Question,
         accounts: &Arc<Accounts>,

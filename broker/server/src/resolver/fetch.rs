@@ -27,8 +27,10 @@ use crate::io_reason;
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_millis(1900);
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-/// How often folders look for what has expired.
-pub(super) const EXPIRY_CHECK: Duration = Duration::from_secs(60);
+/// The longest pause between two looks at what has expired in a folder.
+const EXPIRY_CHECK: Duration = Duration::from_secs(60);
+/// The shortest one.
+const MIN_EXPIRY_CHECK: Duration = Duration::from_millis(100);
 
 /// Where account JWTs come from.
 pub(super) enum Resolver {
@@ -45,6 +47,8 @@ pub(super) struct Folder {
     pub(super) directory: Arc<Mutex<Directory>>,
     /// Every account is kept; else only those in use.
     pub(super) is_full: bool,
+    /// Between two looks at what has expired.
+    pub(super) expiry_check: Duration,
     /// Between two comparisons with other servers.
     pub(super) interval: Duration,
     /// Of asking other servers.
@@ -71,6 +75,7 @@ impl Resolver {
                 Self::Folder(Folder {
                     directory,
                     is_full: true,
+                    expiry_check: EXPIRY_CHECK,
                     interval: at_least(*interval, Duration::from_secs(60)),
                     timeout: at_least(*timeout, FETCH_TIMEOUT),
                 })
@@ -81,6 +86,8 @@ impl Resolver {
                 Self::Folder(Folder {
                     directory,
                     is_full: false,
+                    expiry_check: ttl
+                        .map_or(EXPIRY_CHECK, |ttl| (ttl / 2).clamp(MIN_EXPIRY_CHECK, EXPIRY_CHECK)),
                     interval: Duration::ZERO,
                     timeout: at_least(*timeout, FETCH_TIMEOUT),
                 })

@@ -18,7 +18,7 @@ use weir_hub::{Account as HubAccount, Hub, Inbound, InternalHandler, InternalSub
 use super::{
     Accounts,
     directory::{Deletion, Directory},
-    fetch::{EXPIRY_CHECK, Folder, Resolver},
+    fetch::{Folder, Resolver},
     now, replies,
     synchronise::{self, Packs},
 };
@@ -126,7 +126,8 @@ async fn serve(
     packs: Option<Packs>,
     _subscriptions: Vec<InternalSubscription>,
 ) {
-    let mut expiry = tokio::time::interval(EXPIRY_CHECK);
+    let check = desk.resolver.folder().map_or(Duration::MAX / 4, |folder| folder.expiry_check);
+    let mut expiry = tokio::time::interval(check);
     let interval = packs.as_ref().map_or(Duration::MAX / 4, |packs| packs.interval);
     let mut next_pack = tokio::time::Instant::now().checked_add(interval);
     loop {

@@ -123,8 +123,12 @@ fn account_of(connection: &ConnectionSnapshot) -> &str {
 }
 
 impl System {
-    fn client_info<'a>(&self, connection: &'a ConnectionSnapshot, stop: Option<Time>) -> ClientInfo<'a> {
-        let acc = account_of(connection);
+    fn client_info<'a>(
+        &self,
+        connection: &'a ConnectionSnapshot,
+        acc: &'a str,
+        stop: Option<Time>,
+    ) -> ClientInfo<'a> {
         ClientInfo {
             start: time_of(connection.start.as_nanos()),
             host: connection.address.ip().to_string(),
@@ -138,7 +142,7 @@ impl System {
             stop,
             jwt: &connection.jwt,
             issuer_key: &connection.issuer_key,
-            name_tag: self.source.account_tag(acc),
+            name_tag: self.source.account_tag(account_of(connection)),
             tags: &connection.tags,
             kind: "Client",
             client_type: client_type(connection),
@@ -148,6 +152,7 @@ impl System {
     fn disconnect_event<'a>(
         &'a self,
         connection: &'a ConnectionSnapshot,
+        acc: &'a str,
         reason: CloseReason,
         at: Time,
     ) -> DisconnectEvent<'a> {
@@ -156,7 +161,7 @@ impl System {
             id: self.next_id(),
             timestamp: at,
             server: self.server_info(),
-            client: self.client_info(connection, Some(at)),
+            client: self.client_info(connection, acc, Some(at)),
             sent: Traffic { msgs: connection.in_messages, bytes: connection.in_bytes },
             received: Traffic { msgs: connection.out_messages, bytes: connection.out_bytes },
             reason: reason.text(),
@@ -174,21 +179,22 @@ impl System {
                         id: self.next_id(),
                         timestamp: at,
                         server: self.server_info(),
-                        client: self.client_info(&connection, None),
+                        client: self.client_info(&connection, account_of(&connection), None),
                     })
                 });
             }
             Event::Gone(connection, at) => {
                 let subject = format!("$SYS.ACCOUNT.{}.DISCONNECT", account_of(&connection));
                 let reason = connection.reason.unwrap_or(CloseReason::ClientClosed);
-                self.tell_on(&[&subject], || compact(&self.disconnect_event(&connection, reason, at)));
+                let acc = account_of(&connection);
+                self.tell_on(&[&subject], || compact(&self.disconnect_event(&connection, acc, reason, at)));
             }
             Event::Refused { connection, reason, account, at } => {
                 let subject = format!("$SYS.SERVER.{}.CLIENT.AUTH.ERR", self.identity.id);
-                self.tell_on(&[&subject], || compact(&self.disconnect_event(&connection, reason, at)));
+                let acc = account_of(&connection);
+                self.tell_on(&[&subject], || compact(&self.disconnect_event(&connection, acc, reason, at)));
                 if let Some(account) = account {
-                    let named = ConnectionSnapshot { account: account.name().to_owned(), ..connection };
-                    let body = compact(&self.disconnect_event(&named, reason, at));
+                    let body = compact(&self.disconnect_event(&connection, account.name(), reason, at));
                     account.publish(b"$SYS.ACCOUNT.CLIENT.AUTH.ERR", None, b"", body.as_bytes());
                 }
             }
@@ -263,6 +269,7 @@ impl Observer for System {
         if account.name() == GLOBAL_ACCOUNT {
             return;
         }
+        self.told.lock().insert(account.name().to_owned(), tokio::time::Instant::now());
         self.push_event(Event::Connections {
             account: Arc::clone(account),
             connections: account.connection_count() as u64,

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, warn};
 use weir_hub::{CloseReason, Inbound, Origin};
 use weir_monitor::{Answer, Endpoint, FilterSubject, Request, answer, compact};
 
-use super::{Command, Job, System, compression, envelope::ServerInfo};
+use super::{Command, Job, System, envelope::ServerInfo};
 use crate::monitoring;
 
 /// A message as it came.
@@ -127,6 +127,11 @@ impl System {
                 self.note_connections(&message);
             }
             ["$SYS", "SERVER", id, "STATSZ"] => self.note_server(id, &message),
+            ["$SYS", "LATENCY", "M2", _] => {
+                if let Err(problem) = self.hub.take_remote_latency(&message.body) {
+                    warn!("{problem}");
+                }
+            }
             ["$SYS", "SERVER", id, "SHUTDOWN" | "LAMEDUCK"] => self.remote.forget(id),
             ["$SYS", "_INBOX", ..] => self.pass_on(&message),
             _ => {}
@@ -167,7 +172,7 @@ impl System {
             Answer::Data(json) => {
                 let data = if json.is_empty() { None } else { raw(json) };
                 let envelope = Envelope { server: self.server_info(), data, statsz: None, error: None };
-                let (headers, body) = compression::encoded(&message.headers, compact(&envelope).into_bytes());
+                let (headers, body) = weir_hub::encoded(&message.headers, compact(&envelope).into_bytes());
                 self.publish(&message.reply, &headers, &body);
             }
         }

@@ -52,6 +52,7 @@ impl System {
             "$SYS.SERVER.*.SHUTDOWN".to_owned(),
             "$SYS.SERVER.*.LAMEDUCK".to_owned(),
             "$SYS.REQ.SERVER.PING".to_owned(),
+            format!("$SYS.LATENCY.M2.{}", self.hub.options().node),
         ];
         for name in SERVER_SERVICES {
             subjects.push(format!("$SYS.REQ.SERVER.{id}.{name}"));

@@ -1,17 +1,23 @@
-//! Compressed answers for those who ask with `Accept-Encoding`. Not the encoding of the wire.
+//! Compressed answers and traces for those who ask with `Accept-Encoding`. Not the encoding of the wire.
 
 use std::io::Write as _;
 
 use flate2::{Compression, write::GzEncoder};
 use weir_proto::HeaderBlock;
 
-/// The body and the headers it is sent with.
-pub(super) fn encoded(request_headers: &[u8], body: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
-    let Some(accepted) =
-        HeaderBlock(request_headers).get_str("Accept-Encoding").filter(|text| !text.is_empty())
-    else {
+/// The header's name.
+pub(crate) const ACCEPT_ENCODING: &str = "Accept-Encoding";
+
+/// The headers that an answer to a request with these headers is sent with, and its body as the requester wants it.
+pub fn encoded(request_headers: &[u8], body: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    encoded_as(HeaderBlock(request_headers).get_str(ACCEPT_ENCODING).unwrap_or_default(), body)
+}
+
+/// The same by what is accepted; nothing said leaves the body as it is, without headers.
+pub(crate) fn encoded_as(accepted: &str, body: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    if accepted.is_empty() {
         return (Vec::new(), body);
-    };
+    }
     let accepted = accepted.to_lowercase();
     if accepted.contains("snappy") || accepted.contains("s2") {
         if let Some(packed) = snappy(&body) {
