@@ -23,6 +23,20 @@ pub type InternalHandler = Arc<dyn Fn(&Inbound<'_>) + Send + Sync>;
 /// The hub's listener for changes of local interest; shared by all accounts, set once routes start.
 pub(crate) type ListenerSlot = Arc<ArcSwapOption<Arc<dyn InterestListener>>>;
 
+/// Tells somebody outside whether a subject is listened to.
+struct Watcher {
+    listeners: Listeners,
+    sender: watch::Sender<bool>,
+}
+
+/// Who counts as listening.
+#[derive(PartialEq, Eq)]
+enum Listeners {
+    Anybody,
+    /// Subscribers to just the subject: of this queue group, or of none.
+    Exactly(Option<Box<[u8]>>),
+}
+
 type InterestKey = (Box<[u8]>, Option<Box<[u8]>>);
 
 /// An account of this server.
@@ -36,7 +50,8 @@ pub struct Account {
     local: Mutex<FxHashMap<InterestKey, u32>>,
     listener: ListenerSlot,
     changes: watch::Sender<u64>,
-    watchers: Mutex<FxHashMap<Box<[u8]>, watch::Sender<bool>>>,
+    /// By subject.
+    watchers: Mutex<FxHashMap<Box<[u8]>, Vec<Watcher>>>,
     watcher_count: AtomicUsize,
     subscriptions: AtomicUsize,
     connections: AtomicUsize,
@@ -354,15 +369,39 @@ impl Account {
 
     /// Whether the literal `subject` has interest, kept up to date; cheaper than `interest_changes` for many watchers.
     pub fn watch_interest(self: &Arc<Self>, subject: &str) -> watch::Receiver<bool> {
+        self.watch(subject.as_bytes(), Listeners::Anybody)
+    }
+
+    /// Whether somebody listens on just the literal `subject` (no wildcards): in `queue`, or in no queue group.
+    pub fn watch_listeners(self: &Arc<Self>, subject: &str, queue: Option<&str>) -> watch::Receiver<bool> {
+        self.watch(subject.as_bytes(), Listeners::Exactly(queue.map(|queue| queue.as_bytes().into())))
+    }
+
+    fn watch(&self, subject: &[u8], listeners: Listeners) -> watch::Receiver<bool> {
         let mut watchers = self.watchers.lock();
         // Those whose receivers are gone are dropped here, so that the table follows what is watched.
-        watchers.retain(|_, sender| sender.receiver_count() > 0);
-        let sender = watchers.entry(subject.as_bytes().into()).or_insert_with(|| watch::Sender::new(false));
-        let receiver = sender.subscribe();
-        self.watcher_count.store(watchers.len(), Ordering::Release);
-        let Some(sender) = watchers.get(subject.as_bytes()) else { return receiver };
-        sender.send_if_modified(|known| replace_if_other(known, self.interest.has_any(subject.as_bytes())));
+        watchers.retain(|_, all| {
+            all.retain(|watcher| watcher.sender.receiver_count() > 0);
+            !all.is_empty()
+        });
+        self.watcher_count.store(watchers.len() + 1, Ordering::Release);
+        let of_subject = watchers.entry(subject.into()).or_default();
+        if let Some(watcher) = of_subject.iter().find(|watcher| watcher.listeners == listeners) {
+            return watcher.sender.subscribe();
+        }
+        let (sender, receiver) = watch::channel(false);
+        let watcher = Watcher { listeners, sender };
+        self.tell(subject, &watcher);
+        of_subject.push(watcher);
         receiver
+    }
+
+    fn tell(&self, subject: &[u8], watcher: &Watcher) {
+        let is_heard = match &watcher.listeners {
+            Listeners::Anybody => self.interest.has_any(subject),
+            Listeners::Exactly(queue) => self.interest.has_exactly(subject, queue.as_deref()),
+        };
+        watcher.sender.send_if_modified(|known| std::mem::replace(known, is_heard) != is_heard);
     }
 
     pub(crate) fn subscribe(self: &Arc<Self>, subscription: Arc<Subscription>) {
@@ -469,21 +508,14 @@ impl Account {
             return;
         }
         let watchers = self.watchers.lock();
-        let tell = |watched: &[u8], sender: &watch::Sender<bool>| {
-            sender.send_if_modified(|known| replace_if_other(known, self.interest.has_any(watched)));
-        };
         if weir_subject::has_wildcards(subject) {
-            for (watched, sender) in watchers.iter() {
-                if weir_subject::matches(subject, watched) {
-                    tell(watched, sender);
-                }
+            for (watched, all) in
+                watchers.iter().filter(|(watched, _)| weir_subject::matches(subject, watched))
+            {
+                all.iter().for_each(|watcher| self.tell(watched, watcher));
             }
-        } else if let Some(sender) = watchers.get(subject) {
-            tell(subject, sender);
+        } else if let Some(all) = watchers.get(subject) {
+            all.iter().for_each(|watcher| self.tell(subject, watcher));
         }
     }
-}
-
-fn replace_if_other(known: &mut bool, now: bool) -> bool {
-    std::mem::replace(known, now) != now
 }

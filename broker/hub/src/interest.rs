@@ -160,6 +160,20 @@ impl Interest {
         any
     }
 
+    /// Whether somebody subscribes to just this literal subject, in the queue group if one is given, else in none.
+    pub(crate) fn has_exactly(&self, subject: &[u8], queue: Option<&[u8]>) -> bool {
+        let mut found = false;
+        let shard = &self.shards[Self::shard_index(subject)];
+        shard.trie.read().for_each_match(subject, |entries| {
+            let (group, entries) = match entries {
+                Entries::Plain(entries) => (None, entries),
+                Entries::Queue(group, entries) => (Some(group), entries),
+            };
+            found |= group == queue && entries.iter().any(|subscription| *subscription.subject == *subject);
+        });
+        found
+    }
+
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Arc<Subscription>)) {
         for shard in self.shards.iter().chain([&self.wild]) {
             shard.trie.read().for_each(|_, _, subscription| visit(subscription));

@@ -502,6 +502,25 @@ async fn interest_can_be_watched() {
 }
 
 #[tokio::test]
+async fn listeners_of_just_a_subject_and_group_can_be_watched() {
+    let server = Server::open().await;
+    let account = server.hub.global_account();
+    let (plain, member) =
+        (account.watch_listeners("deliver.x", None), account.watch_listeners("deliver.x", Some("g")));
+    let heard = || (*plain.borrow(), *member.borrow());
+    let mut client = server.client().await;
+    client.send("SUB deliver.* 1\r\nSUB deliver.x h 2\r\n").await;
+    client.sync().await;
+    assert_eq!(heard(), (false, false));
+    client.send("SUB deliver.x g 3\r\n").await;
+    client.sync().await;
+    assert_eq!(heard(), (false, true));
+    client.send("SUB deliver.x 4\r\nUNSUB 3\r\n").await;
+    client.sync().await;
+    assert_eq!(heard(), (true, false));
+}
+
+#[tokio::test]
 async fn a_panic_ends_one_connection_only() {
     let server = Server::open().await;
     let account = server.hub.global_account();
