@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-import binaries
 from broker import WITH_JETSTREAM, wait_until
 from jetstream import JetStream, shown, without_inbox
 from wire import Wire
@@ -429,8 +428,6 @@ def test_a_push_group_shares_the_messages(both):
             return sorted(heard), len(heard)
 
 
-@pytest.mark.deviates("deliver-groups.md")
-@pytest.mark.xfail(not binaries.weir_is_reference(), reason="deliver-groups.md", strict=True)
 def test_a_push_group_ignores_who_is_not_in_it(both):
     @both
     def _(js):

@@ -6,7 +6,9 @@ pub(crate) mod account;
 pub(crate) mod consumer_create;
 pub(crate) mod consumer_pause;
 pub(crate) mod consumer_read;
+pub(crate) mod consumer_reset;
 pub(crate) mod consumer_sourcing;
+pub(crate) mod consumer_unpin;
 pub(crate) mod consumer_write;
 pub(crate) mod direct_get;
 pub(crate) mod leader;
@@ -28,7 +30,7 @@ use serde_json::value::RawValue;
 use weir_hub::{Account, Inbound, InternalHandler, Origin};
 use weir_jsapi::request::StreamConfigRequest;
 use weir_jsapi::subject::ApiRequest;
-use weir_jsapi::{ApiError, errors, headers, response};
+use weir_jsapi::{ApiError, errors, response};
 
 use crate::context::Context;
 
@@ -36,7 +38,7 @@ use crate::context::Context;
 pub(crate) const INFO_SUBJECT: &str = "$JS.API.INFO";
 /// What the meta leader answers in each account. Pull requests and direct gets are not among it: only a stream's
 /// leader takes those.
-pub(crate) const SUBJECTS: [&str; 15] = [
+pub(crate) const SUBJECTS: [&str; 16] = [
     // With those that are taken and not answered, as in nats-server.
     "$JS.API.*",
     "$JS.API.STREAM.>",
@@ -48,6 +50,7 @@ pub(crate) const SUBJECTS: [&str; 15] = [
     "$JS.API.CONSUMER.DELETE.>",
     "$JS.API.CONSUMER.PAUSE.>",
     "$JS.API.CONSUMER.UNPIN.>",
+    "$JS.API.CONSUMER.RESET.>",
     "$JS.API.CONSUMER.LEADER.>",
     "$JS.API.CONSUMER.PEER.>",
     "$JS.API.ACCOUNT.>",
@@ -231,6 +234,10 @@ async fn at_meta_leader(
         if context.assignment(request.account.name(), stream).is_some() {
             return Ok(None);
         }
+        if matches!(parsed, ApiRequest::ConsumerReset { .. }) {
+            return Ok(None);
+        }
+        consumer_create::check_request(parsed, request)?;
         required_api_level(request)?;
         return Err(errors::STREAM_NOT_FOUND.error());
     }
@@ -279,6 +286,10 @@ async fn at_stream_leader(
     ) {
         return Ok(None);
     }
+    // Refused by the meta leader.
+    if is_cluster_only(parsed) && context.cluster.is_none() {
+        return Ok(None);
+    }
     required_api_level(request)?;
     match parsed {
         ApiRequest::StreamInfo(_) => stream_info::info(&leader, request),
@@ -294,14 +305,14 @@ async fn at_stream_leader(
         ApiRequest::ConsumerInfo { name, .. } => consumer_read::info(&leader, name, request),
         ApiRequest::ConsumerDelete { name, .. } => consumer_write::delete(&leader, name, request).await,
         ApiRequest::ConsumerPause { name, .. } => consumer_pause::pause(&leader, name, request).await,
+        ApiRequest::ConsumerUnpin { name, .. } => consumer_unpin::unpin(&leader, name, request).await,
+        ApiRequest::ConsumerReset { name, .. } => consumer_reset::reset(&leader, name, request).await,
         ApiRequest::StreamCancelMove(_) => Err(errors::STREAM_RECONFIGURE_NOT_IN_PROGRESS.error()),
         ApiRequest::ConsumerLeaderStepDown { name, .. } => leader::consumer_step_down(&leader, name),
         ApiRequest::StreamSnapshot(_)
         | ApiRequest::StreamRestore(_)
         | ApiRequest::ConsumerPeerRemove { .. }
-        | ApiRequest::ConsumerPeerEvacuate { .. }
-        | ApiRequest::ConsumerUnpin { .. }
-        | ApiRequest::ConsumerReset { .. } => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
+        | ApiRequest::ConsumerPeerEvacuate { .. } => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
         _ => Ok(None),
     }
 }
@@ -364,17 +375,10 @@ fn stream_of<'a>(parsed: &ApiRequest<'a>) -> Option<&'a str> {
 
 /// `Nats-Required-Api-Level` above ours, or no number, is refused (2.15: error 10185).
 pub(crate) fn required_api_level(request: &Request) -> Result<(), ApiError> {
-    let Some(value) = weir_jetstream::headers::get(&request.headers, headers::REQUIRED_API_LEVEL) else {
-        return Ok(());
-    };
-    if value.is_empty() {
-        return Ok(());
+    if crate::stream::input::asks_newer_api(&request.headers) {
+        return Err(errors::REQUIRED_API_LEVEL.error());
     }
-    let level: Option<i64> = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
-    if level.is_some_and(|level| level <= i64::from(weir_jsapi::API_LEVEL)) {
-        return Ok(());
-    }
-    Err(errors::REQUIRED_API_LEVEL.error())
+    Ok(())
 }
 
 /// Reads a JSON object; any other body is the default, as in nats-server.

@@ -130,6 +130,9 @@ impl Context {
         full.insert("id".to_owned(), self.random_id().into());
         full.insert("timestamp".to_owned(), crate::clock::now().to_rfc3339().into());
         full.extend(body);
+        if let Some(domain) = &self.domain {
+            full.insert("domain".to_owned(), (**domain).into());
+        }
         if let Ok(text) = serde_json::to_vec(&full) {
             account.publish(subject.as_bytes(), None, b"", &text);
         }

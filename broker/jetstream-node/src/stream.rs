@@ -5,6 +5,7 @@ pub(crate) mod delivery;
 pub(crate) mod gathering;
 pub(crate) mod growth;
 pub(crate) mod ingest;
+pub(crate) mod input;
 pub(crate) mod leader;
 pub(crate) mod membership;
 pub(crate) mod quarantine;

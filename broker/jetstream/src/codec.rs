@@ -3,6 +3,7 @@
 
 mod commands;
 mod consumer_state;
+mod events;
 mod origins;
 mod publishes;
 

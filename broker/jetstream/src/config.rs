@@ -6,9 +6,7 @@ mod sourcing;
 mod stream;
 
 pub(crate) use consumer::set_metadata as set_consumer_metadata;
-pub use consumer::{
-    ConsumerLimitsInForce, check_consumer_support, check_consumer_update, normalise_consumer,
-};
+pub use consumer::{ConsumerLimitsInForce, check_consumer_update, is_valid_group, normalise_consumer};
 pub(crate) use sourcing::check_sourcing_at_creation;
 pub(crate) use stream::subjects_overlap;
 pub use stream::{

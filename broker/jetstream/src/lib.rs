@@ -25,7 +25,8 @@ pub use command::{
     Outcome, PublishOutcome, PublishRecord, Purge, Republished, SourceBatch, StreamCommand,
 };
 pub use consumer::{
-    ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, StopReason,
+    ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, Setting,
+    StopReason,
 };
 #[cfg(any(test, feature = "test-util"))]
 pub use mem_store::MemStore;

@@ -37,6 +37,14 @@ pub trait Store {
     /// The first sequence stored at or after this time; `last_seq + 1` when there is none.
     fn seq_at_or_after(&self, time: UnixNanos) -> u64;
     fn state(&self) -> StoreState;
+    /// Of the last message ever stored, as `state` says it; cheaper.
+    fn last_seq(&self) -> u64 {
+        self.state().last_seq
+    }
+    /// Of the first message, as `state` says it; cheaper.
+    fn first_seq(&self) -> u64 {
+        self.state().first_seq
+    }
     /// The sequences missing between first and last, at most `limit`.
     fn deleted(&self, limit: usize) -> Vec<u64>;
     /// What one message counts toward `max_bytes`.

@@ -9,6 +9,7 @@ mod dedupe;
 mod direct;
 mod fast;
 mod info;
+mod interest;
 mod limits;
 mod prepare;
 mod publish;
@@ -35,7 +36,7 @@ pub(crate) use fast::meet_api_level;
 pub use fast::{is_fast_reply, starts_fast_batch};
 pub use info::SUBJECTS_PAGE;
 pub(crate) use info::time;
-pub use prepare::PreparedConsumer;
+pub use prepare::{PreparedConsumer, identify_consumer};
 pub use publish::Origin;
 pub(crate) use publish::{COMMIT, check_size};
 pub use removal_log::RemovalLog;
@@ -59,6 +60,7 @@ pub struct StreamMachine<S> {
     dedupe: Dedupe,
     consumers: BTreeMap<Arc<str>, Consumer>,
     removals: RemovalLog,
+    interest: interest::Interest,
     lifetimes: ttl::Lifetimes,
     schedules: schedule::Schedules,
     fast: fast::FastBatches,
@@ -84,6 +86,7 @@ impl<S: Store> StreamMachine<S> {
             store,
             consumers: BTreeMap::new(),
             removals: RemovalLog::default(),
+            interest: interest::Interest::default(),
             lifetimes: ttl::Lifetimes::default(),
             schedules: schedule::Schedules::default(),
             fast: fast::FastBatches::default(),
@@ -148,7 +151,7 @@ impl<S: Store> StreamMachine<S> {
             StreamCommand::CreateConsumer { name, config, created } => {
                 Ok(self.create_consumer(name, *config, created))
             }
-            StreamCommand::UpdateConsumer { name, config } => Ok(self.update_consumer(&name, *config)),
+            StreamCommand::UpdateConsumer { name, config } => self.update_consumer(&name, *config),
             StreamCommand::DeleteConsumer { name } => self.delete_consumer(&name),
             StreamCommand::ConsumerDeltas(deltas) => {
                 for delta in deltas {

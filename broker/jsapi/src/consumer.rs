@@ -180,4 +180,18 @@ pub struct ConsumerInfo {
     #[serde(skip_serializing_if = "is_zero_i64")]
     pub pause_remaining: i64,
     pub ts: Time,
+    /// The first group only, as in nats-server; leaders know who is pinned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub priority_groups: Vec<PriorityGroupState>,
+}
+
+/// A priority group and the client pinned to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PriorityGroupState {
+    pub group: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pinned_client_id: String,
+    /// Printed as the zero time when nobody is pinned.
+    pub pinned_ts: Time,
 }

@@ -44,3 +44,4 @@ pub const LAST_STREAM: &str = "Nats-Last-Stream";
 pub const CONSUMER_STALLED: &str = "Nats-Consumer-Stalled";
 pub const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 pub const PENDING_BYTES: &str = "Nats-Pending-Bytes";
+pub const PIN_ID: &str = "Nats-Pin-Id";

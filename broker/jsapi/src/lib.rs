@@ -21,7 +21,8 @@ pub use config::{
     StorageType, StoreCompression, StreamConfig, StreamConsumerSource, StreamSource, SubjectTransform,
 };
 pub use consumer::{
-    AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, PriorityPolicy, ReplayPolicy, SequenceInfo,
+    AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, PriorityGroupState, PriorityPolicy, ReplayPolicy,
+    SequenceInfo,
 };
 pub use error::{ApiError, ErrorDefinition};
 pub use stream::{ClusterInfo, PeerInfo, StreamAlternate, StreamInfo, StreamSourceInfo, StreamState};

@@ -178,6 +178,21 @@ pub struct ConsumerPauseRequest {
     pub pause_until: Option<Time>,
 }
 
+/// CONSUMER.UNPIN.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiConsumerUnpinRequest")]
+pub struct ConsumerUnpinRequest {
+    pub group: String,
+}
+
+/// CONSUMER.RESET.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiConsumerResetRequest")]
+pub struct ConsumerResetRequest {
+    /// 0 goes back to what is not acknowledged.
+    pub seq: u64,
+}
+
 /// The `*.LEADER.STEPDOWN` requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename = "JSApiLeaderStepdownRequest")]

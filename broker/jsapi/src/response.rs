@@ -85,6 +85,7 @@ pub fn failure(kind: &str, error: ApiError) -> Vec<u8> {
         kind::CONSUMER_LIST => Response::new(kind, error, ConsumerList::default()).to_json(),
         kind::STREAM_PURGE => Response::new(kind, error, Purged::default()).to_json(),
         kind::CONSUMER_PAUSE => Response::new(kind, error, ConsumerPaused::default()).to_json(),
+        kind::CONSUMER_RESET => Response::new(kind, error, ResetSequence::default()).to_json(),
         _ => Response::new(kind, error, Empty {}).to_json(),
     }
 }
@@ -116,6 +117,23 @@ pub struct Purged {
     #[serde(skip_serializing_if = "is_false")]
     pub success: bool,
     pub purged: u64,
+}
+
+/// What an unsuccessful CONSUMER.RESET prints.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResetSequence {
+    pub reset_seq: u64,
+}
+
+/// CONSUMER.RESET.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConsumerReset {
+    #[serde(flatten)]
+    pub info: ConsumerInfo,
+    /// Where the consumer goes on.
+    pub reset_seq: u64,
 }
 
 /// The page of a paged response.

@@ -30,11 +30,45 @@ impl Time {
 
     /// Reads RFC 3339 with any offset. The error says what Go's parser would.
     pub fn parse(text: &str) -> Result<Self, String> {
-        parse_rfc3339(text).ok_or_else(|| {
-            format!(
-                "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-            )
-        })
+        parse_rfc3339(text).ok_or_else(|| parse_error(text))
+    }
+}
+
+/// What Go says of a text that is no time: the first part of the layout that it does not follow.
+fn parse_error(text: &str) -> String {
+    const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
+    let parts = ["2006", "-", "01", "-", "02", "T", "15", ":", "04", ":", "05"];
+    let mut rest = text;
+    for part in parts {
+        let fits = if part.starts_with(|first: char| first.is_ascii_digit()) {
+            rest.get(..part.len()).is_some_and(|found| found.bytes().all(|byte| byte.is_ascii_digit()))
+        } else {
+            rest.starts_with(part)
+        };
+        if !fits {
+            return format!("parsing time {text:?} as {LAYOUT:?}: cannot parse {rest:?} as {part:?}");
+        }
+        rest = &rest[part.len()..];
+    }
+    let fraction =
+        rest.strip_prefix('.').map(|digits| digits.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    let zone = fraction.unwrap_or(rest);
+    if zone == "Z" || zone.starts_with(['+', '-']) {
+        return format!("parsing time {text:?}: {} out of range", out_of_range(text));
+    }
+    format!("parsing time {text:?} as {LAYOUT:?}: cannot parse {zone:?} as \"Z07:00\"")
+}
+
+/// Which part of a text in the form of a time is too large; days of a month where nothing else is.
+fn out_of_range(text: &str) -> &'static str {
+    let number =
+        |from: usize| text.get(from..from + 2).and_then(|digits| digits.parse::<u32>().ok()).unwrap_or(0);
+    match (number(5), number(11), number(14), number(17)) {
+        (0 | 13.., ..) => "month",
+        (_, 24.., ..) => "hour",
+        (_, _, 60.., _) => "minute",
+        (.., 60..) => "second",
+        _ => "day",
     }
 }
 

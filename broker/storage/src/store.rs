@@ -54,6 +54,11 @@ pub trait MessageStore: Send {
     /// taken to grow with the sequence.
     fn seq_at_or_after(&self, time: UnixNanos) -> u64;
     fn state(&self) -> StoreState;
+    /// The first and the last sequence, as `state` has them; without looking for the first message's time.
+    fn bounds(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.first_seq, state.last_seq)
+    }
     /// The sequences missing between first and last, at most `limit`.
     fn deleted(&self, limit: usize) -> Vec<u64>;
     /// What one message counts toward `max_bytes`.

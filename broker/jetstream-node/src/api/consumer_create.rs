@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use weir_jetstream::config::with_server_metadata;
-use weir_jetstream::stream::PreparedConsumer;
+use weir_jetstream::stream::{PreparedConsumer, identify_consumer};
 use weir_jetstream::{Outcome, StreamCommand};
 use weir_jsapi::request::CreateConsumerRequest;
 use weir_jsapi::response::kind;
@@ -27,6 +27,7 @@ pub(crate) async fn create(
     let adapted = consumer_sourcing::adapt(leader, subject, &mut asked, request)?;
     let subject = &adapted.subject(leader.name(), *subject);
     let Some(replica) = leader.replica() else { return Ok(None) };
+    let is_sourcing = asked.config.sourcing;
     let replicas = match asked.config.num_replicas {
         0 => leader.config().num_replicas,
         replicas => replicas,
@@ -56,9 +57,17 @@ pub(crate) async fn create(
         }
         leader.context.consumer_action(&leader.account, leader.name(), &name, "create");
     }
+    if !is_new && is_sourcing {
+        // What the other stream was sent and did not take over comes again.
+        leader.reset_consumer(&name, 0).await?;
+    }
     let mut info = leader.consumer_info(&name).ok_or_else(|| errors::CONSUMER_NOT_FOUND.error())?;
     if let Some(config) = &mut info.config {
         with_server_metadata(&mut config.metadata);
+    }
+    let pause_until = info.config.as_ref().and_then(|config| config.pause_until);
+    if pause_until.is_some() && info.paused {
+        super::consumer_pause::advise(leader, &name, pause_until);
     }
     let body = response::success(kind::CONSUMER_CREATE, info);
     match adapted.headers() {
@@ -68,6 +77,16 @@ pub(crate) async fn create(
         }
         None => Ok(Some(body)),
     }
+}
+
+/// What is judged of a request to create a consumer before its stream is looked for; nothing of other requests.
+pub(crate) fn check_request(subject: &ApiRequest<'_>, request: &Request) -> Result<(), ApiError> {
+    if !matches!(subject, ApiRequest::ConsumerCreate { .. } | ApiRequest::ConsumerDurableCreate { .. }) {
+        return Ok(());
+    }
+    let mut asked: CreateConsumerRequest = request.decode()?;
+    super::required_api_level(request)?;
+    identify_consumer(subject, &mut asked).map(drop)
 }
 
 /// A push consumer that somebody listens to keeps its deliver subject.

@@ -19,13 +19,28 @@ pub(crate) async fn pause(
     let asked: ConsumerPauseRequest = decode_optional(request)?;
     let Some(replica) = leader.replica() else { return Ok(None) };
     let command = replica.replicated.lock().machine().prepare_pause(name, asked.pause_until)?;
-    if let Some(command) = command
-        && let Outcome::Refused(error) =
-            leader.propose(&command).await.map_err(|error| propose_failed(&error))?
-    {
-        return Err(error);
+    if let Some(command) = command {
+        let outcome = leader.propose(&command).await.map_err(|error| propose_failed(&error))?;
+        if let Outcome::Refused(error) = outcome {
+            return Err(error);
+        }
+        advise(leader, name, asked.pause_until);
     }
     Ok(Some(response::success(kind::CONSUMER_PAUSE, paused(asked.pause_until, clock::now().as_nanos()))))
+}
+
+/// Tells that a consumer is held until a time, or no longer.
+pub(crate) fn advise(leader: &StreamLeader, name: &str, until: Option<Time>) {
+    let until = until.filter(|until| !until.is_zero());
+    let state = paused(until, clock::now().as_nanos());
+    let mut body = serde_json::Map::new();
+    body.insert("type".to_owned(), "io.nats.jetstream.advisory.v1.consumer_pause".into());
+    body.insert("stream".to_owned(), (**leader.name()).into());
+    body.insert("consumer".to_owned(), name.into());
+    body.insert("paused".to_owned(), state.paused.into());
+    body.insert("pause_until".to_owned(), until.unwrap_or_default().to_string().into());
+    let subject = format!("$JS.EVENT.ADVISORY.CONSUMER.PAUSE.{}.{name}", leader.name());
+    leader.context.advisory(&leader.account, &subject, body);
 }
 
 /// What the reply says: a time that has passed pauses nothing.

@@ -1,21 +1,23 @@
 //! The delivery task of a stream's leader: it feeds acknowledgements, pull requests and new messages to the machines
 //! of the stream's consumers, sends what they want sent, and puts what they did into the stream's log, coalesced.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
-use weir_hub::{Account, Inbound, OutboundMessage};
+use weir_hub::{Account, OutboundMessage};
 use weir_jetstream::{
-    ConsumerDelivery, ConsumerDelta, ConsumerEvent, Effect, Progress, StopReason, StreamCommand,
+    ConsumerDelivery, ConsumerDelta, ConsumerEvent, Effect, Progress, Setting, StopReason, StreamCommand,
     StreamMachine,
 };
 use weir_jsapi::{AckPolicy, ConsumerInfo, RetentionPolicy};
 use weir_stdx::time::UnixNanos;
 
+use super::input::{Input, no_responders};
 use super::leader::StreamLeader;
 use super::state::StreamState;
 use super::store::StreamStore;
@@ -33,58 +35,16 @@ const FLUSH_EVENTS: usize = 8_192;
 /// The longest sleep without any timer.
 const IDLE_SLEEP: Duration = Duration::from_secs(60);
 
-/// Something a client sent to one of the stream's consumers.
-pub(crate) enum Input {
-    Ack {
-        subject: String,
-        body: Bytes,
-        reply: Option<Bytes>,
-    },
-    Next {
-        consumer: String,
-        body: Bytes,
-        reply: Bytes,
-    },
-    FlowControl {
-        subject: Bytes,
-    },
-    /// Somebody began or ceased to listen on a push consumer's deliver subject.
-    Interest {
-        consumer: Arc<str>,
-    },
-}
-
-impl Input {
-    pub(crate) fn ack(message: &Inbound<'_>) -> Option<Self> {
-        Some(Self::Ack {
-            subject: std::str::from_utf8(message.subject).ok()?.to_owned(),
-            body: Bytes::copy_from_slice(message.payload),
-            reply: message.reply.map(Bytes::copy_from_slice),
-        })
-    }
-
-    pub(crate) fn next(message: &Inbound<'_>) -> Option<Self> {
-        let subject = std::str::from_utf8(message.subject).ok()?;
-        Some(Self::Next {
-            consumer: subject.rsplit('.').next()?.to_owned(),
-            body: Bytes::copy_from_slice(message.payload),
-            reply: Bytes::copy_from_slice(message.reply?),
-        })
-    }
-
-    pub(crate) fn flow_control(message: &Inbound<'_>) -> Option<Self> {
-        Some(Self::FlowControl { subject: Bytes::copy_from_slice(message.subject) })
-    }
-}
-
 /// One consumer served here.
 struct Slot {
     delivery: ConsumerDelivery,
     /// Whether somebody listens on the deliver subject, of a push consumer.
     interest: Option<watch::Receiver<bool>>,
     watcher: Option<tokio::task::AbortHandle>,
-    /// To be polled in this round.
+    /// Among the `dirty` ones.
     dirty: bool,
+    /// Its place among the `timers`.
+    timer: Option<UnixNanos>,
 }
 
 impl Drop for Slot {
@@ -99,6 +59,10 @@ impl Drop for Slot {
 #[derive(Default)]
 pub(crate) struct Deliveries {
     slots: FxHashMap<Arc<str>, Slot>,
+    /// Those to be polled in the next round.
+    dirty: Vec<Arc<str>>,
+    /// When which of them has to be polled even if nothing else happens.
+    timers: BTreeSet<(UnixNanos, Arc<str>)>,
     /// The set of consumers that `slots` was made for.
     revision: Option<u64>,
 }
@@ -118,6 +82,11 @@ impl Deliveries {
         }
     }
 
+    /// CONSUMER.UNPIN: false when the consumer has no such group, `None` when there is no such consumer.
+    pub(crate) fn unpin(&mut self, name: &str, group: &str) -> Option<bool> {
+        self.slots.get_mut(name).map(|slot| slot.delivery.unpin(group))
+    }
+
     pub(crate) fn is_bound(&self, name: &str) -> bool {
         self.slots.get(name).is_some_and(|slot| slot.delivery.is_bound())
     }
@@ -128,13 +97,73 @@ impl Deliveries {
             slot.delivery.stop(reason, &mut effects);
         }
         self.slots.clear();
+        self.timers.clear();
         effects
     }
 
     fn next_timer(&self) -> Option<UnixNanos> {
-        self.slots.values().filter_map(|slot| slot.delivery.next_timer()).min()
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Has a consumer polled in the next round.
+    fn mark(&mut self, name: &Arc<str>) {
+        if let Some(slot) = self.slots.get_mut(name)
+            && !slot.dirty
+        {
+            slot.dirty = true;
+            self.dirty.push(Arc::clone(name));
+        }
+    }
+
+    /// Has those polled that could send a new message on.
+    fn mark_hungry(&mut self) {
+        for (name, slot) in &mut self.slots {
+            if !slot.dirty && slot.delivery.is_hungry() {
+                slot.dirty = true;
+                self.dirty.push(Arc::clone(name));
+            }
+        }
+    }
+
+    fn mark_due(&mut self, now: UnixNanos) {
+        let due: Vec<Arc<str>> =
+            self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, name)| Arc::clone(name)).collect();
+        for name in due {
+            self.mark(&name);
+        }
+    }
+
+    /// Notes when a consumer that was polled has to be polled again.
+    fn set_timer(&mut self, name: &Arc<str>) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let timer = slot.delivery.next_timer();
+        if timer == slot.timer {
+            return;
+        }
+        if let Some(at) = std::mem::replace(&mut slot.timer, timer) {
+            self.timers.remove(&(at, Arc::clone(name)));
+        }
+        self.timers.extend(timer.map(|at| (at, Arc::clone(name))));
+    }
+
+    /// Drops the consumers that are no more; their waiting requests are told.
+    fn retain(&mut self, exists: impl Fn(&str) -> bool, effects: &mut Vec<Effect>) {
+        let timers = &mut self.timers;
+        self.slots.retain(|name, slot| {
+            let keep = exists(name);
+            if !keep {
+                slot.delivery.stop(StopReason::Deleted, effects);
+                if let Some(at) = slot.timer {
+                    timers.remove(&(at, Arc::clone(name)));
+                }
+            }
+            keep
+        });
     }
 }
+
+/// Gets the sequence a consumer went to, or why it may not.
+pub(crate) type ResetAnswer = oneshot::Sender<Result<u64, String>>;
 
 /// What consumers did and the log does not hold yet.
 #[derive(Default)]
@@ -143,6 +172,8 @@ struct Outgoing {
     events: usize,
     /// Acknowledgements to be confirmed once the events before them are committed.
     confirmations: Vec<Bytes>,
+    /// Resets to be answered then.
+    resets: Vec<(u64, ResetAnswer)>,
     since: Option<Instant>,
 }
 
@@ -156,6 +187,7 @@ pub(crate) struct DeliveryTask {
     flushing: Arc<std::sync::atomic::AtomicBool>,
     expiring: Arc<std::sync::atomic::AtomicBool>,
     effects: Vec<Effect>,
+    setting: Arc<Setting>,
 }
 
 impl DeliveryTask {
@@ -164,7 +196,18 @@ impl DeliveryTask {
         replicated: Arc<Replicated<StreamState>>,
         inputs: mpsc::Sender<Input>,
     ) -> Self {
+        let context = &leader.context;
+        let message_max = match replicated.lock().machine().config().max_msg_size {
+            limit @ 1.. => u64::from(limit.unsigned_abs()),
+            _ => u64::try_from(context.hub.limits().max_payload).unwrap_or(u64::MAX),
+        };
+        let setting = Setting {
+            account: Arc::from(leader.account.name()),
+            message_max,
+            seed: context.rng.lock().next_u64(),
+        };
         Self {
+            setting: Arc::new(setting),
             leader,
             replicated,
             inputs,
@@ -241,9 +284,7 @@ impl DeliveryTask {
         if deliveries.revision != Some(state.consumers_revision()) {
             self.reconcile(&mut deliveries, &state);
         }
-        for slot in deliveries.slots.values_mut() {
-            slot.dirty |= slot.delivery.is_hungry();
-        }
+        deliveries.mark_hungry();
     }
 
     /// Makes the served consumers those of the machine.
@@ -251,28 +292,24 @@ impl DeliveryTask {
         let now = clock::now();
         let machine = state.machine();
         let mut effects = Vec::new();
-        deliveries.slots.retain(|name, slot| {
-            let keep = machine.consumer(name).is_some();
-            if !keep {
-                slot.delivery.stop(StopReason::Deleted, &mut effects);
-            }
-            keep
-        });
+        deliveries.retain(|name| machine.consumer(name).is_some(), &mut effects);
         for (name, consumer) in machine.consumers() {
             match deliveries.slots.get_mut(name) {
-                Some(slot) if Arc::ptr_eq(slot.delivery.config(), &consumer.config) => {}
+                Some(slot) if Arc::ptr_eq(slot.delivery.config(), &consumer.config) => continue,
                 Some(slot) => {
                     slot.delivery.update(consumer, now);
                     self.watch_interest(name, slot);
-                    slot.dirty = true;
                 }
                 None => {
-                    let delivery = ConsumerDelivery::new(self.leader.name(), name, consumer, now);
-                    let mut slot = Slot { delivery, interest: None, watcher: None, dirty: true };
+                    let delivery =
+                        ConsumerDelivery::new(self.leader.name(), name, consumer, &self.setting, now);
+                    let mut slot =
+                        Slot { delivery, interest: None, watcher: None, dirty: false, timer: None };
                     self.watch_interest(name, &mut slot);
                     deliveries.slots.insert(Arc::clone(name), slot);
                 }
             }
+            deliveries.mark(name);
         }
         deliveries.revision = Some(state.consumers_revision());
         send_statuses(&self.leader.account, &effects);
@@ -288,7 +325,8 @@ impl DeliveryTask {
         if !config.is_push() {
             return;
         }
-        let interest = self.leader.account.watch_interest(&config.deliver_subject);
+        let group = (!config.deliver_group.is_empty()).then_some(config.deliver_group.as_str());
+        let interest = self.leader.account.watch_listeners(&config.deliver_subject, group);
         slot.delivery.interest_changed(clock::now(), *interest.borrow());
         let mut changes = interest.clone();
         let (inputs, consumer) = (self.inputs.clone(), Arc::clone(name));
@@ -305,11 +343,7 @@ impl DeliveryTask {
 
     fn on_timer(&mut self) {
         let now = clock::now();
-        let mut deliveries = self.leader.deliveries.lock();
-        for slot in deliveries.slots.values_mut() {
-            slot.dirty |= slot.delivery.next_timer().is_some_and(|at| at <= now);
-        }
-        drop(deliveries);
+        self.leader.deliveries.lock().mark_due(now);
         let expired = self.replicated.lock().machine().next_expiry().is_some_and(|at| at <= now);
         if expired && !self.expiring.swap(true, std::sync::atomic::Ordering::AcqRel) {
             let (expiring, flushed) = (Arc::clone(&self.expiring), Arc::clone(&self.flushed));
@@ -346,66 +380,70 @@ impl DeliveryTask {
         let mut effects = std::mem::take(&mut self.effects);
         let begin = effects.len();
         let name = match input {
-            Input::Ack { subject, body, reply } => {
-                let parsed = weir_jsapi::subject::parse_ack(&subject);
-                let slot = parsed
-                    .filter(|ack| *ack.stream == **self.leader.name())
-                    .and_then(|ack| Some((ack, deliveries.slots.get_mut(ack.consumer)?)));
+            Input::Ack(message) => {
+                let parsed = weir_jsapi::subject::parse_ack(message.subject())
+                    .filter(|ack| *ack.stream == **self.leader.name());
+                let slot = parsed.and_then(|ack| Some((ack, deliveries.slots.get_mut(ack.consumer)?)));
+                let slot = slot.filter(|(_, slot)| slot.delivery.takes_acks());
+                if slot.is_none() {
+                    effects.extend(no_responders(message.reply(), message.subject()));
+                }
                 slot.map(|(ack, slot)| {
-                    slot.dirty = true;
-                    let machine = state.machine();
-                    slot.delivery.handle_ack(
-                        now,
-                        machine,
-                        &has_interest,
-                        &ack,
-                        &body,
-                        reply.as_ref(),
-                        &mut effects,
-                    );
+                    let (machine, reply) = (state.machine(), message.reply());
+                    let body = message.body();
+                    slot.delivery.handle_ack(now, machine, &has_interest, &ack, body, reply, &mut effects);
                     Arc::clone(slot.delivery.name())
                 })
             }
-            Input::Next { consumer, body, reply } => {
-                let slot = deliveries.slots.get_mut(consumer.as_str());
+            Input::Next(message) => {
+                let subject = message.subject();
+                let consumer = subject.rsplit('.').next().unwrap_or_default();
+                let slot = deliveries.slots.get_mut(consumer);
                 if slot.is_none() {
-                    // What the hub says where nobody listens.
-                    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.leader.name());
-                    let headers = Bytes::from(format!("NATS/1.0 503\r\nNats-Subject: {subject}\r\n\r\n"));
-                    effects.push(Effect::Status { to: reply.clone(), reply: None, headers });
+                    effects.extend(no_responders(message.reply(), subject));
                 }
-                slot.map(|slot| {
-                    slot.dirty = true;
-                    let machine = state.machine();
+                slot.zip(message.reply()).map(|(slot, reply)| {
+                    let (machine, body) = (state.machine(), message.body());
+                    let reply = Bytes::copy_from_slice(reply);
                     slot.delivery.handle_pull_request(
                         now,
                         machine,
                         &has_interest,
                         &reply,
-                        &body,
+                        body,
                         &mut effects,
                     );
                     Arc::clone(slot.delivery.name())
                 })
             }
-            Input::FlowControl { subject } => {
+            Input::FlowControl { subject, headers } => {
                 let text = String::from_utf8_lossy(&subject);
                 let consumer = text.split('.').nth(3).unwrap_or_default();
                 deliveries.slots.get_mut(consumer).map(|slot| {
-                    slot.dirty = true;
-                    slot.delivery.handle_flow_control(&subject);
+                    slot.delivery.handle_flow_control(now, &subject, &headers, &mut effects);
                     Arc::clone(slot.delivery.name())
                 })
             }
             Input::Interest { consumer } => deliveries.slots.get_mut(&consumer).map(|slot| {
-                slot.dirty = true;
                 let active = slot.interest.as_ref().is_some_and(|interest| *interest.borrow());
                 slot.delivery.interest_changed(now, active);
+                Arc::clone(slot.delivery.name())
+            }),
+            Input::Wake { consumer } => {
+                deliveries.slots.get_mut(&*consumer).map(|slot| Arc::clone(slot.delivery.name()))
+            }
+            Input::Reset { consumer, seq, answer } => deliveries.slots.get_mut(&*consumer).map(|slot| {
+                match slot.delivery.reset(state.machine(), seq, &mut effects) {
+                    Ok(seq) => self.outgoing.resets.push((seq, answer)),
+                    // Who asked may have given up.
+                    Err(reason) => drop(answer.send(Err(reason.to_owned()))),
+                }
                 Arc::clone(slot.delivery.name())
             }),
         };
         self.effects = effects;
         if let Some(name) = name {
+            deliveries.mark(&name);
             self.take_records(&name, begin, state);
         }
     }
@@ -420,22 +458,24 @@ impl DeliveryTask {
             let mut deliveries = leader.deliveries.lock();
             let state = replicated.lock();
             let has_interest = |subject: &[u8]| leader.account.has_interest(subject);
-            for (name, slot) in &mut deliveries.slots {
-                if !slot.dirty {
-                    continue;
-                }
+            for name in std::mem::take(&mut deliveries.dirty) {
+                let Some(slot) = deliveries.slots.get_mut(&name) else { continue };
+                slot.dirty = false;
                 let begin = self.effects.len();
                 let result =
                     slot.delivery.poll(now, state.machine(), &has_interest, POLL_BUDGET, &mut self.effects);
                 match result {
-                    Ok(Progress::More) => progress = Progress::More,
-                    Ok(Progress::Idle) => slot.dirty = false,
+                    Ok(Progress::Idle) => {}
+                    Ok(Progress::More) => {
+                        progress = Progress::More;
+                        deliveries.mark(&name);
+                    }
                     Err(failure) => {
-                        slot.dirty = false;
                         tracing::error!("stream {}: consumer {name}: {failure}", leader.name());
                     }
                 }
-                self.take_records(name, begin, &state);
+                deliveries.set_timer(&name);
+                self.take_records(&name, begin, &state);
             }
         }
         self.send();
@@ -445,12 +485,34 @@ impl DeliveryTask {
     /// Moves the events among the effects from `begin` on to what goes into the log.
     fn take_records(&mut self, name: &Arc<str>, begin: usize, state: &StreamState) {
         let mut inactive = false;
-        let mut records = Vec::new();
         let mut kept = begin;
+        let Outgoing { deltas, events: count, confirmations, .. } = &mut self.outgoing;
+        let first = self.effects[begin..].iter().find_map(|effect| match effect {
+            Effect::Record(event) => Some(*event),
+            _ => None,
+        });
+        let only_last =
+            matches!(first, Some(ConsumerEvent::Delivered { .. })) && only_last_counts(name, state);
+        let mut records = first.map(|_| deltas.entry(Arc::clone(name)).or_default());
         for at in begin..self.effects.len() {
             match &mut self.effects[at] {
-                Effect::Record(event) => records.push(*event),
-                Effect::AckReply { to } => self.outgoing.confirmations.push(std::mem::take(to)),
+                Effect::Record(event) => {
+                    let Some(records) = &mut records else { continue };
+                    match records.last_mut() {
+                        Some(last)
+                            if only_last
+                                && matches!(last, ConsumerEvent::Delivered { .. })
+                                && matches!(event, ConsumerEvent::Delivered { .. }) =>
+                        {
+                            *last = *event;
+                        }
+                        _ => {
+                            records.push(*event);
+                            *count += 1;
+                        }
+                    }
+                }
+                Effect::AckReply { to } => confirmations.push(std::mem::take(to)),
                 Effect::Inactive => inactive = true,
                 _ => {
                     self.effects.swap(kept, at);
@@ -459,35 +521,11 @@ impl DeliveryTask {
             }
         }
         self.effects.truncate(kept);
-        if !self.outgoing.confirmations.is_empty() || !records.is_empty() {
+        if *count > 0 || !confirmations.is_empty() || !self.outgoing.resets.is_empty() {
             self.outgoing.since.get_or_insert_with(Instant::now);
-        }
-        if !records.is_empty() {
-            self.record(name, records, state);
         }
         if inactive {
             self.delete_inactive(name);
-        }
-    }
-
-    fn record(&mut self, name: &Arc<str>, records: Vec<ConsumerEvent>, state: &StreamState) {
-        let machine = state.machine();
-        // Without acknowledgements only the last delivery says anything, unless each of them removes a message.
-        let only_last = machine.config().retention == RetentionPolicy::Limits
-            && machine.consumer(name).is_some_and(|consumer| consumer.config.ack_policy == AckPolicy::None);
-        let events = self.outgoing.deltas.entry(Arc::clone(name)).or_default();
-        for event in records {
-            match (events.last_mut(), &event) {
-                (Some(last @ ConsumerEvent::Delivered { .. }), ConsumerEvent::Delivered { .. })
-                    if only_last =>
-                {
-                    *last = event;
-                }
-                _ => {
-                    events.push(event);
-                    self.outgoing.events += 1;
-                }
-            }
         }
     }
 
@@ -518,7 +556,9 @@ impl DeliveryTask {
     /// Puts what consumers did into the log, if it is time to.
     fn flush(&mut self) {
         let Some(since) = self.outgoing.since else { return };
-        let urgent = !self.outgoing.confirmations.is_empty() || self.outgoing.events >= FLUSH_EVENTS;
+        let urgent = !self.outgoing.confirmations.is_empty()
+            || !self.outgoing.resets.is_empty()
+            || self.outgoing.events >= FLUSH_EVENTS;
         if !urgent && since.elapsed() < FLUSH_INTERVAL {
             return;
         }
@@ -534,9 +574,12 @@ impl DeliveryTask {
             .collect();
         let account = Arc::clone(&self.leader.account);
         let (flushing, flushed) = (Arc::clone(&self.flushing), Arc::clone(&self.flushed));
-        let confirm = outgoing.confirmations;
+        let (confirm, resets) = (outgoing.confirmations, outgoing.resets);
         let done = move |committed: bool| {
             if committed {
+                for (seq, answer) in resets {
+                    let _ = answer.send(Ok(seq));
+                }
                 account.publish_batch(
                     confirm.iter().map(|to| OutboundMessage { subject: to, ..OutboundMessage::default() }),
                 );
@@ -550,6 +593,13 @@ impl DeliveryTask {
         let command = StreamCommand::ConsumerDeltas(deltas).encode();
         self.replicated.propose(command, move |result| done(result.is_ok()));
     }
+}
+
+/// Without acknowledgements only the last delivery says anything, unless each of them removes a message.
+fn only_last_counts(name: &str, state: &StreamState) -> bool {
+    let machine = state.machine();
+    machine.config().retention == RetentionPolicy::Limits
+        && machine.consumer(name).is_some_and(|consumer| consumer.config.ack_policy == AckPolicy::None)
 }
 
 /// Publishes deliveries and statuses, in order, waking each receiver once.

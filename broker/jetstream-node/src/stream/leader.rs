@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use weir_hub::{Account, InternalSubscription, OutboundMessage};
 use weir_jetstream::{Outcome, PublishOutcome, StopReason, StreamCommand};
@@ -16,8 +16,9 @@ use weir_jsapi::{
 };
 use weir_stdx::time::UnixNanos;
 
-use super::delivery::{Deliveries, DeliveryTask, Input};
+use super::delivery::{Deliveries, DeliveryTask};
 use super::ingest::Ingest;
+use super::input::Input;
 use super::replica::StreamReplica;
 use super::room::Room;
 use super::sourcing::Sourcing;
@@ -44,6 +45,7 @@ pub(crate) struct StreamLeader {
     ingest: Arc<Ingest>,
     /// What the account leaves to this stream.
     pub(crate) room: Arc<Room>,
+    inputs: mpsc::Sender<Input>,
     /// Wakes the delivery task to look at the assignment again.
     pub(crate) reassigned: Notify,
     /// The task for the stream's schedules runs.
@@ -83,6 +85,7 @@ impl StreamLeader {
             since: clock::now(),
             deliveries: Mutex::new(Deliveries::default()),
             ingest: Ingest::new(&context),
+            inputs: inputs.clone(),
             reassigned: Notify::new(),
             schedules: AtomicBool::new(false),
             subscriptions: Mutex::new(Subscriptions::default()),
@@ -366,6 +369,28 @@ impl StreamLeader {
     /// Whether somebody listens on the deliver subject of this push consumer.
     pub(crate) fn is_bound(&self, consumer: &str) -> bool {
         self.deliveries.lock().is_bound(consumer)
+    }
+
+    /// CONSUMER.UNPIN: lets another client of the group be pinned.
+    pub(crate) async fn unpin(&self, consumer: &str, group: &str) -> Result<(), ApiError> {
+        match self.deliveries.lock().unpin(consumer, group) {
+            None => return Err(errors::CONSUMER_NOT_FOUND.error()),
+            Some(false) => return Err(errors::CONSUMER_INVALID_PRIORITY_GROUP.error()),
+            Some(true) => {}
+        }
+        let _ = self.inputs.send(Input::Wake { consumer: consumer.to_owned() }).await;
+        Ok(())
+    }
+
+    /// CONSUMER.RESET: sends a consumer to a sequence, or with 0 back to what is not acknowledged; gives the sequence.
+    pub(crate) async fn reset_consumer(&self, consumer: &str, seq: u64) -> Result<u64, ApiError> {
+        let (answer, outcome) = oneshot::channel();
+        let _ = self.inputs.send(Input::Reset { consumer: consumer.to_owned(), seq, answer }).await;
+        match outcome.await {
+            Ok(Ok(seq)) => Ok(seq),
+            Ok(Err(reason)) => Err(errors::CONSUMER_INVALID_RESET.with(reason)),
+            Err(_) => Err(errors::CONSUMER_INVALID_RESET.with("consumer closed")),
+        }
     }
 
     /// CONSUMER.INFO as this leader knows it.

@@ -186,6 +186,14 @@ impl Store for StreamStore {
         self.messages.state()
     }
 
+    fn last_seq(&self) -> u64 {
+        self.messages.bounds().1
+    }
+
+    fn first_seq(&self) -> u64 {
+        self.messages.bounds().0
+    }
+
     fn deleted(&self, limit: usize) -> Vec<u64> {
         self.messages.deleted(limit)
     }

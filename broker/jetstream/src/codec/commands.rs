@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
+use super::events::{read_events, write_events};
 use super::{DecodeError, Reader, Writer, origins, publishes};
 use crate::command::{ConsumerDelta, Purge, StreamCommand};
-use crate::consumer::ConsumerEvent;
 
 pub(super) const VERSION: u8 = 1;
 const WHAT: &str = "stream command";
@@ -23,12 +23,6 @@ pub(super) const PUBLISH_FAST: u8 = 11;
 pub(super) const FIRE_SCHEDULES: u8 = 12;
 const MIRROR: u8 = 20;
 const SOURCE: u8 = 21;
-
-const EVENT_DELIVERED: u8 = 1;
-const EVENT_ACKED: u8 = 2;
-const EVENT_IN_PROGRESS: u8 = 3;
-const EVENT_DROPPED: u8 = 4;
-const EVENT_EXHAUSTED: u8 = 5;
 
 impl StreamCommand {
     /// The log entry.
@@ -133,48 +127,14 @@ impl StreamCommand {
 }
 
 fn encode_deltas(deltas: &[ConsumerDelta]) -> Bytes {
-    let size: usize = deltas.iter().map(|delta| delta.name.len() + 8 + delta.events.len() * 24).sum();
+    let size: usize = deltas.iter().map(|delta| delta.name.len() + 8 + delta.events.len() * 4).sum();
     let mut writer = Writer::new(VERSION, CONSUMER_DELTAS, size + 10);
     writer.varint(deltas.len() as u64);
     for delta in deltas {
         writer.bytes(delta.name.as_bytes());
-        writer.varint(delta.events.len() as u64);
-        for event in &delta.events {
-            encode_event(&mut writer, event);
-        }
+        write_events(&mut writer, &delta.events);
     }
     writer.finish()
-}
-
-fn encode_event(writer: &mut Writer, event: &ConsumerEvent) {
-    match *event {
-        ConsumerEvent::Delivered { stream_seq, consumer_seq, delivery_count, at } => {
-            writer.u8(EVENT_DELIVERED);
-            writer.varint(stream_seq);
-            writer.varint(consumer_seq);
-            writer.varint(delivery_count);
-            writer.time(at);
-        }
-        ConsumerEvent::Acked { stream_seq, at } => {
-            writer.u8(EVENT_ACKED);
-            writer.varint(stream_seq);
-            writer.time(at);
-        }
-        ConsumerEvent::InProgress { stream_seq, at } => {
-            writer.u8(EVENT_IN_PROGRESS);
-            writer.varint(stream_seq);
-            writer.time(at);
-        }
-        ConsumerEvent::Dropped { stream_seq, at } => {
-            writer.u8(EVENT_DROPPED);
-            writer.varint(stream_seq);
-            writer.time(at);
-        }
-        ConsumerEvent::Exhausted { stream_seq } => {
-            writer.u8(EVENT_EXHAUSTED);
-            writer.varint(stream_seq);
-        }
-    }
 }
 
 fn decode_deltas(reader: &mut Reader) -> Result<StreamCommand, DecodeError> {
@@ -182,32 +142,9 @@ fn decode_deltas(reader: &mut Reader) -> Result<StreamCommand, DecodeError> {
     let mut deltas = Vec::with_capacity(count);
     for _ in 0..count {
         let name = reader.string("consumer name")?;
-        let event_count = reader.count("event count")?;
-        let mut events = Vec::with_capacity(event_count);
-        for _ in 0..event_count {
-            events.push(decode_event(reader)?);
-        }
-        deltas.push(ConsumerDelta { name, events });
+        deltas.push(ConsumerDelta { name, events: read_events(reader)? });
     }
     Ok(StreamCommand::ConsumerDeltas(deltas))
-}
-
-fn decode_event(reader: &mut Reader) -> Result<ConsumerEvent, DecodeError> {
-    let kind = reader.u8("event")?;
-    let stream_seq = reader.varint("event's stream sequence")?;
-    Ok(match kind {
-        EVENT_DELIVERED => ConsumerEvent::Delivered {
-            stream_seq,
-            consumer_seq: reader.varint("event's consumer sequence")?,
-            delivery_count: reader.varint("event's delivery count")?,
-            at: reader.time("event's time")?,
-        },
-        EVENT_ACKED => ConsumerEvent::Acked { stream_seq, at: reader.time("event's time")? },
-        EVENT_IN_PROGRESS => ConsumerEvent::InProgress { stream_seq, at: reader.time("event's time")? },
-        EVENT_DROPPED => ConsumerEvent::Dropped { stream_seq, at: reader.time("event's time")? },
-        EVENT_EXHAUSTED => ConsumerEvent::Exhausted { stream_seq },
-        found => return Err(DecodeError::Kind { what: "consumer event", found }),
-    })
 }
 
 #[cfg(test)]
@@ -220,6 +157,7 @@ mod tests {
     use crate::command::{
         FastLimits, FastRecord, Firing, FiringAction, MirrorBatch, OriginRecord, PublishRecord, SourceBatch,
     };
+    use crate::consumer::ConsumerEvent;
 
     fn samples() -> Vec<StreamCommand> {
         let record = |subject: &'static str, payload: &'static [u8]| PublishRecord {
@@ -235,6 +173,7 @@ mod tests {
             ConsumerEvent::InProgress { stream_seq: 1, at },
             ConsumerEvent::Dropped { stream_seq: 2, at },
             ConsumerEvent::Exhausted { stream_seq: 3 },
+            ConsumerEvent::Reset { stream_seq: 4 },
         ];
         let config = ConsumerConfig { name: "c".to_owned(), ..ConsumerConfig::default() };
         let stream = StreamConfig { name: "S".to_owned(), max_msgs: -1, ..StreamConfig::default() };

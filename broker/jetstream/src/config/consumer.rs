@@ -1,8 +1,9 @@
 //! Consumer configurations: defaults, rules, and what an update may change.
 
+use std::num::IntErrorKind;
+
 use weir_jsapi::{
-    AckPolicy, ApiError, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy, RetentionPolicy,
-    StreamConfig, errors,
+    AckPolicy, ApiError, ConsumerConfig, DeliverPolicy, PriorityPolicy, RetentionPolicy, StreamConfig, errors,
 };
 use weir_subject::{has_wildcards, is_subset, is_valid_subject};
 
@@ -17,6 +18,11 @@ const MAX_WAITING_DEFAULT: i64 = 512;
 const INACTIVE_THRESHOLD_DEFAULT: i64 = 5_000_000_000;
 const HEARTBEAT_MIN: i64 = 100_000_000;
 const MAX_EXPIRES_MIN: i64 = 1_000_000;
+/// How long a client stays pinned without a new request.
+const PRIORITY_TIMEOUT_DEFAULT: i64 = 120_000_000_000;
+/// The one heartbeat that consumers acknowledged by flow control may have.
+const FLOW_CONTROL_HEARTBEAT: i64 = 1_000_000_000;
+const GROUP_NAME_BYTES_MAX: usize = 16;
 
 /// What the server and the account impose on consumers; 0 and below are unset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +58,8 @@ pub fn normalise_consumer(
     limits: &ConsumerLimitsInForce,
     pedantic: bool,
 ) -> Result<ConsumerConfig, ApiError> {
+    // As asked for: also a value that is corrected below says that the feature is known.
+    let level = required_level(&config);
     set_defaults(&mut config, stream, limits, pedantic)?;
     check_identity(&config, stream, limits)?;
     check_acks(&config)?;
@@ -83,19 +91,34 @@ pub fn normalise_consumer(
         return Err(errors::CONSUMER_METADATA_LENGTH.with(format!("{}KB", METADATA_BYTES_MAX / 1024)));
     }
     check_priority(&config)?;
+    if stream.placement.as_ref().is_some_and(|placement| !placement.preferred.is_empty()) {
+        return Err(invalid("preferred server not permitted in placement"));
+    }
     if config.durable.is_empty() && config.inactive_threshold == 0 {
         config.inactive_threshold = INACTIVE_THRESHOLD_DEFAULT;
     }
     if !config.durable.is_empty() {
         config.name.clone_from(&config.durable);
     }
-    set_metadata(&mut config);
+    stream::set_metadata(&mut config.metadata, level);
     Ok(config)
 }
 
-/// The level of the API that the configuration needs: pausing came with level 1.
+/// Notes the level of the API that the configuration needs.
 pub(crate) fn set_metadata(config: &mut ConsumerConfig) {
-    stream::set_metadata(&mut config.metadata, u32::from(config.pause_until.is_some()));
+    let level = required_level(config);
+    stream::set_metadata(&mut config.metadata, level);
+}
+
+/// Pauses and priority groups came with level 1, acknowledgement by flow control with level 4.
+fn required_level(config: &ConsumerConfig) -> u32 {
+    let has_groups = config.priority_policy != PriorityPolicy::None
+        || config.priority_timeout != 0
+        || !config.priority_groups.is_empty();
+    match config.ack_policy {
+        AckPolicy::FlowControl => 4,
+        _ => u32::from(config.pause_until.is_some() || has_groups),
+    }
 }
 
 fn set_defaults(
@@ -142,6 +165,13 @@ fn set_defaults(
             return Err(errors::PEDANTIC.with(text));
         }
         config.max_batch = limits.max_request_batch;
+    }
+    if config.priority_policy == PriorityPolicy::PinnedClient && config.priority_timeout == 0 {
+        config.priority_timeout = PRIORITY_TIMEOUT_DEFAULT;
+    }
+    if config.ack_policy == AckPolicy::FlowControl && !pedantic {
+        config.flow_control = true;
+        config.idle_heartbeat = FLOW_CONTROL_HEARTBEAT;
     }
     Ok(())
 }
@@ -220,12 +250,35 @@ fn check_acks(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.ack_wait < 0 {
         return Err(errors::CONSUMER_ACK_WAIT_NEGATIVE.error());
     }
-    if config.ack_policy == AckPolicy::FlowControl && !config.is_push() {
-        return Err(errors::CONSUMER_ACK_FC_REQUIRES_PUSH.error());
+    if config.ack_policy == AckPolicy::FlowControl {
+        check_flow_control_acks(config)?;
     }
     let steps = i64::try_from(config.backoff.len()).unwrap_or(i64::MAX);
     if steps > 0 && config.max_deliver != -1 && steps > config.max_deliver {
         return Err(errors::CONSUMER_MAX_DELIVER_BACKOFF.error());
+    }
+    Ok(())
+}
+
+/// Acknowledgement by flow control leaves nothing that could be delivered again.
+fn check_flow_control_acks(config: &ConsumerConfig) -> Result<(), ApiError> {
+    if !config.is_push() {
+        return Err(errors::CONSUMER_ACK_FC_REQUIRES_PUSH.error());
+    }
+    if !config.flow_control {
+        return Err(errors::CONSUMER_ACK_FC_REQUIRES_FC.error());
+    }
+    if config.idle_heartbeat != FLOW_CONTROL_HEARTBEAT {
+        return Err(invalid("flow control ack policy heartbeat needs to be 1s"));
+    }
+    if config.max_ack_pending <= 0 {
+        return Err(errors::CONSUMER_ACK_FC_REQUIRES_MAX_ACK_PENDING.error());
+    }
+    if config.ack_wait != 0 || !config.backoff.is_empty() {
+        return Err(errors::CONSUMER_ACK_FC_REQUIRES_NO_ACK_WAIT.error());
+    }
+    if config.max_deliver > 0 {
+        return Err(errors::CONSUMER_ACK_FC_REQUIRES_NO_MAX_DELIVER.error());
     }
     Ok(())
 }
@@ -355,12 +408,20 @@ fn check_start(config: &ConsumerConfig) -> Result<(), ApiError> {
 }
 
 fn check_sampling(config: &ConsumerConfig) -> Result<(), ApiError> {
-    let text = config.sample_freq.strip_suffix('%').unwrap_or(&config.sample_freq);
-    if !config.sample_freq.is_empty() && text.parse::<u32>().is_err() {
-        let reason = format!("strconv.Atoi: parsing {text:?}: invalid syntax");
-        return Err(errors::CONSUMER_INVALID_SAMPLING.with(reason));
+    if config.sample_freq.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let text = config.sample_freq.strip_suffix('%').unwrap_or(&config.sample_freq);
+    let reason = match text.parse::<i64>() {
+        Ok(0..) => return Ok(()),
+        Ok(_) => "<nil>".to_owned(),
+        Err(error) => {
+            let range = matches!(error.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow);
+            let what = if range { "value out of range" } else { "invalid syntax" };
+            format!("strconv.Atoi: parsing {text:?}: {what}")
+        }
+    };
+    Err(errors::CONSUMER_INVALID_SAMPLING.with(reason))
 }
 
 fn check_priority(config: &ConsumerConfig) -> Result<(), ApiError> {
@@ -379,42 +440,36 @@ fn check_priority(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.priority_groups.is_empty() {
         return Err(errors::CONSUMER_PRIORITY_POLICY_WITHOUT_GROUP.error());
     }
-    if config.priority_groups.iter().any(String::is_empty) {
-        return Err(errors::CONSUMER_EMPTY_GROUP_NAME.error());
+    for group in &config.priority_groups {
+        if group.is_empty() {
+            return Err(errors::CONSUMER_EMPTY_GROUP_NAME.error());
+        }
+        if !is_valid_group(group) {
+            return Err(errors::CONSUMER_INVALID_GROUP_NAME.error());
+        }
     }
     Ok(())
 }
 
-/// What is not built is refused by name, never ignored. Apart from [`normalise_consumer`], so that refusals the
-/// reference has too come first.
-pub fn check_consumer_support(config: &ConsumerConfig) -> Result<(), ApiError> {
-    let unsupported = [
-        ("ack_policy flow_control", config.ack_policy == AckPolicy::FlowControl),
-        ("replay_policy original", config.replay_policy == ReplayPolicy::Original),
-        ("rate_limit_bps", config.rate_limit_bps > 0),
-        ("priority_policy", config.priority_policy != PriorityPolicy::None),
-    ];
-    match unsupported.iter().find(|(_, set)| *set) {
-        Some((name, _)) => Err(errors::CONSUMER_CREATE.with(format!("{name} is not supported yet"))),
-        None => Ok(()),
-    }
+/// Names of priority groups: up to 16 letters, digits, `_`, `/`, `=` or `-`.
+pub fn is_valid_group(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'=' | b'-');
+    !name.is_empty() && name.len() <= GROUP_NAME_BYTES_MAX && name.bytes().all(is_allowed)
 }
 
 /// Judges a change from one normalised configuration to another.
 pub fn check_consumer_update(current: &ConsumerConfig, new: &ConsumerConfig) -> Result<(), ApiError> {
     let fixed = [
         ("deliver policy can not be updated", current.deliver_policy != new.deliver_policy),
+        ("storage type can not be updated", current.mem_storage != new.mem_storage),
+        ("direct can not be updated", current.direct != new.direct),
+        ("sourcing can not be updated", current.sourcing != new.sourcing),
         ("start sequence can not be updated", current.opt_start_seq != new.opt_start_seq),
         ("start time can not be updated", current.opt_start_time != new.opt_start_time),
         ("ack policy can not be updated", current.ack_policy != new.ack_policy),
         ("replay policy can not be updated", current.replay_policy != new.replay_policy),
         ("heart beats can not be updated", current.idle_heartbeat != new.idle_heartbeat),
         ("flow control can not be updated", current.flow_control != new.flow_control),
-        (
-            "max waiting can not be updated",
-            current.is_push() == new.is_push() && current.max_waiting != new.max_waiting,
-        ),
-        ("storage type can not be updated", current.mem_storage != new.mem_storage),
     ];
     if let Some((text, _)) = fixed.iter().find(|(_, changed)| *changed) {
         return Err(errors::CONSUMER_CREATE.with(text));
@@ -426,6 +481,9 @@ pub fn check_consumer_update(current: &ConsumerConfig, new: &ConsumerConfig) -> 
             "can not update pull consumer to push based"
         };
         return Err(errors::CONSUMER_CREATE.with(text));
+    }
+    if current.max_waiting != new.max_waiting {
+        return Err(errors::CONSUMER_CREATE.with("max waiting can not be updated"));
     }
     Ok(())
 }

@@ -5,7 +5,10 @@
 //! Delivered messages may be sent before their record is replicated: a leader that dies in between sends them again.
 
 mod ack;
+mod ack_subject;
 mod counter;
+mod pace;
+mod priority;
 mod pull;
 mod push;
 
@@ -13,14 +16,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_jsapi::{AckPolicy, ConsumerConfig, ConsumerInfo, headers as names};
+use weir_jsapi::{AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, headers as names};
 use weir_stdx::time::UnixNanos;
 
-use super::{Candidate, ConsumerEvent, ConsumerState, Delivery, Effect, Pending};
+use super::{Candidate, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position};
 use crate::headers;
 use crate::store::{Filter, Lookup, Store, StoreFailure, StoredMessage};
 use crate::stream::{Consumer, StreamMachine};
+use ack_subject::AckSubjects;
 use counter::PendingCounter;
+use pace::Pace;
+use priority::{Demand, PinChange, Priorities};
 use pull::PullRequests;
 use push::Push;
 
@@ -50,6 +56,18 @@ enum Stall {
     MaxAckPending,
     /// Nobody to send to, or no room in the flow-control window.
     NoReceiver,
+    /// The message at hand is not due yet.
+    Paced,
+}
+
+/// Where a consumer is served.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub account: Arc<str>,
+    /// The largest message of the stream, bytes: the burst of a rate limit.
+    pub message_max: u64,
+    /// For the ids of pinned clients; differs from leader to leader.
+    pub seed: u64,
 }
 
 /// A message found and not yet assigned to a receiver.
@@ -79,7 +97,10 @@ pub struct ConsumerDelivery {
     deadlines: BTreeSet<(UnixNanos, u64)>,
     pull: PullRequests,
     push: Push,
+    pace: Pace,
+    replies: AckSubjects,
     counter: PendingCounter,
+    setting: Arc<Setting>,
     /// Of the last request, ack or delivery; the inactive threshold counts from here.
     last_active: UnixNanos,
     inactive_reported: bool,
@@ -89,7 +110,16 @@ pub struct ConsumerDelivery {
 
 impl ConsumerDelivery {
     /// Takes over a consumer: messages pending for longer than their wait are due at once.
-    pub fn new(stream: &str, name: &Arc<str>, consumer: &Consumer, now: UnixNanos) -> Self {
+    pub fn new(
+        stream: &str,
+        name: &Arc<str>,
+        consumer: &Consumer,
+        setting: &Arc<Setting>,
+        now: UnixNanos,
+    ) -> Self {
+        let mut pull = PullRequests::default();
+        pull.priorities = Priorities::new(setting.seed);
+        pull.priorities.configure(&consumer.config);
         let mut delivery = Self {
             stream: Arc::from(stream),
             name: Arc::clone(name),
@@ -102,17 +132,27 @@ impl ConsumerDelivery {
             redeliver: VecDeque::new(),
             queued: BTreeSet::new(),
             deadlines: BTreeSet::new(),
-            pull: PullRequests::default(),
+            pull,
             push: Push::new(&consumer.config, now),
+            pace: Pace::new(&consumer.config, setting.message_max),
+            replies: AckSubjects::new(stream, name),
+            setting: Arc::clone(setting),
             counter: PendingCounter::default(),
             last_active: now,
             inactive_reported: false,
             paused_until: pause_end(&consumer.config),
         };
-        let deadlines =
-            consumer.state.pending.iter().map(|(&seq, pending)| (delivery.deadline(pending), seq));
-        delivery.deadlines = deadlines.collect();
+        delivery.set_deadlines();
         delivery
+    }
+
+    /// When each pending message is due again, but for those that are queued already. Without a wait none is.
+    fn set_deadlines(&mut self) {
+        self.deadlines.clear();
+        if self.config.ack_wait > 0 {
+            let due = self.state.pending.iter().filter(|(seq, _)| !self.queued.contains(seq));
+            self.deadlines = due.map(|(&seq, pending)| (self.deadline(pending), seq)).collect();
+        }
     }
 
     /// Adopts a changed configuration; what is pending stays.
@@ -124,9 +164,50 @@ impl ConsumerDelivery {
         self.cursor = self.state.delivered.stream_seq + 1;
         self.counter = PendingCounter::default();
         self.push.update(&consumer.config, now);
-        let due = self.state.pending.iter().filter(|(seq, _)| !self.queued.contains(seq));
-        self.deadlines = due.map(|(&seq, pending)| (self.deadline(pending), seq)).collect();
+        self.pace.update(&consumer.config, self.setting.message_max);
+        self.pull.priorities.configure(&consumer.config);
+        self.set_deadlines();
         self.touch(now);
+    }
+
+    /// Lets another client of the group be pinned (CONSUMER.UNPIN). Poll afterwards. False: no such group.
+    pub fn unpin(&mut self, group: &str) -> bool {
+        let known = self.config.priority_groups.iter().any(|known| known == group);
+        if known {
+            self.pull.priorities.unpin(group);
+        }
+        known
+    }
+
+    /// Begins anew at a stream sequence, or with 0 after the last acknowledged one (CONSUMER.RESET). Gives the sequence,
+    /// or why it may not be. Poll afterwards.
+    pub fn reset<S: Store>(
+        &mut self,
+        machine: &StreamMachine<S>,
+        seq: u64,
+        out: &mut Vec<Effect>,
+    ) -> Result<u64, &'static str> {
+        let config = &self.config;
+        let seq = match (seq, config.deliver_policy) {
+            (0, _) => self.state.ack_floor.stream_seq + 1,
+            (_, DeliverPolicy::All) => seq,
+            (_, DeliverPolicy::ByStartSequence) if seq < config.opt_start_seq => {
+                return Err("below start seq");
+            }
+            (_, DeliverPolicy::ByStartSequence) => seq,
+            (_, DeliverPolicy::ByStartTime) if seq < machine.start_of(config) => {
+                return Err("below start time");
+            }
+            (_, DeliverPolicy::ByStartTime) => seq,
+            _ => return Err("not allowed"),
+        };
+        self.record(ConsumerEvent::Reset { stream_seq: seq }, out);
+        self.redeliver.clear();
+        self.queued.clear();
+        self.deadlines.clear();
+        self.cursor = seq;
+        self.counter = PendingCounter::default();
+        Ok(seq)
     }
 
     pub fn name(&self) -> &Arc<str> {
@@ -162,12 +243,14 @@ impl ConsumerDelivery {
         out: &mut Vec<Effect>,
     ) -> Result<Progress, StoreFailure> {
         self.paused_until = self.paused_until.filter(|&until| now < until);
+        self.pull.priorities.expire(now);
         out.append(&mut self.deferred);
         self.drop_removed(now, machine, out)?;
         self.queue_due(now, machine, out)?;
         for _ in 0..budget {
             if let Err(stall) = self.deliver_one(now, machine, has_interest, out)? {
                 self.settle(now, stall, has_interest, out);
+                self.tell_pins(out);
                 return Ok(Progress::Idle);
             }
         }
@@ -177,10 +260,9 @@ impl ConsumerDelivery {
     /// When to poll even if nothing else happens.
     pub fn next_timer(&self) -> Option<UnixNanos> {
         let redelivery = self.deadlines.first().map(|&(at, _)| at);
-        [redelivery, self.pull.next_timer(), self.push.next_timer(), self.inactive_at(), self.paused_until]
-            .into_iter()
-            .flatten()
-            .min()
+        let inputs = [self.pull.next_timer(), self.push.next_timer(), self.pace.next_timer()];
+        let others = [redelivery, self.inactive_at(), self.paused_until];
+        inputs.into_iter().chain(others).flatten().min()
     }
 
     /// Ends service; waiting pull requests are told why.
@@ -216,7 +298,37 @@ impl ConsumerDelivery {
         info.num_pending = self.num_pending(machine);
         info.num_waiting = self.pull.count_live(now, has_interest) as u64;
         info.push_bound = self.config.is_push() && self.push.is_active();
+        if let (Some(group), Some(pin)) = (info.priority_groups.first_mut(), self.pull.priorities.pin()) {
+            (*pin.id).clone_into(&mut group.pinned_client_id);
+            group.pinned_ts = crate::stream::time(pin.since);
+        }
         Some(info)
+    }
+
+    /// Where delivery stands, as heartbeats tell it: what was passed over counts.
+    fn shown_position(&self) -> Position {
+        Position { stream_seq: self.cursor.saturating_sub(1), ..self.state.delivered }
+    }
+
+    /// Advisories about clients that were pinned or lost their pin.
+    fn tell_pins(&mut self, out: &mut Vec<Effect>) {
+        for change in std::mem::take(&mut self.pull.priorities.changes) {
+            let (kind, name, group, key, value) = match &change {
+                PinChange::Pinned { group, id } => {
+                    ("PINNED", "consumer_group_pinned", group, "pinned_id", &**id)
+                }
+                PinChange::Unpinned { group, reason } => {
+                    ("UNPINNED", "consumer_group_unpinned", group, "reason", *reason)
+                }
+            };
+            let mut effect = self.advisory(kind, name, &[]);
+            if let Effect::Advisory { body, .. } = &mut effect {
+                body.insert("account".to_owned(), (*self.setting.account).into());
+                body.insert("group".to_owned(), (**group).into());
+                body.insert(key.to_owned(), value.into());
+            }
+            out.push(effect);
+        }
     }
 
     /// Messages not delivered yet.
@@ -258,6 +370,15 @@ impl ConsumerDelivery {
 
     fn deadline(&self, pending: &Pending) -> UnixNanos {
         UnixNanos(pending.delivered_at.0.saturating_add(self.ack_wait(pending.delivery_count)))
+    }
+
+    /// Notes when a pending message is due again; without a wait it never is.
+    fn schedule(&mut self, seq: u64) {
+        if self.config.ack_wait > 0
+            && let Some(pending) = self.state.pending.get(&seq)
+        {
+            self.deadlines.insert((self.deadline(pending), seq));
+        }
     }
 
     fn forget_deadline(&mut self, seq: u64) {
@@ -329,7 +450,7 @@ impl ConsumerDelivery {
     /// the others show when they are due again.
     fn missing_pending<S: Store>(&self, machine: &StreamMachine<S>) -> Result<Vec<u64>, StoreFailure> {
         const LOOKUPS_MAX: usize = 64;
-        let first_seq = machine.store().state().first_seq;
+        let first_seq = machine.store().first_seq();
         let few = self.state.pending.len() + self.state.exhausted.len() <= LOOKUPS_MAX;
         let mut missing = Vec::new();
         for &seq in self.state.pending.keys().chain(&self.state.exhausted) {
@@ -351,7 +472,7 @@ impl ConsumerDelivery {
         let mut due: Vec<u64> =
             std::mem::replace(&mut self.deadlines, later).into_iter().map(|(_, seq)| seq).collect();
         due.sort_unstable();
-        let first_seq = if due.is_empty() { 0 } else { machine.store().state().first_seq };
+        let first_seq = if due.is_empty() { 0 } else { machine.store().first_seq() };
         for seq in due {
             let Some(pending) = self.state.pending.get(&seq).copied() else { continue };
             if seq < first_seq {
@@ -405,37 +526,51 @@ impl ConsumerDelivery {
         if !ready || self.paused_until.is_some() {
             return Ok(Err(Stall::NoReceiver));
         }
+        if self.pace.waits_until(now).is_some() {
+            return Ok(Err(Stall::Paced));
+        }
         let next = match self.next_message(now, machine, out)? {
             Ok(next) => next,
             Err(stall) => return Ok(Err(stall)),
         };
-        let pending_after = match next.delivery_count {
-            1 => self.num_pending(machine).saturating_sub(1),
-            _ => self.num_pending(machine),
-        };
-        let delivery = self.prepare(next.message, next.delivery_count, pending_after);
-        let size =
-            delivery.subject.len() + delivery.reply.len() + delivery.headers.len() + delivery.payload.len();
-        if self.config.is_push() {
-            let to = Bytes::copy_from_slice(self.config.deliver_subject.as_bytes());
-            self.send(now, next.delivery_count, Delivery { to, ..delivery }, out);
-            self.push.sent(now, size, &self.config, &self.stream, &self.name, out);
-            return Ok(Ok(()));
+        let Next { message, delivery_count } = next;
+        let timestamp = message.timestamp;
+        let pending = self.num_pending(machine);
+        let pending_after = if delivery_count == 1 { pending.saturating_sub(1) } else { pending };
+        let delivery = self.prepare(message, delivery_count, pending_after);
+        let framing = delivery.reply.len() + delivery.headers.len() + delivery.payload.len();
+        let size = delivery.subject.len() + framing;
+        if self.pace.holds(now, || machine.store().last_seq(), timestamp, size) {
+            self.put_back(delivery.stream_seq, delivery_count);
+            return Ok(Err(Stall::Paced));
         }
-        match self.pull.take(now, size, has_interest, out) {
-            Some(taken) => {
-                let to = taken.reply.clone();
-                self.send(now, next.delivery_count, Delivery { to, ..delivery }, out);
-                taken.finish(out);
-                Ok(Ok(()))
+        if self.config.is_push() {
+            let to = self.push.deliver_subject.clone();
+            let size = to.len() + framing;
+            self.send(now, delivery_count, Delivery { to, ..delivery }, out);
+            self.push_sent(now, size, out);
+        } else {
+            let demand = Demand { pending: pending_after + 1, ack_pending: self.state.pending.len() as u64 };
+            let Some(taken) = self.pull.take(now, size, demand, has_interest, out) else {
+                self.put_back(delivery.stream_seq, delivery_count);
+                return Ok(Err(Stall::NoReceiver));
+            };
+            let mut delivery = Delivery { to: taken.reply.clone(), ..delivery };
+            if let Some(pin) = &taken.pin {
+                delivery.headers = headers::with(&delivery.headers, names::PIN_ID, pin);
             }
-            None => {
-                if next.delivery_count > 1 {
-                    self.redeliver.push_front(delivery.stream_seq);
-                    self.queued.insert(delivery.stream_seq);
-                }
-                Ok(Err(Stall::NoReceiver))
-            }
+            self.send(now, delivery_count, delivery, out);
+            taken.finish(out);
+        }
+        self.pace.sent(timestamp);
+        Ok(Ok(()))
+    }
+
+    /// The message at hand found no receiver; a new one is found again by the cursor.
+    fn put_back(&mut self, seq: u64, delivery_count: u64) {
+        if delivery_count > 1 {
+            self.redeliver.push_front(seq);
+            self.queued.insert(seq);
         }
     }
 
@@ -449,6 +584,10 @@ impl ConsumerDelivery {
         while let Some(seq) = self.redeliver.pop_front() {
             self.queued.remove(&seq);
             let Some(pending) = self.state.pending.get(&seq).copied() else { continue };
+            if self.is_exhausted(pending.delivery_count) {
+                self.give_up(seq, pending.delivery_count, out);
+                continue;
+            }
             match machine.store().get(seq)? {
                 Lookup::Found(message) => {
                     return Ok(Ok(Next { message, delivery_count: pending.delivery_count + 1 }));
@@ -475,7 +614,7 @@ impl ConsumerDelivery {
         out: &mut Vec<Effect>,
     ) -> Result<Result<Next, Stall>, StoreFailure> {
         let store = machine.store();
-        let last_seq = store.state().last_seq;
+        let last_seq = store.last_seq();
         loop {
             let found = match self.state.candidate(self.cursor) {
                 Candidate::Exactly(seq) => match store.get(seq)? {
@@ -504,18 +643,15 @@ impl ConsumerDelivery {
         }
     }
 
-    fn prepare(&self, message: StoredMessage, delivery_count: u64, pending: u64) -> Delivery {
+    fn prepare(&mut self, message: StoredMessage, delivery_count: u64, pending: u64) -> Delivery {
         let StoredMessage { seq, timestamp, subject, mut headers, mut payload } = message;
         if self.config.headers_only {
             headers = headers::with(&headers, names::MSG_SIZE, &payload.len().to_string());
             payload = Bytes::new();
         }
         let consumer_seq = self.state.delivered.consumer_seq + 1;
-        let reply = format!(
-            "$JS.ACK.{}.{}.{delivery_count}.{seq}.{consumer_seq}.{}.{pending}",
-            self.stream, self.name, timestamp.0
-        );
-        Delivery { to: Bytes::new(), subject, reply: Bytes::from(reply), headers, payload, stream_seq: seq }
+        let reply = self.replies.write(&[delivery_count, seq, consumer_seq, timestamp.0, pending]);
+        Delivery { to: Bytes::new(), subject, reply, headers, payload, stream_seq: seq }
     }
 
     fn send(&mut self, now: UnixNanos, delivery_count: u64, delivery: Delivery, out: &mut Vec<Effect>) {
@@ -527,9 +663,7 @@ impl ConsumerDelivery {
             self.counter.delivered(stream_seq);
         }
         self.record(ConsumerEvent::Delivered { stream_seq, consumer_seq, delivery_count, at: now }, out);
-        if let Some(pending) = self.state.pending.get(&stream_seq) {
-            self.deadlines.insert((self.deadline(pending), stream_seq));
-        }
+        self.schedule(stream_seq);
         self.touch(now);
         out.push(Effect::Deliver(delivery));
     }
@@ -543,12 +677,15 @@ impl ConsumerDelivery {
         out: &mut Vec<Effect>,
     ) {
         let had_requests = !self.pull.is_empty();
-        let delivered = self.state.delivered;
-        self.pull.expire(now, stall == Stall::EndOfStream, delivered, has_interest, out);
+        let ends_one_shots = !matches!(stall, Stall::MaxAckPending | Stall::Paced);
+        self.pull.expire(now, ends_one_shots, self.shown_position(), has_interest, out);
         if had_requests && self.pull.is_empty() {
             self.touch(now);
         }
-        self.push.heartbeat(now, &self.config, delivered, out);
+        self.push_beat(now, out);
+        if stall != Stall::Paced {
+            self.pace.idle(self.cursor);
+        }
         if self.inactive_at().is_some_and(|at| at <= now) {
             self.inactive_reported = true;
             out.push(Effect::Inactive);

@@ -45,6 +45,8 @@ pub enum ConsumerEvent {
     Dropped { stream_seq: u64, at: UnixNanos },
     /// `max_deliver` is used up: the message is not sent again, and an interest or work queue stream keeps it.
     Exhausted { stream_seq: u64 },
+    /// The consumer begins anew at this stream sequence; nothing is pending.
+    Reset { stream_seq: u64 },
 }
 
 /// Replicated state of a consumer.
@@ -116,6 +118,17 @@ impl ConsumerState {
                     self.exhausted.insert(stream_seq);
                 }
             }
+            ConsumerEvent::Reset { stream_seq } => {
+                let start = Position { consumer_seq: 0, stream_seq: stream_seq.saturating_sub(1) };
+                *self = Self {
+                    delivered: start,
+                    ack_floor: start,
+                    skip_list: std::mem::take(&mut self.skip_list),
+                    resume_at: self.resume_at,
+                    purged_to: self.purged_to,
+                    ..Self::default()
+                };
+            }
         }
     }
 
@@ -146,7 +159,7 @@ impl ConsumerState {
     }
 
     fn acked(&mut self, policy: AckPolicy, stream_seq: u64, done: &mut Vec<u64>) {
-        if policy == AckPolicy::All {
+        if matches!(policy, AckPolicy::All | AckPolicy::FlowControl) {
             if stream_seq > self.delivered.stream_seq || stream_seq <= self.ack_floor.stream_seq {
                 return;
             }

@@ -68,6 +68,7 @@ impl<S: Store> StreamMachine<S> {
             dedupe,
             consumers: std::collections::BTreeMap::new(),
             removals: RemovalLog::default(),
+            interest: super::interest::Interest::default(),
             lifetimes: super::ttl::Lifetimes::default(),
             schedules: super::schedule::Schedules::default(),
             fast: super::fast::FastBatches::default(),

@@ -9,7 +9,7 @@ use weir_stdx::time::UnixNanos;
 use super::{Consumer, StreamMachine};
 use crate::command::Outcome;
 use crate::consumer::{ConsumerEvent, ConsumerState};
-use crate::store::{Filter, Lookup, Store, StoreFailure};
+use crate::store::{Filter, Store, StoreFailure};
 
 impl<S: Store> StreamMachine<S> {
     pub(super) fn create_consumer(
@@ -29,24 +29,43 @@ impl<S: Store> StreamMachine<S> {
         }
         let filter = Filter::new(config.filters());
         let state = self.starting_state(&config, &filter);
+        self.interest.forget();
         self.consumers.insert(Arc::from(name), Consumer { config: Arc::new(config), created, filter, state });
         Outcome::ConsumerReady { existed: false }
     }
 
-    pub(super) fn update_consumer(&mut self, name: &str, config: ConsumerConfig) -> Outcome {
+    pub(super) fn update_consumer(
+        &mut self,
+        name: &str,
+        config: ConsumerConfig,
+    ) -> Result<Outcome, StoreFailure> {
         let Some(consumer) = self.consumers.get_mut(name) else {
-            return Outcome::Refused(errors::CONSUMER_DOES_NOT_EXIST.error());
+            return Ok(Outcome::Refused(errors::CONSUMER_DOES_NOT_EXIST.error()));
         };
-        consumer.filter = Filter::new(config.filters());
+        let filter = Filter::new(config.filters());
+        let passed_before =
+            (filter != consumer.filter).then(|| std::mem::replace(&mut consumer.filter, filter));
         consumer.config = Arc::new(config);
-        Outcome::ConsumerReady { existed: true }
+        let floor = consumer.state.ack_floor.stream_seq;
+        if let Some(passed_before) = passed_before {
+            self.interest.forget();
+            if self.config.retention == RetentionPolicy::Interest {
+                self.remove_unneeded(floor + 1, &passed_before)?;
+            }
+        }
+        Ok(Outcome::ConsumerReady { existed: true })
     }
 
     pub(super) fn delete_consumer(&mut self, name: &str) -> Result<Outcome, StoreFailure> {
         let Some(consumer) = self.consumers.remove(name) else {
             return Ok(Outcome::Refused(errors::CONSUMER_NOT_FOUND.error()));
         };
+        self.interest.forget();
         if self.config.retention == RetentionPolicy::Interest {
+            // What used its deliveries up was kept for this consumer, wherever its floor was.
+            for seq in &consumer.state.exhausted {
+                self.consumer_done(*seq)?;
+            }
             self.remove_unneeded(consumer.state.ack_floor.stream_seq + 1, &consumer.filter)?;
         }
         Ok(Outcome::Done)
@@ -58,21 +77,35 @@ impl<S: Store> StreamMachine<S> {
         events: &[ConsumerEvent],
     ) -> Result<(), StoreFailure> {
         let retention = self.config.retention;
-        let first_seq = self.store.state().first_seq;
+        let first_seq = self.store.first_seq();
         // A delta may come after its consumer's deletion: nothing to do then.
         let Some(consumer) = self.consumers.get_mut(name) else { return Ok(()) };
         let policy = consumer.config.ack_policy;
         let mut done = Vec::new();
+        let mut skipped_from = None;
         for event in events {
+            if matches!(event, ConsumerEvent::Reset { .. }) {
+                skipped_from = Some(consumer.state.ack_floor.stream_seq + 1);
+            }
             consumer.state.apply(policy, *event, &mut done);
         }
         consumer.state.prune(first_seq);
-        if retention != RetentionPolicy::Limits {
-            for seq in done {
-                self.consumer_done(seq)?;
-            }
+        if retention == RetentionPolicy::Limits {
+            return Ok(());
         }
-        Ok(())
+        let skipped = skipped_from.map(|from| (from, consumer.filter.clone()));
+        if skipped.is_some() {
+            self.interest.forget();
+        }
+        for seq in done {
+            self.consumer_done(seq)?;
+        }
+        match skipped {
+            Some((from, filter)) if retention == RetentionPolicy::Interest => {
+                self.remove_unneeded(from, &filter)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A consumer is through with a message: remove it if nobody else needs it.
@@ -80,11 +113,7 @@ impl<S: Store> StreamMachine<S> {
         let still_needed = match self.config.retention {
             RetentionPolicy::Limits => true,
             RetentionPolicy::WorkQueue => false,
-            RetentionPolicy::Interest => match self.store.get(seq)? {
-                Lookup::Found(message) => self.is_needed(seq, &message.subject),
-                Lookup::Missing => true,
-                Lookup::Unreadable => true,
-            },
+            RetentionPolicy::Interest => self.is_needed(seq, None)?,
         };
         if !still_needed {
             self.remove_one(seq, false)?;
@@ -92,21 +121,12 @@ impl<S: Store> StreamMachine<S> {
         Ok(())
     }
 
-    fn is_needed(&self, seq: u64, subject: &[u8]) -> bool {
-        self.consumers.values().any(|consumer| consumer.filter.matches(subject) && consumer.state.needs(seq))
-    }
-
-    /// True when some consumer takes messages of this subject.
-    pub(super) fn has_interest(&self, subject: &[u8]) -> bool {
-        self.consumers.values().any(|consumer| consumer.filter.matches(subject))
-    }
-
     /// Under interest retention: removes messages that passed the filter and that no consumer needs any more.
     pub(super) fn remove_unneeded(&mut self, from: u64, filter: &Filter) -> Result<(), StoreFailure> {
         let mut from = from;
         while let Some(message) = self.store.next_match(filter, from)? {
             from = message.seq + 1;
-            if !self.is_needed(message.seq, &message.subject) {
+            if !self.is_needed(message.seq, Some(&message.subject))? {
                 self.remove_one(message.seq, false)?;
             }
         }
@@ -128,10 +148,7 @@ impl<S: Store> StreamMachine<S> {
             DeliverPolicy::All => state.first_seq,
             DeliverPolicy::New => state.last_seq + 1,
             DeliverPolicy::ByStartSequence => config.opt_start_seq,
-            DeliverPolicy::ByStartTime => {
-                let time = config.opt_start_time.and_then(weir_jsapi::Time::unix_nanos).unwrap_or(0);
-                self.store.seq_at_or_after(UnixNanos(u64::try_from(time).unwrap_or(0)))
-            }
+            DeliverPolicy::ByStartTime => self.start_of(config),
             DeliverPolicy::Last if filter.is_all() => state.last_seq,
             DeliverPolicy::Last => {
                 filter.patterns().iter().map(|pattern| self.last_seq_of(pattern)).max().unwrap_or(0)
@@ -150,6 +167,12 @@ impl<S: Store> StreamMachine<S> {
             consumer.resume_at = state.last_seq + 1;
         }
         consumer
+    }
+
+    /// The first sequence at or after the start time of a configuration.
+    pub(crate) fn start_of(&self, config: &ConsumerConfig) -> u64 {
+        let time = config.opt_start_time.and_then(weir_jsapi::Time::unix_nanos).unwrap_or(0);
+        self.store.seq_at_or_after(UnixNanos(u64::try_from(time).unwrap_or(0)))
     }
 
     fn last_of_each_subject(&self, filter: &Filter) -> Vec<u64> {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use weir_jsapi::request::StreamInfoRequest;
 use weir_jsapi::response::{Paging, StreamInfoPage};
-use weir_jsapi::{ConsumerInfo, SequenceInfo, StreamInfo, StreamState, Time};
+use weir_jsapi::{ConsumerInfo, PriorityGroupState, SequenceInfo, StreamInfo, StreamState, Time};
 use weir_stdx::time::UnixNanos;
 
 use super::{Consumer, StreamMachine};
@@ -96,6 +96,8 @@ impl<S: Store> StreamMachine<S> {
         };
         let pause_end = consumer.config.pause_until.and_then(Time::unix_nanos).unwrap_or(0);
         let pause_remaining = pause_end.saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX)).max(0);
+        let groups = consumer.config.priority_groups.iter();
+        let groups = groups.map(|group| PriorityGroupState { group: group.clone(), ..Default::default() });
         Some(ConsumerInfo {
             stream_name: self.config.name.clone(),
             name: name.to_owned(),
@@ -113,6 +115,7 @@ impl<S: Store> StreamMachine<S> {
             paused: pause_remaining > 0,
             pause_remaining,
             ts: time(now),
+            priority_groups: groups.take(1).collect(),
             ..ConsumerInfo::default()
         })
     }

@@ -10,8 +10,7 @@ use weir_subject::overlaps;
 use super::StreamMachine;
 use crate::command::StreamCommand;
 use crate::config::{
-    ConsumerLimitsInForce, check_consumer_support, check_consumer_update, normalise_consumer,
-    set_consumer_metadata,
+    ConsumerLimitsInForce, check_consumer_update, normalise_consumer, set_consumer_metadata,
 };
 use crate::store::Store;
 
@@ -23,12 +22,30 @@ pub struct PreparedConsumer {
     pub command: Option<StreamCommand>,
 }
 
-/// Makes the request and the subject it came under agree; gives the name, if it has one.
-fn identify(
+/// Makes the request and the subject it came under agree; gives the name, if it has one. Whether there is such a stream
+/// is not asked.
+pub fn identify_consumer(
     subject: &ApiRequest<'_>,
     request: &mut CreateConsumerRequest,
 ) -> Result<Option<String>, ApiError> {
+    let of_stream = match subject {
+        ApiRequest::ConsumerDurableCreate { stream, .. } | ApiRequest::ConsumerCreate { stream, .. } => {
+            stream
+        }
+        _ => request.stream_name.as_str(),
+    };
+    if request.stream_name != of_stream {
+        return Err(errors::STREAM_MISMATCH.error());
+    }
     let config = &mut request.config;
+    let asked = match subject {
+        ApiRequest::ConsumerDurableCreate { name, .. }
+        | ApiRequest::ConsumerCreate { name: Some(name), .. } => name,
+        _ => config.name.as_str(),
+    };
+    if asked.contains(['/', '\\']) {
+        return Err(errors::CONSUMER_NAME_CONTAINS_PATH_SEPARATORS.error());
+    }
     match subject {
         ApiRequest::ConsumerDurableCreate { name, .. } => {
             if config.durable.is_empty() {
@@ -72,10 +89,7 @@ impl<S: Store> StreamMachine<S> {
         limits: &ConsumerLimitsInForce,
         now: UnixNanos,
     ) -> Result<PreparedConsumer, ApiError> {
-        if request.stream_name != self.config.name {
-            return Err(errors::STREAM_MISMATCH.error());
-        }
-        let name = identify(subject, &mut request)?.unwrap_or_else(|| fallback_name.to_owned());
+        let name = identify_consumer(subject, &mut request)?.unwrap_or_else(|| fallback_name.to_owned());
         let config = normalise_consumer(request.config, &self.config, limits, request.pedantic)?;
         let Some(existing) = self.consumers.get(name.as_str()) else {
             if request.action == ConsumerAction::Update {
@@ -83,7 +97,6 @@ impl<S: Store> StreamMachine<S> {
             }
             self.check_consumer_count(&config, limits)?;
             self.check_new_consumer(&config)?;
-            check_consumer_support(&config)?;
             let config = Box::new(config);
             let command = StreamCommand::CreateConsumer { name: name.clone(), config, created: now };
             return Ok(PreparedConsumer { name, command: Some(command) });
@@ -98,9 +111,8 @@ impl<S: Store> StreamMachine<S> {
         if request.action == ConsumerAction::Create {
             return Err(errors::CONSUMER_ALREADY_EXISTS.error());
         }
-        check_consumer_update(&existing.config, &config)?;
-        check_consumer_support(&config)?;
         self.check_work_queue(&config, Some(&name))?;
+        check_consumer_update(&existing.config, &config)?;
         let command = StreamCommand::UpdateConsumer { name: name.clone(), config: Box::new(config) };
         Ok(PreparedConsumer { name, command: Some(command) })
     }
@@ -129,10 +141,11 @@ impl<S: Store> StreamMachine<S> {
 
     /// The stream's own rules for one more consumer.
     pub(super) fn check_new_consumer(&self, config: &ConsumerConfig) -> Result<(), ApiError> {
-        let counted = self.consumers.values().filter(|consumer| !consumer.config.direct).count();
-        let full =
-            usize::try_from(self.config.max_consumers).is_ok_and(|limit| limit > 0 && counted >= limit);
-        if full && !config.direct {
+        if is_internal(config) {
+            return Ok(());
+        }
+        let counted = self.consumers.values().filter(|consumer| !is_internal(&consumer.config)).count();
+        if usize::try_from(self.config.max_consumers).is_ok_and(|limit| limit > 0 && counted >= limit) {
             return Err(errors::MAXIMUM_CONSUMERS_LIMIT.error());
         }
         self.check_work_queue(config, None)
@@ -140,31 +153,36 @@ impl<S: Store> StreamMachine<S> {
 
     /// Each message of a work queue belongs to exactly one consumer.
     fn check_work_queue(&self, config: &ConsumerConfig, own_name: Option<&str>) -> Result<(), ApiError> {
-        if self.config.retention != RetentionPolicy::WorkQueue {
+        if self.config.retention != RetentionPolicy::WorkQueue || is_internal(config) {
             return Ok(());
         }
-        if config.ack_policy != AckPolicy::Explicit {
+        if !matches!(config.ack_policy, AckPolicy::Explicit | AckPolicy::FlowControl) {
             return Err(errors::CONSUMER_WQ_REQUIRES_EXPLICIT_ACK.error());
-        }
-        let others =
-            || self.consumers.iter().filter(|(name, _)| own_name != Some(name)).map(|(_, other)| other);
-        if others().next().is_some() {
-            if config.filters().next().is_none() {
-                return Err(errors::CONSUMER_WQ_MULTIPLE_UNFILTERED.error());
-            }
-            let shares = others().any(|other| {
-                other.filter.is_all()
-                    || config.filters().any(|filter| {
-                        other.filter.patterns().iter().any(|pattern| overlaps(pattern, filter.as_bytes()))
-                    })
-            });
-            if shares {
-                return Err(errors::CONSUMER_WQ_CONSUMER_NOT_UNIQUE.error());
-            }
         }
         if config.deliver_policy != DeliverPolicy::All {
             return Err(errors::CONSUMER_WQ_CONSUMER_NOT_DELIVER_ALL.error());
         }
-        Ok(())
+        let others = || {
+            let others = self.consumers.iter().filter(|(name, _)| own_name != Some(name));
+            others.map(|(_, other)| other).filter(|other| !is_internal(&other.config))
+        };
+        if others().next().is_none() {
+            return Ok(());
+        }
+        if config.filters().next().is_none() {
+            return Err(errors::CONSUMER_WQ_MULTIPLE_UNFILTERED.error());
+        }
+        let shares = others().any(|other| {
+            other.filter.is_all()
+                || config.filters().any(|filter| {
+                    other.filter.patterns().iter().any(|pattern| overlaps(pattern, filter.as_bytes()))
+                })
+        });
+        if shares { Err(errors::CONSUMER_WQ_CONSUMER_NOT_UNIQUE.error()) } else { Ok(()) }
     }
+}
+
+/// Consumers of other streams that source this one: they count to no limit and take nothing from others.
+fn is_internal(config: &ConsumerConfig) -> bool {
+    config.direct || config.sourcing
 }

@@ -203,7 +203,13 @@ impl<'de> Deserializer<'de> for Node<'_> {
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
             Value::String(text) => visitor.visit_string(text),
-            other => Err(self.path.mismatch(other.kind(), "string")),
+            other => {
+                let is_time = matches!(
+                    self.path.field(),
+                    "opt_start_time" | "start_time" | "up_to_time" | "pause_until"
+                );
+                Err(self.path.mismatch(other.kind(), if is_time { "time.Time" } else { "string" }))
+            }
         }
     }
 
@@ -310,8 +316,15 @@ fn unknown_variant(name: &str, value: &Value) -> Error {
     };
     match name {
         "StoreCompression" => Error("unknown compression algorithm".to_owned()),
-        "ConsumerAction" => Error(format!("unknown consumer action: {text:?}")),
-        "PriorityPolicy" => Error(format!("unknown priority policy: {text:?}")),
+        "ConsumerAction" if matches!(value, Value::String(_)) => {
+            Error(format!("unknown consumer action: {text:?}"))
+        }
+        "ConsumerAction" => Error(format!("unknown consumer action: {text}")),
+        // The JSON as it stands.
+        "PriorityPolicy" if matches!(value, Value::String(_)) => {
+            Error(format!("unknown priority policy: {text:?}"))
+        }
+        "PriorityPolicy" => Error(format!("unknown priority policy: {text}")),
         _ if matches!(value, Value::String(_)) => {
             Error(format!("can not unmarshal {:?}", format!("\"{text}\"")))
         }

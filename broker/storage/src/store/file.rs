@@ -224,6 +224,10 @@ impl MessageStore for FileStore {
         self.content.state()
     }
 
+    fn bounds(&self) -> (u64, u64) {
+        (self.content.first_seq, self.content.last_seq)
+    }
+
     fn deleted(&self, limit: usize) -> Vec<u64> {
         self.content.deleted(limit)
     }

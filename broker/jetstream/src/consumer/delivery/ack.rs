@@ -58,6 +58,11 @@ fn nak_delay(text: &[u8]) -> Option<u64> {
 }
 
 impl ConsumerDelivery {
+    /// Whether clients acknowledge messages at all; where they do not, nobody listens for it.
+    pub fn takes_acks(&self) -> bool {
+        matches!(self.config.ack_policy, AckPolicy::Explicit | AckPolicy::All)
+    }
+
     /// An acknowledgement: its parsed subject, body, and where to confirm it if asked. Poll afterwards.
     #[expect(
         clippy::too_many_arguments,
@@ -70,21 +75,24 @@ impl ConsumerDelivery {
         has_interest: &dyn Fn(&[u8]) -> bool,
         ack: &AckSubject<'_>,
         body: &[u8],
-        reply: Option<&Bytes>,
+        reply: Option<&[u8]>,
         out: &mut Vec<Effect>,
     ) {
         self.touch(now);
         let mut confirm = reply;
         match parse(body) {
             AckKind::Ack => {
+                self.sample(now, ack.stream_seq, out);
                 if !self.acknowledge(now, ack.stream_seq, out) {
                     confirm = None;
                 }
             }
             AckKind::Next(request) => {
+                self.sample(now, ack.stream_seq, out);
                 self.acknowledge(now, ack.stream_seq, out);
                 if let Some(reply) = reply {
-                    self.handle_pull_request(now, machine, has_interest, reply, request, out);
+                    let reply = Bytes::copy_from_slice(reply);
+                    self.handle_pull_request(now, machine, has_interest, &reply, request, out);
                 }
                 confirm = None;
             }
@@ -103,19 +111,18 @@ impl ConsumerDelivery {
             AckKind::Unknown => {}
         }
         if let Some(to) = confirm.filter(|to| !to.is_empty()) {
-            out.push(Effect::AckReply { to: to.clone() });
+            out.push(Effect::AckReply { to: Bytes::copy_from_slice(to) });
         }
     }
 
     /// False when the ack concerns nothing this leader delivered: it must not be confirmed.
-    fn acknowledge(&mut self, now: UnixNanos, seq: u64, out: &mut Vec<Effect>) -> bool {
+    pub(super) fn acknowledge(&mut self, now: UnixNanos, seq: u64, out: &mut Vec<Effect>) -> bool {
         if seq > self.state.delivered.stream_seq {
             return false;
         }
         match self.config.ack_policy {
             AckPolicy::None => return true,
             AckPolicy::Explicit => {
-                self.sample(now, seq, out);
                 self.unqueue(seq);
                 self.forget_deadline(seq);
             }
@@ -136,6 +143,9 @@ impl ConsumerDelivery {
 
     /// Tells how long an acknowledgement took, for the share of messages that `sample_freq` (per cent) asks for.
     fn sample(&self, now: UnixNanos, seq: u64, out: &mut Vec<Effect>) {
+        if self.config.sample_freq.is_empty() || self.config.ack_policy != AckPolicy::Explicit {
+            return;
+        }
         let text = self.config.sample_freq.trim_end_matches('%');
         let Some(percent) = text.parse::<u64>().ok().filter(|&percent| percent > 0) else { return };
         let Some(pending) = self.state.pending.get(&seq) else { return };
@@ -159,17 +169,16 @@ impl ConsumerDelivery {
 
     fn negative(&mut self, now: UnixNanos, ack: &AckSubject<'_>, delay: &[u8], out: &mut Vec<Effect>) {
         let seq = ack.stream_seq;
-        let Some(pending) = self.state.pending.get(&seq).copied() else { return };
+        if !self.state.pending.contains_key(&seq) {
+            return;
+        }
         out.push(self.ack_advisory("MSG_NAKED", "nak", ack));
         if let Some(delay) = nak_delay(delay).filter(|&delay| delay > 0) {
             self.unqueue(seq);
             self.extend_wait(now, seq, delay, out);
             return;
         }
-        if self.is_exhausted(pending.delivery_count) {
-            self.give_up(seq, pending.delivery_count, out);
-            return;
-        }
+        // Whether its deliveries are used up shows when it would be sent again, as in nats-server.
         self.forget_deadline(seq);
         if self.queued.insert(seq) {
             self.redeliver.push_back(seq);
@@ -191,9 +200,7 @@ impl ConsumerDelivery {
         }
         self.forget_deadline(seq);
         self.record(ConsumerEvent::InProgress { stream_seq: seq, at }, out);
-        if let Some(pending) = self.state.pending.get(&seq) {
-            self.deadlines.insert((self.deadline(pending), seq));
-        }
+        self.schedule(seq);
     }
 
     fn ack_advisory(&self, kind: &str, name: &str, ack: &AckSubject<'_>) -> Effect {

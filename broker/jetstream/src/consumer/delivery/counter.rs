@@ -27,7 +27,7 @@ impl PendingCounter {
         cursor: u64,
     ) -> u64 {
         let removals = machine.removals().position();
-        let last_seq = machine.store().state().last_seq;
+        let last_seq = machine.store().last_seq();
         if let Some(known) = &mut self.known
             && known.removals == removals
             && known.counted_to == last_seq
@@ -73,7 +73,7 @@ impl PendingCounter {
             known.count = known.count.saturating_sub(1);
         }
         known.removals = machine.removals().position();
-        let last_seq = machine.store().state().last_seq;
+        let last_seq = machine.store().last_seq();
         if last_seq > known.counted_to {
             known.count += machine.store().num_pending(filter, next.max(known.counted_to + 1));
             known.counted_to = last_seq;

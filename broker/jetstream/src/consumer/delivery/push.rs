@@ -1,7 +1,7 @@
 //! Push delivery: whether somebody listens, heartbeats, and the flow-control window.
 
 use bytes::Bytes;
-use weir_jsapi::{ConsumerConfig, headers as names};
+use weir_jsapi::{AckPolicy, ConsumerConfig, headers as names};
 use weir_stdx::time::UnixNanos;
 
 use super::ConsumerDelivery;
@@ -15,6 +15,7 @@ const WINDOW_BYTES_START: usize = WINDOW_BYTES_MAX / 16;
 
 #[derive(Debug)]
 pub(super) struct Push {
+    pub(super) deliver_subject: Bytes,
     active: bool,
     heartbeat: u64,
     heartbeat_at: UnixNanos,
@@ -29,6 +30,7 @@ pub(super) struct Push {
 impl Push {
     pub(super) fn new(config: &ConsumerConfig, now: UnixNanos) -> Self {
         let mut push = Self {
+            deliver_subject: Bytes::new(),
             active: false,
             heartbeat: 0,
             heartbeat_at: now,
@@ -42,6 +44,7 @@ impl Push {
     }
 
     pub(super) fn update(&mut self, config: &ConsumerConfig, now: UnixNanos) {
+        self.deliver_subject = Bytes::copy_from_slice(config.deliver_subject.as_bytes());
         self.heartbeat = if config.is_push() { u64::try_from(config.idle_heartbeat).unwrap_or(0) } else { 0 };
         self.heartbeat_at = UnixNanos(now.0.saturating_add(self.heartbeat));
         if config.flow_control != (self.window > 0) {
@@ -63,12 +66,13 @@ impl Push {
         (self.active && self.heartbeat > 0).then_some(self.heartbeat_at)
     }
 
-    /// Accounts for a message that went out; asks for a sign of life when half the window is used.
+    /// Accounts for a message that went out; asks for a sign of life when half the window is used, or when the answer
+    /// is what acknowledges (`acks_are_due`).
     pub(super) fn sent(
         &mut self,
         now: UnixNanos,
         size: usize,
-        config: &ConsumerConfig,
+        acks_are_due: bool,
         stream: &str,
         consumer: &str,
         out: &mut Vec<Effect>,
@@ -78,37 +82,44 @@ impl Push {
             return;
         }
         self.in_flight += size;
-        if self.asked.is_some() || self.in_flight <= self.window / 2 {
+        if let Some((_, covered)) = &mut self.asked {
+            // The client is a whole window behind its last answer: the one on its way covers this message too.
+            if self.in_flight.saturating_sub(*covered) >= self.window {
+                *covered += size;
+            }
             return;
         }
+        if self.in_flight > self.window / 2 || acks_are_due {
+            self.ask(now, stream, consumer, out);
+        }
+    }
+
+    /// Asks for a sign of life that covers all that is in flight.
+    fn ask(&mut self, now: UnixNanos, stream: &str, consumer: &str, out: &mut Vec<Effect>) {
         self.requests += 1;
         let subject =
             Bytes::from(format!("$JS.FC.{stream}.{consumer}.{}", request_token(self.requests, now)));
         out.push(Effect::Status {
-            to: Bytes::copy_from_slice(config.deliver_subject.as_bytes()),
+            to: self.deliver_subject.clone(),
             reply: Some(subject.clone()),
             headers: headers::status("100 FlowControl Request", &[]),
         });
         self.asked = Some((subject, self.in_flight));
     }
 
-    pub(super) fn heartbeat(
-        &mut self,
-        now: UnixNanos,
-        config: &ConsumerConfig,
-        delivered: Position,
-        out: &mut Vec<Effect>,
-    ) {
+    /// Sends a heartbeat if one is due; true when it did.
+    pub(super) fn heartbeat(&mut self, now: UnixNanos, delivered: Position, out: &mut Vec<Effect>) -> bool {
         if self.next_timer().is_none_or(|at| now < at) {
-            return;
+            return false;
         }
         let stalled = self.asked.as_ref().map(|(subject, _)| &subject[..]);
         out.push(Effect::Status {
-            to: Bytes::copy_from_slice(config.deliver_subject.as_bytes()),
+            to: self.deliver_subject.clone(),
             reply: None,
             headers: heartbeat_headers(delivered, stalled),
         });
         self.heartbeat_at = UnixNanos(now.0.saturating_add(self.heartbeat));
+        true
     }
 }
 
@@ -149,13 +160,44 @@ impl ConsumerDelivery {
     }
 
     /// A client answered a flow-control request (a publish to the request's reply). Poll afterwards.
-    pub fn handle_flow_control(&mut self, subject: &[u8]) {
+    pub fn handle_flow_control(
+        &mut self,
+        now: UnixNanos,
+        subject: &[u8],
+        block: &[u8],
+        out: &mut Vec<Effect>,
+    ) {
         match self.push.asked.take() {
             Some((asked, covered)) if asked == subject => {
                 self.push.in_flight = self.push.in_flight.saturating_sub(covered);
                 self.push.window = (self.push.window * 2).min(WINDOW_BYTES_MAX);
             }
-            other => self.push.asked = other,
+            other => {
+                self.push.asked = other;
+                return;
+            }
+        }
+        if self.config.ack_policy == AckPolicy::FlowControl
+            && let Some(seq) = headers::get_str(block, names::LAST_STREAM).and_then(|text| text.parse().ok())
+        {
+            self.acknowledge(now, seq, out);
+        }
+    }
+
+    /// A message went out, of this many bytes.
+    pub(super) fn push_sent(&mut self, now: UnixNanos, size: usize, out: &mut Vec<Effect>) {
+        let acks_are_due = self.config.ack_policy == AckPolicy::FlowControl
+            && u64::try_from(self.config.max_ack_pending)
+                .is_ok_and(|limit| limit > 0 && self.state.pending.len() as u64 >= limit);
+        self.push.sent(now, size, acks_are_due, &self.stream, &self.name, out);
+    }
+
+    /// A heartbeat if one is due; with it the request whose answer acknowledges.
+    pub(super) fn push_beat(&mut self, now: UnixNanos, out: &mut Vec<Effect>) {
+        let beaten = self.push.heartbeat(now, self.shown_position(), out);
+        let asks = self.config.ack_policy == AckPolicy::FlowControl && !self.state.pending.is_empty();
+        if beaten && asks && self.push.asked.is_none() {
+            self.push.ask(now, &self.stream, &self.name, out);
         }
     }
 }

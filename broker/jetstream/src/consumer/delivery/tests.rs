@@ -1,5 +1,7 @@
 //! Delivery scenarios: effects as text, the replicated state checked against the leader's after every step.
 
+mod groups;
+
 use weir_jsapi::request::CreateConsumerRequest;
 use weir_jsapi::subject::{ApiRequest, parse_ack};
 use weir_jsapi::{DeliverPolicy, RetentionPolicy, StreamConfig};
@@ -62,7 +64,8 @@ impl Scenario {
 
     fn lead(machine: &StreamMachine<MemStore>, now: UnixNanos) -> ConsumerDelivery {
         let (name, consumer) = machine.consumers().next().expect("one consumer");
-        ConsumerDelivery::new("S", name, consumer, now)
+        let setting = Setting { account: Arc::from("A"), message_max: 1 << 20, seed: 7 };
+        ConsumerDelivery::new("S", name, consumer, &Arc::new(setting), now)
     }
 
     fn publish(&mut self, subjects: &[&str]) -> Vec<String> {
@@ -70,10 +73,10 @@ impl Scenario {
         self.poll()
     }
 
-    fn request(&mut self, reply: &'static str, body: &str) -> Vec<String> {
+    fn request(&mut self, reply: &str, body: &str) -> Vec<String> {
         let mut out = Vec::new();
         let gone = self.gone.clone();
-        let reply = Bytes::from_static(reply.as_bytes());
+        let reply = Bytes::copy_from_slice(reply.as_bytes());
         let listens = |inbox: &[u8]| !gone.iter().any(|entry| entry == inbox);
         self.delivery.handle_pull_request(
             self.now,
@@ -91,9 +94,8 @@ impl Scenario {
         let mut out = Vec::new();
         let subject = format!("$JS.ACK.S.c.1.{seq}.{seq}.0.0");
         let ack = parse_ack(&subject).expect("ack subject");
-        let reply = Bytes::from_static(b"ok");
         let body = body.as_bytes();
-        self.delivery.handle_ack(self.now, &self.machine, &|_| true, &ack, body, Some(&reply), &mut out);
+        self.delivery.handle_ack(self.now, &self.machine, &|_| true, &ack, body, Some(b"ok"), &mut out);
         self.finish(out)
     }
 
@@ -475,9 +477,9 @@ fn push_beats_while_idle_and_says_when_it_is_stalled() {
     let beat = scenario.after(SECOND);
     assert!(beat[0].contains("Nats-Consumer-Stalled: $JS.FC.S.c."), "{beat:?}");
     let asked = scenario.delivery.push.asked.clone().expect("an open request").0;
-    scenario.delivery.handle_flow_control(b"$JS.FC.S.c.old");
+    scenario.delivery.handle_flow_control(scenario.now, b"$JS.FC.S.c.old", b"", &mut Vec::new());
     assert_eq!(scenario.poll(), NONE);
-    scenario.delivery.handle_flow_control(&asked);
+    scenario.delivery.handle_flow_control(scenario.now, &asked, b"", &mut Vec::new());
     assert!(scenario.poll()[0].starts_with("d <- s.4 #4"));
 }
 
