@@ -128,9 +128,9 @@ def flow_acked(js, listener, messages=3, **config):
     listener.subscribe("to.me")
     listener.sync()
     body = {"stream_name": "S", "config": {"durable_name": "C", "name": "C", "ack_policy": "flow_control", "deliver_subject": "to.me"} | config}
+    js.fill("s.a", messages)
     created = js.raw("CONSUMER.CREATE.S.C", body)
     assert "error" not in created, created
-    js.fill("s.a", messages)
 
 
 def test_acks_by_flow_control(both):
