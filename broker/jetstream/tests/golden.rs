@@ -89,8 +89,10 @@ fn streams_are_updated_as_by_the_reference() {
         let mut meta = MetaMachine::default();
         let mut machine = create(&mut meta, &case[0]).unwrap();
         let limits = AccountLimitsInForce::default();
-        let result = decode_stream(&case[1])
-            .and_then(|request| meta.check_update("A", request.config, &limits, request.pedantic));
+        let result = decode_stream(&case[1]).and_then(|request| {
+            let name = request.config.name.clone();
+            meta.check_update("A", &name, request.config, &limits, request.pedantic)
+        });
         let actual = match result {
             Ok(config) => {
                 let command = weir_jetstream::StreamCommand::UpdateConfig(Box::new(config));

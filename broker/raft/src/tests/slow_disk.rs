@@ -43,6 +43,14 @@ impl Disk for SlowDisk {
         self.0.list_files(path)
     }
 
+    fn list_directories(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.0.list_directories(path)
+    }
+
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_tree(path)
+    }
+
     fn exists(&self, path: &Path) -> bool {
         self.0.exists(path)
     }
