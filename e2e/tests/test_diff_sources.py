@@ -113,22 +113,12 @@ CHANGES = {
 CASES = REFUSALS | CONTENT | TOLD | CHANGES
 
 
-# Origins that keep messages for those who did not have them: their consumers acknowledge by flow control.
-BY_FLOW_CONTROL = {"a source of a work queue", "a source of an interest stream"}
-BY_FLOW_CONTROL_MARK = pytest.mark.xfail(reason="ack_policy flow_control is not served yet", strict=False)
-
-
-def case(name, steps):
-    marks = [BY_FLOW_CONTROL_MARK] if name in BY_FLOW_CONTROL else []
-    return pytest.param(steps, id=name.replace(" ", "_"), marks=marks)
-
-
 @pytest.fixture(scope="module")
 def pair(start_pair):
     return start_pair(WITH_JETSTREAM)
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("steps", [case(name, steps) for name, steps in CASES.items()])
+@pytest.mark.parametrize("steps", CASES.values(), ids=[name.replace(" ", "_") for name in CASES])
 def test_source(pair, steps):
     pair.same(lambda broker: in_order(converse(broker.port, steps)))
