@@ -46,10 +46,20 @@ def pause(seconds=0.1):
     return lambda js: time.sleep(seconds)
 
 
+def without_chance(answer: dict) -> dict:
+    """What a mirror has of its origin, and what it says of it, is chance when its creation is answered: names stay."""
+    if answer.get("did_create") and (answer.get("mirror") or answer.get("sources")):
+        answer.pop("state", None)
+        if answer.get("mirror"):
+            answer["mirror"] = answer["mirror"]["name"]
+        answer["sources"] = sorted(source["name"] for source in answer.get("sources") or [])
+    return answer
+
+
 def converse(port: int, steps, connect=None) -> list:
     """Holds the conversation; afterwards no stream is left."""
     with JetStream(port, connect) as js:
         try:
-            return [step(js) if callable(step) else js.api(*step) for step in steps]
+            return [step(js) if callable(step) else without_chance(js.api(*step)) for step in steps]
         finally:
             js.clear()
