@@ -40,23 +40,8 @@ def generate(generator: str, mode: str, values: dict) -> dict:
     return json.loads(done.stdout)
 
 
-class Contender:
-    """The servers of one program, for one load, in a folder of their own."""
-
-    def __init__(self, binary: str, workload):
-        self.workload = workload
-        self._folder = tempfile.TemporaryDirectory()
-        folder = pathlib.Path(self._folder.name)
-        self.web = free_port()
-        if "FOLDER" in workload.config:
-            make_certificate(folder)
-        self.cluster = None
-        if workload.servers > 1:
-            self.cluster = Cluster(binary, folder, workload.servers, jetstream=False)
-            self.brokers = self.cluster.brokers
-        else:
-            config = workload.config.replace("FOLDER", str(folder)).replace("WSPORT", str(self.web))
-            self.brokers = [Broker(binary, folder, config)]
+class Started:
+    """Servers that run while it is entered: `brokers`, of a `cluster` or alone, in a `_folder` that goes with them."""
 
     def __enter__(self):
         try:
@@ -79,6 +64,25 @@ class Contender:
 
     def resident_mib(self) -> float:
         return sum(broker.resident_bytes() for broker in self.brokers) / 2**20
+
+
+class Contender(Started):
+    """The servers of one program, for one load, in a folder of their own."""
+
+    def __init__(self, binary: str, workload):
+        self.workload = workload
+        self._folder = tempfile.TemporaryDirectory()
+        folder = pathlib.Path(self._folder.name)
+        self.web = free_port()
+        if "FOLDER" in workload.config:
+            make_certificate(folder)
+        self.cluster = None
+        if workload.servers > 1:
+            self.cluster = Cluster(binary, folder, workload.servers, jetstream=False)
+            self.brokers = self.cluster.brokers
+        else:
+            config = workload.config.replace("FOLDER", str(folder)).replace("WSPORT", str(self.web))
+            self.brokers = [Broker(binary, folder, config)]
 
     def peak_mib(self) -> float:
         """The most memory that was resident at once."""

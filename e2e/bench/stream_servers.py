@@ -10,7 +10,7 @@ import tempfile
 import time
 
 import stream_workloads as workloads
-from contender import build_generator, generate, programs, repository  # noqa: F401  (sets the path of e2e/lib)
+from contender import Started, generate, programs, repository
 
 from broker import Broker, wait_until  # noqa: E402
 from cluster import Cluster  # noqa: E402
@@ -20,7 +20,7 @@ MADE_WITHIN_SECONDS = 30
 SYNC_ALWAYS = ("jetstream { ", "jetstream { sync_interval: always, ")
 
 
-class Servers:
+class Servers(Started):
     """One server, or three in a cluster, of one contender."""
 
     def __init__(self, who: str, size: int = 1):
@@ -39,31 +39,9 @@ class Servers:
                 assert SYNC_ALWAYS[0] in text, text
                 broker.config_path.write_text(text.replace(*SYNC_ALWAYS))
 
-    def __enter__(self):
-        try:
-            if self.cluster:
-                self.cluster.start()
-            else:
-                self.brokers[0].start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        for broker in self.brokers:
-            broker.stop()
-        self._folder.cleanup()
-
     @property
     def first(self) -> Broker:
         return self.brokers[0]
-
-    def cpu_seconds(self) -> float:
-        return sum(broker.cpu_seconds() for broker in self.brokers)
-
-    def resident_mib(self) -> float:
-        return sum(broker.resident_bytes() for broker in self.brokers) / 2**20
 
     def api(self, subject: str, body=None, within: float = 20.0) -> dict:
         with JetStream(self.first.port) as js:

@@ -6,6 +6,7 @@ import pytest
 
 import binaries
 from broker import Broker, wait_until
+from jetstream import JetStream
 
 DEVIATIONS = binaries.REPOSITORY / "broker/docs/deviations"
 
@@ -84,3 +85,21 @@ def pytest_collection_modifyitems(items):
         for marker in item.iter_markers("deviates"):
             file = DEVIATIONS / marker.args[0]
             assert file.exists(), f"{item.nodeid} refers to {file}, which does not exist"
+
+
+@pytest.fixture
+def both(pair):
+    """Holds a conversation, a function of a JetStream connection, with both servers of the module's `pair`; no stream is left."""
+
+    def compare(function):
+        def hold(broker):
+            with JetStream(broker.port) as js:
+                js.port = broker.port
+                try:
+                    return function(js)
+                finally:
+                    js.clear()
+
+        pair.same(hold)
+
+    return compare

@@ -21,24 +21,6 @@ def pair(start_pair):
     return start_pair(WITH_JETSTREAM)
 
 
-@pytest.fixture
-def both(pair):
-    """Holds a conversation, a function of a JetStream connection, with both servers."""
-
-    def compare(function):
-        def hold(broker):
-            with JetStream(broker.port) as js:
-                js.port = broker.port
-                try:
-                    return function(js)
-                finally:
-                    js.clear()
-
-        pair.same(hold)
-
-    return compare
-
-
 def prepare(js, messages=3, **config):
     """A stream with messages and the durable consumer C."""
     js.raw("STREAM.CREATE.S", S)
