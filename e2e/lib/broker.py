@@ -4,13 +4,16 @@ Not a client, and it does not know which program it runs: `binaries` does.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -39,18 +42,34 @@ def wait_until(condition, what: str, within: float = 10.0, every: float = 0.02):
         time.sleep(every)
 
 
+# Below the ports that the kernel gives to outgoing connections: one of those could take a port before its server binds it.
+PORTS = range(12_000, 30_000)
+_reservations = open(pathlib.Path(tempfile.gettempdir()) / f"weir-test-ports.{os.getuid()}", "ab")
 _handed_out: set[int] = set()
 
 
 def free_port() -> int:
-    """A port nobody listens on now, and that this run has not handed out before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _handed_out:
+    """A port nobody listens on now, and that no run on this machine has been handed while it lasts."""
+    for port in random.sample(PORTS, len(PORTS)):
+        if port not in _handed_out and _reserve(port):
             _handed_out.add(port)
             return port
+    raise AssertionError(f"no port is free in {PORTS}")
+
+
+def _reserve(port: int) -> bool:
+    # A lock on one byte of a shared file for each port: it ends with this process, however that ends.
+    try:
+        fcntl.lockf(_reservations, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _die_with_the_tests():

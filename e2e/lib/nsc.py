@@ -14,6 +14,7 @@ import nacl.signing
 
 PREFIXES = {"O": 14, "A": 0, "U": 20, "N": 13, "C": 2, "X": 23}
 SEED = 18
+STARTED_SECONDS = int(time.time())
 XKEY_VERSION = b"xkv1"
 NONCE_BYTES = 24
 
@@ -82,13 +83,16 @@ def token(signer: Key, kind: str, subject: str, nats: dict, issued: int | None =
 
 def claims_of(text: str) -> dict:
     """The content of a JWT, unverified."""
+    if text.count(".") != 2:
+        raise ValueError(f"not a JWT: {text[:40]!r}")
     payload = text.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
 def operator(key: Key, **nats) -> str:
     registered = {name: nats.pop(name) for name in ("exp", "nbf", "name") if name in nats}
-    return token(key, "operator", key.public, nats, **{"name": "O"} | registered)
+    # One time of issue: a config written a second later would have another operator, which no reload takes.
+    return token(key, "operator", key.public, nats, STARTED_SECONDS, **{"name": "O"} | registered)
 
 
 UNLIMITED = {

@@ -37,6 +37,7 @@ class Talk:
         self.password = password
         self.connections: dict[str, Wire] = {}
         self.last: dict[str, object] = {}
+        self.asked: dict[str, int] = {}
         self.transcript: list[str] = []
 
     def play(self, script: str) -> list[str]:
@@ -78,7 +79,9 @@ class Talk:
             self.publish(connection, text, verb == "hpub")
         elif verb == "ask":
             subject, _, payload = text.partition(" ")
-            inbox = f"_INBOX.{name}"
+            # An inbox for each question: of two subscriptions to one inbox nats-server tells either "no responders".
+            self.asked[name] = self.asked.get(name, 0) + 1
+            inbox = f"_INBOX.{name}" if self.asked[name] == 1 else f"_INBOX.{name}.{self.asked[name]}"
             connection.subscribe(inbox)
             connection.publish(subject, payload, inbox)
         elif verb == "answer":

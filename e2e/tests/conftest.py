@@ -8,6 +8,7 @@ import binaries
 from broker import Broker, wait_until
 from jetstream import JetStream
 
+REFERENCE_ASKED_AGAIN = 4
 DEVIATIONS = binaries.REPOSITORY / "broker/docs/deviations"
 
 
@@ -37,13 +38,31 @@ class Pair:
             broker.stop()
 
     def same(self, conversation):
-        """Holds `conversation(broker)` with both; its transcripts must be equal."""
-        expected = conversation(self.reference)
-        if not self.keeps_streams:
-            self._await_deletions()
+        """Holds `conversation(broker)` with both; Weir's transcript must be one that nats-server gives.
+
+        Some of nats-server's answers hang on the order of a Go map or on the time its goroutines get, so a difference is
+        asked again: of nats-server only, whose set of answers is what a client has to live with. Weir answers once.
+        """
+        expected = self._hold_with_reference(conversation)
         actual = conversation(self.weir)
         assert self.weir.running, f"weir ended\n{self.weir.log_tail()}"
-        assert actual == expected, f"\n{difference(expected, actual)}\n{self.weir.log_tail()[-1500:]}"
+        if actual == expected:
+            return
+        failure = f"\n{difference(expected, actual)}\n{self.weir.log_tail()[-1500:]}"
+        for _ in range(REFERENCE_ASKED_AGAIN):
+            try:
+                if actual == self._hold_with_reference(conversation):
+                    return
+            except AssertionError as refusal:
+                failure += f"\nasked again, nats-server's conversation fails: {refusal}"
+                break
+        raise AssertionError(failure)
+
+    def _hold_with_reference(self, conversation):
+        transcript = conversation(self.reference)
+        if not self.keeps_streams:
+            self._await_deletions()
+        return transcript
 
     def _await_deletions(self):
         # nats-server removes a deleted stream's files later: a new stream of that name may find old messages.
