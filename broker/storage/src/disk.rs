@@ -51,6 +51,9 @@ pub trait DiskFile: Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all bytes.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all bytes behind what a log has so far; what lies behind them up to the next multiple of 4096 may become
+    /// zeros. Only one writer, and nobody else writes these blocks.
+    fn write_log_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes content and length durable (fdatasync).
     fn sync_data(&self) -> io::Result<()>;
     fn set_length(&self, length: u64) -> io::Result<()>;

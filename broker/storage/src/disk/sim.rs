@@ -17,6 +17,8 @@ pub use crash::CrashExplorer;
 
 use super::{Disk, DiskFile, OpenMode};
 
+const LOG_BLOCK_BYTES: u64 = 4096;
+
 /// One recorded operation.
 #[derive(Clone, Debug)]
 pub enum Operation {
@@ -360,6 +362,15 @@ impl DiskFile for SimFile {
             state.note(Operation::Write { file: self.file, offset, bytes: written.into() });
         }
         fault.map_or(Ok(()), |fault| Err(error_of(fault)))
+    }
+
+    /// With the zeros that a write of whole blocks leaves behind the bytes.
+    fn write_log_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset + bytes.len() as u64;
+        let zeros = end.next_multiple_of(LOG_BLOCK_BYTES).min(self.length()?).saturating_sub(end);
+        let mut padded = bytes.to_vec();
+        padded.resize(bytes.len() + usize::try_from(zeros).unwrap_or(0), 0);
+        self.write_at(&padded, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {

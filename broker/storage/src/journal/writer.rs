@@ -323,7 +323,7 @@ impl Writer {
         if !self.buffer.is_empty() {
             let Some(newest) = self.chain_files.back() else { return Ok(()) };
             let start = self.position - self.buffer.len() as u64;
-            newest.file.file.write_at(&self.buffer, start).context("write", &newest.file.path)?;
+            newest.file.file.write_log_at(&self.buffer, start).context("write", &newest.file.path)?;
             self.shared.counters.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
             self.buffer.clear();
             if self.buffer.capacity() > BUFFER_KEEP_BYTES {
