@@ -12,8 +12,15 @@ import pytest
 
 import binaries
 from broker import Broker, wait_until
+from jetstream import JetStream
 from wire import Wire
 
+WITH_ROOM = """
+listen: "127.0.0.1:PORT"
+http: "127.0.0.1:HTTP"
+server_name: NAME
+jetstream { store_dir: "STORE", max_memory_store: %s, max_file_store: %s }
+"""
 BASE = 'listen: "127.0.0.1:PORT"\nserver_name: one\n'
 STAMP = re.compile(r"^\[\d+\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} ", re.M)
 
@@ -93,6 +100,17 @@ TAKEN_OVER = {
     "several at once": ("", "debug: true\nmax_payload: 2000\nserver_tags: a\n"),
 }
 
+STORE = "jetstream { store_dir: STORE, max_mem: 1G, max_file: 1G%s }\n"
+TAKEN_OVER |= {
+    "more memory": (STORE % "", "jetstream { store_dir: STORE, max_mem: 2G, max_file: 1G }\n"),
+    "more storage": (STORE % "", "jetstream { store_dir: STORE, max_mem: 1G, max_file: 3G }\n"),
+    "more of both": (STORE % "", "jetstream { store_dir: STORE, max_mem: 1500M, max_file: 1T }\ndebug: true\n"),
+    "limits of jetstream": (STORE % "", STORE % ', limits { max_ack_pending: 5, duplicate_window: "1m" }'),
+    "limits of batches": (STORE % "", STORE % ", limits { batch { max_msgs: 5 } }"),
+    "no limits of jetstream": (STORE % ", limits { max_request_batch: 5 }", STORE % ""),
+    "limits and more storage": (STORE % "", "jetstream { store_dir: STORE, max_mem: 1G, max_file: 2G, limits { max_ha_assets: 5 } }\n"),
+}
+
 REFUSED = {
     "a port": ("", 'listen: "127.0.0.1:1"\n'),
     "max_pending": ("", "max_pending: 10MB\n"),
@@ -116,6 +134,16 @@ REFUSED = {
     "a store": ("", "jetstream { store_dir: STORE, max_mem: 1G, max_file: 1G }\n"),
     "a smaller store": ("jetstream { store_dir: STORE, max_mem: 1G, max_file: 1G }\n",
                         "jetstream { store_dir: STORE, max_mem: 1G, max_file: 1M }\n"),
+    "less memory": (STORE % "", "jetstream { store_dir: STORE, max_mem: 1M, max_file: 2G }\n"),
+    "a store whose limits are found": ("jetstream { store_dir: STORE, max_mem: 1G }\n", STORE % ""),
+    "another store": (STORE % "", STORE.replace("STORE", "STORE/x") % ""),
+    "another domain": (STORE % "", STORE % ", domain: hub"),
+    "strictness": (STORE % "", STORE % ", strict: false"),
+    "a queue limit": (STORE % "", STORE % ", request_queue_limit: 100"),
+    "buffered messages": (STORE % "", STORE % ", max_buffered_msgs: 100"),
+    "buffered bytes": (STORE % "", STORE % ", max_buffered_size: 1M"),
+    "a sync interval": (STORE % ", sync_interval: 1m", STORE % ", sync_interval: 30s"),
+    "less storage and another domain": (STORE % "", "jetstream { store_dir: STORE, max_mem: 1G, max_file: 1M, domain: hub }\n"),
     "a store without limits": ("jetstream { store_dir: STORE, max_mem: 1G, max_file: 1G }\n",
                                "jetstream { store_dir: STORE, max_mem: 1G }\n"),
     "an unknown key": ("", "colour: blue\n"),
@@ -223,3 +251,53 @@ def test_what_keeps_a_server_from_starting_refuses_a_reload_and_a_check(brokers,
         first = reloaded(broker, new)
         return done.returncode != 0, [line.split(":")[0] for line in first]
     same_of(brokers(""), play)
+
+
+def test_more_room_counts_and_is_shown(tmp_path):
+    made = [Broker(binary, tmp_path, WITH_ROOM % ("1M", "4M"), name) for name, binary in
+            (("reference", binaries.reference()), ("weir", binaries.weir()))]
+
+    def ask(broker):
+        broker.start()
+        with JetStream(broker.port) as js:
+            wide = {"name": "WIDE", "subjects": ["w"], "max_bytes": 8 << 20}
+            deep = {"name": "DEEP", "subjects": ["d"], "max_bytes": 2 << 20, "storage": "memory"}
+            seen = [js.raw(f"STREAM.CREATE.{config['name']}", config).get("error") for config in (wide, deep)]
+            broker.write_config(WITH_ROOM % ("4M", "16M"))
+            broker.signal(signal.SIGHUP)
+            wait_until(lambda: "Reloaded server configuration" in broker.log(), "it is reloaded")
+            seen += [js.raw(f"STREAM.CREATE.{config['name']}", config).get("error") for config in (wide, deep)]
+            seen += [js.raw(f"STREAM.UPDATE.{config['name']}", config | {"max_bytes": 100 << 20}).get("error") for config in (wide, deep)]
+        config = broker.get_json("/jsz")["config"]
+        shown = broker.get_json("/varz")["jetstream"]["config"]
+        return seen, [(place["max_memory"], place["max_storage"]) for place in (config, shown)]
+
+    try:
+        same_of(made, ask)
+    finally:
+        for broker in made:
+            broker.stop()
+
+
+def test_limits_of_jetstream_count_after_a_reload(tmp_path):
+    limited = WITH_ROOM.replace("%s }", '%s, limits { max_ack_pending: 5, duplicate_window: "1m", default_max_consumers: 1 } }')
+    made = [Broker(binary, tmp_path, WITH_ROOM % ("1M", "4M"), name) for name, binary in
+            (("reference", binaries.reference()), ("weir", binaries.weir()))]
+
+    def ask(broker):
+        broker.start()
+        with JetStream(broker.port) as js:
+            assert "config" in js.raw("STREAM.CREATE.S", {"name": "S", "subjects": ["s"]})
+            broker.write_config(limited % ("1M", "4M"))
+            broker.signal(signal.SIGHUP)
+            wait_until(lambda: "Reloaded server configuration" in broker.log(), "it is reloaded")
+            stream = js.raw("STREAM.CREATE.T", {"name": "T", "subjects": ["t"], "duplicate_window": 10**12})
+            consumers = [js.raw(f"CONSUMER.CREATE.S.{name}", {"stream_name": "S", "config": {"name": name, "ack_policy": "explicit"} | more})
+                         for name, more in (("A", {"max_ack_pending": 6}), ("B", {}), ("C", {}))]
+        return stream.get("error"), [answer.get("error") or answer["config"]["max_ack_pending"] for answer in consumers]
+
+    try:
+        same_of(made, ask)
+    finally:
+        for broker in made:
+            broker.stop()

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, Hub};
+use weir_jetstream::BatchTotals;
 use weir_jetstream::meta::{MetaPeer, StreamAssignment};
-use weir_jetstream::{BatchLimits, BatchTotals};
 use weir_raft::{GroupOptions, PeerId, RaftNode};
 use weir_stdx::rng::SeededRng;
 use weir_storage::disk::Disk;
@@ -16,7 +17,7 @@ use weir_storage::{FileStoreOptions, Journal, Trash};
 
 use crate::accounts::{Accounts, ApiCounters};
 use crate::api_load::ApiLoad;
-use crate::limits::ServerLimits;
+use crate::limits::ServerRoom;
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
 use crate::replicated::Replicated;
@@ -40,13 +41,13 @@ pub(crate) struct Context {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) store_dir: PathBuf,
     pub(crate) store_options: FileStoreOptions,
-    pub(crate) max_memory: u64,
-    pub(crate) max_file: u64,
-    pub(crate) limits: ServerLimits,
+    /// What the configuration allows: a reload may change it.
+    pub(crate) room: RwLock<ServerRoom>,
     pub(crate) domain: Option<Arc<str>>,
     pub(crate) ingest_limits: IngestLimits,
-    pub(crate) batch_limits: BatchLimits,
     pub(crate) batch_totals: Arc<BatchTotals>,
+    /// Of `room`, for the way of every publish.
+    pub(crate) fast_batches_max: Arc<AtomicUsize>,
     /// New at every start; see `Envelope::origin`.
     pub(crate) origin: u64,
     pub(crate) hub: Arc<Hub>,
@@ -102,6 +103,10 @@ impl Context {
             .map(|member| member.name.clone())
             .or_else(|| self.cluster.as_ref()?.raft.peer_info(peer).map(|info| info.name))
             .unwrap_or_else(|| peer.to_string())
+    }
+
+    pub(crate) fn room(&self) -> ServerRoom {
+        *self.room.read()
     }
 
     pub(crate) fn open_failure(&self, group: u64) -> Option<String> {

@@ -14,6 +14,7 @@ mod context;
 mod crash_states;
 mod envelope;
 mod identity;
+mod inside;
 mod limits;
 mod meta;
 mod neighbours;
@@ -27,7 +28,8 @@ mod stream;
 mod usage;
 
 pub use accounts::AccountShare;
-pub use limits::ServerLimits;
+pub use inside::{GroupPeer, GroupView, QueueView};
+pub use limits::{ServerLimits, ServerRoom};
 pub use neighbours::{Neighbours, PeerInfo, PeerSeen, Seed};
 pub use node::{JetStreamNode, StartError};
 pub use options::{ClusterOptions, NodeOptions};

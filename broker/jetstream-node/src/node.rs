@@ -2,6 +2,7 @@
 //! it, and is the handle that the server room holds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -19,6 +20,7 @@ use crate::admin::Admin;
 use crate::api_load::ApiLoad;
 use crate::context::{Cluster, Context};
 use crate::identity::{self, Mode};
+use crate::limits::ServerRoom;
 use crate::meta;
 use crate::meta::state::MetaState;
 use crate::options::{ClusterOptions, NodeOptions};
@@ -49,7 +51,7 @@ pub enum StartError {
 
 /// The running JetStream of one server.
 pub struct JetStreamNode {
-    context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
     tasks: Mutex<Vec<AbortHandle>>,
     /// The answers to requests in the system account, which has no JetStream.
     _refusals: InternalSubscription,
@@ -85,13 +87,11 @@ impl JetStreamNode {
             disk,
             store_dir: options.store_dir,
             store_options: FileStoreOptions::default(),
-            max_memory: options.max_memory,
-            max_file: options.max_file,
-            limits: options.limits,
+            room: RwLock::new(options.room),
             domain: options.domain.map(Arc::from),
             ingest_limits: options.ingest,
-            batch_limits: options.batches,
             batch_totals: Arc::default(),
+            fast_batches_max: Arc::new(options.room.batches.fast_total().into()),
             origin: random()?,
             hub,
             journal,
@@ -201,6 +201,17 @@ impl JetStreamNode {
     /// they are and are not served while it has no share.
     pub fn set_account(&self, name: &str, share: Option<AccountShare>) {
         self.context.set_account(name, share);
+    }
+
+    /// What all streams together may use now.
+    pub fn room(&self) -> ServerRoom {
+        self.context.room()
+    }
+
+    /// Takes over what a reload changed of what all streams together may use.
+    pub fn set_room(&self, room: ServerRoom) {
+        self.context.fast_batches_max.store(room.batches.fast_total(), Ordering::Relaxed);
+        *self.context.room.write() = room;
     }
 
     /// Forgets an account that is gone; its streams stay.

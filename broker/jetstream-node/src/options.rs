@@ -5,12 +5,11 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_jetstream::BatchLimits;
 use weir_raft::GroupOptions;
 use weir_storage::SyncPolicy;
 
 use crate::accounts::AccountShare;
-use crate::limits::ServerLimits;
+use crate::limits::ServerRoom;
 use crate::neighbours::Neighbours;
 use crate::stream::ingest::IngestLimits;
 
@@ -20,11 +19,7 @@ pub struct NodeOptions {
     /// The folder that holds journal, meta state and streams.
     pub store_dir: PathBuf,
     pub sync: SyncPolicy,
-    /// Bytes that memory streams may reserve and use together.
-    pub max_memory: u64,
-    /// Bytes that file streams may reserve and use together.
-    pub max_file: u64,
-    pub limits: ServerLimits,
+    pub room: ServerRoom,
     /// API requests with unknown fields are refused.
     pub strict: bool,
     /// API requests worked on at the same time; more are dropped, the client asks again.
@@ -32,7 +27,6 @@ pub struct NodeOptions {
     /// Printed in acknowledgements and infos when set.
     pub domain: Option<String>,
     pub ingest: IngestLimits,
-    pub batches: BatchLimits,
     /// The accounts that are known at the start, with what they may use of JetStream; others come later.
     pub accounts: BTreeMap<String, Option<AccountShare>>,
     /// Present when the server is part of a cluster.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
+use weir_stdx::time::UnixNanos;
 
 use crate::envelope::Envelope;
 use crate::replicator::{LogStatus, ProposeError, Replicator};
@@ -63,6 +64,8 @@ pub(crate) struct Replicated<M: StateMachine> {
     origin: u64,
     replicator: OnceLock<Arc<dyn Replicator>>,
     role: watch::Sender<Role>,
+    /// When this replica began to lead, in nanoseconds since 1970; 0 while it does not.
+    leading_since: AtomicU64,
     /// Bumped after every applied batch; holds the last applied index.
     applied: watch::Sender<u64>,
     /// Set once when the machine can no longer follow its log.
@@ -80,6 +83,7 @@ impl<M: StateMachine> Replicated<M> {
             origin,
             replicator: OnceLock::new(),
             role: watch::Sender::new(Role::Follower),
+            leading_since: AtomicU64::new(0),
             applied: watch::Sender::new(applied),
             failure: OnceLock::new(),
         })
@@ -111,9 +115,15 @@ impl<M: StateMachine> Replicated<M> {
 
     pub(crate) fn set_role(&self, role: Role) {
         self.role.send_replace(role);
+        let since = if role == Role::Follower { 0 } else { crate::clock::now().0 };
+        self.leading_since.store(since, Ordering::Relaxed);
         if role == Role::Follower {
             self.fail_pending(&ProposeError::Unknown("leadership was lost".to_owned()));
         }
+    }
+
+    pub(crate) fn leading_since(&self) -> Option<UnixNanos> {
+        Some(UnixNanos(self.leading_since.load(Ordering::Relaxed))).filter(|since| since.0 > 0)
     }
 
     /// Notified after every applied batch.

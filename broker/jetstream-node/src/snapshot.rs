@@ -76,10 +76,11 @@ pub struct JetStreamSnapshot {
 
 impl Context {
     pub(crate) fn snapshot(&self, options: SnapshotOptions) -> JetStreamSnapshot {
+        let room = self.room();
         let mut snapshot = JetStreamSnapshot {
             store_dir: self.store_dir.display().to_string(),
-            max_memory: self.max_memory,
-            max_file: self.max_file,
+            max_memory: room.max_memory,
+            max_file: room.max_file,
             memory: 0,
             storage: 0,
             reserved_memory: 0,

@@ -48,10 +48,11 @@ pub(crate) fn refresh(context: &Context, elsewhere: &Bytes) {
             StorageType::File => file = file.saturating_add(held),
         }
     }
+    let room = context.room();
     let is_full = |storage: StorageType| {
         let (used, max) = match storage {
-            StorageType::Memory => (memory, context.max_memory),
-            StorageType::File => (file, context.max_file),
+            StorageType::Memory => (memory, room.max_memory),
+            StorageType::File => (file, room.max_file),
         };
         u64::try_from(used).unwrap_or(0) > max
     };

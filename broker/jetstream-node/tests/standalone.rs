@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use weir_hub::{Account, Hub, HubOptions, Limits, OpenDoor};
 use weir_jetstream_node::{
-    AccountShare, BatchLimits, IngestLimits, JetStreamNode, NodeOptions, ServerLimits, StartError,
+    AccountShare, BatchLimits, IngestLimits, JetStreamNode, NodeOptions, ServerLimits, ServerRoom, StartError,
 };
 use weir_storage::{StorageError, SyncPolicy};
 
@@ -44,14 +44,16 @@ async fn try_start(store: &Path) -> Result<Server, StartError> {
         server_name: "one".to_owned(),
         store_dir: store.to_owned(),
         sync: SyncPolicy::Always,
-        max_memory: 64 << 20,
-        max_file: 256 << 20,
-        limits: ServerLimits::default(),
+        room: ServerRoom {
+            max_memory: 64 << 20,
+            max_file: 256 << 20,
+            limits: ServerLimits::default(),
+            batches: BatchLimits::default(),
+        },
         strict: true,
         api_requests_max: 0,
         domain: None,
         ingest: IngestLimits::default(),
-        batches: BatchLimits::default(),
         accounts: BTreeMap::from([("$G".to_owned(), Some(AccountShare::default()))]),
         cluster: None,
     };

@@ -280,7 +280,7 @@ pub struct RaftGroup {
     pub name: String,
     /// This server's short id.
     pub id: String,
-    /// `LEADER` or `FOLLOWER`.
+    /// `LEADER`, `CANDIDATE` or `FOLLOWER`.
     pub state: String,
     pub size: u64,
     pub quorum_needed: u64,
@@ -288,6 +288,9 @@ pub struct RaftGroup {
     pub applied: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub leader: String,
+    /// Of this server, while it leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader_since: Option<Time>,
     pub ever_had_leader: bool,
     pub term: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -300,6 +303,10 @@ pub struct RaftGroup {
     pub ipq_entry_len: u64,
     pub ipq_resp_len: u64,
     pub ipq_apply_len: u64,
+    /// The log: its entries as messages.
+    pub wal: StreamState,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub wal_error: String,
     pub peers: BTreeMap<String, RaftPeer>,
 }
 
@@ -307,7 +314,14 @@ pub struct RaftGroup {
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct RaftPeer {
     pub name: String,
+    /// It has a vote.
     pub known: bool,
+    /// 0 where this server does not lead.
+    #[serde(skip_serializing_if = "crate::json::is_zero")]
+    pub last_replicated_index: u64,
+    /// How long it has been silent; empty where this server does not know.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_seen: String,
 }
 
 /// A connection to another server.

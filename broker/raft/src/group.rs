@@ -20,11 +20,11 @@ use crate::net::client::Network;
 use crate::net::peers::Peers;
 use crate::options::GroupOptions;
 use crate::propose::{Proposals, Proposed};
-use crate::raft_types::{TypeConfig, inner_index, outer_index};
+use crate::raft_types::{TypeConfig, inner_index, outer_index, position};
 use crate::registry::RaftHandle;
 use crate::snapshot::Spool;
 use crate::state_machine::{MachineState, StateMachine};
-use crate::types::{GroupId, GroupStatus, Leadership, PeerId, PeerInfo, ReplicationStatus};
+use crate::types::{GroupId, GroupInside, GroupStatus, Leadership, PeerId, PeerInfo, ReplicationStatus};
 
 /// A handle to an open group; clones share it.
 #[derive(Clone)]
@@ -192,6 +192,22 @@ impl Group {
         let leadership = *self.inner.leadership.borrow();
         let metrics = self.inner.raft.metrics();
         status_of(&metrics.borrow_watched(), leadership)
+    }
+
+    /// What `status` leaves out; it may read the log's last entry.
+    #[must_use]
+    pub fn inside(&self) -> GroupInside {
+        let log = &self.inner.log;
+        let extent = log.extent();
+        let last = extent.present.map_or(extent.purged_to, |(_, last)| last);
+        // An entry that cannot be read shows elsewhere.
+        let last_term = log.id_at(last).ok().flatten().map_or(0, |id| position(&id).term);
+        GroupInside {
+            last_term,
+            voted_for: log.vote().map(|vote| PeerId(vote.leader_id.voted_for)),
+            log_bytes: log.bytes_after(extent.purged_to),
+            proposals: self.inner.proposals.in_flight(),
+        }
     }
 
     /// Tells the group that the machine's state up to `index` is durable: the log may be cut there. A

@@ -37,4 +37,4 @@ pub use machine::{Committed, LogPosition, Machine, MachineError, Response, Snaps
 pub use node::{RaftNode, Resolver};
 pub use options::{GroupOptions, MAX_APPEND_BYTES, MAX_ENTRY_BYTES, MAX_MESSAGE_BYTES, NodeConfig};
 pub use propose::Proposed;
-pub use types::{GroupId, GroupStatus, Leadership, PeerId, PeerInfo, ReplicationStatus};
+pub use types::{GroupId, GroupInside, GroupStatus, Leadership, PeerId, PeerInfo, ReplicationStatus};

@@ -35,6 +35,13 @@ impl SizeSamples {
         Some(at(upto)?.saturating_sub(at(after)?))
     }
 
+    /// Bytes appended behind an outer index, as far as they were counted.
+    pub(crate) fn counted_after(&self, index: u64) -> u64 {
+        let point = self.points.partition_point(|(i, _)| *i <= index);
+        let before = point.checked_sub(1).and_then(|point| self.points.get(point));
+        self.total.saturating_sub(before.map_or(0, |(_, total)| *total))
+    }
+
     pub(crate) fn forget_upto(&mut self, index: u64) {
         while self.points.len() > 1 && self.points.get(1).is_some_and(|(i, _)| *i <= index) {
             self.points.pop_front();
@@ -62,6 +69,7 @@ mod tests {
         assert_eq!(sizes.between(11, 20), Some(900));
         assert_eq!(sizes.between(15, 15), Some(0));
         assert_eq!(sizes.between(5, 20), None);
+        assert_eq!((sizes.counted_after(18), sizes.counted_after(5)), (200, 1000));
         sizes.truncate_after(15);
         sizes.add(16, 7);
         assert_eq!(sizes.between(15, 16), Some(7));

@@ -202,6 +202,11 @@ impl LogStore {
         self.inner.sizes.lock().between(after, upto)
     }
 
+    /// Bytes of log behind an outer index, as far as they were counted (not before a restart).
+    pub(crate) fn bytes_after(&self, index: u64) -> u64 {
+        self.inner.sizes.lock().counted_after(index)
+    }
+
     pub(crate) fn vote(&self) -> Option<Vote> {
         *self.inner.vote.lock()
     }

@@ -136,6 +136,11 @@ impl Proposals {
         Ok((receiver, term))
     }
 
+    /// Proposals on their way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.bounds.proposals.load(Ordering::Acquire)
+    }
+
     /// Waits until there is room for a proposal.
     pub(crate) async fn ready(&self) {
         loop {

@@ -52,6 +52,19 @@ pub struct ReplicationStatus {
     pub last_contact: Option<Duration>,
 }
 
+/// What is only asked for by people who look into a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupInside {
+    /// Term of the last entry in this replica's log; 0 when there is none.
+    pub last_term: u64,
+    /// Whom this replica gave its vote last.
+    pub voted_for: Option<PeerId>,
+    /// Bytes in this replica's log, of the entries written since the process began.
+    pub log_bytes: u64,
+    /// Proposals on their way from this replica.
+    pub proposals: usize,
+}
+
 /// A group's state at one moment. Indexes are 0 when there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupStatus {

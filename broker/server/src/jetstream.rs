@@ -1,6 +1,7 @@
 //! Starts JetStream from the options, and shows it to the monitor.
 
 pub(crate) mod domain;
+mod groups;
 pub(crate) mod shares;
 
 use std::{
@@ -10,17 +11,17 @@ use std::{
     time::Instant,
 };
 
+use parking_lot::RwLock;
 use tracing::{info, warn};
 use weir_conf::{JetStreamOptions, Options, SyncPolicy, format_duration};
 use weir_hub::Hub;
 use weir_jetstream_node::{
     BatchLimits, ClusterOptions, IngestLimits, JetStreamNode, JetStreamSnapshot, NodeOptions, ServerLimits,
-    SnapshotOptions, StreamSnapshot,
+    ServerRoom, SnapshotOptions, StreamSnapshot,
 };
-use weir_jsapi::{ConsumerInfo, PeerInfo, StorageType, stream::ClusterInfo};
+use weir_jsapi::{ConsumerInfo, StorageType, stream::ClusterInfo};
 use weir_monitor::{
     JetStream, JetStreamAccount, JetStreamConfig, JetStreamStats, JetStreamStream, MetaGroup, Presence,
-    RaftGroup, RaftPeer,
 };
 
 use crate::{identity::short_hash, io_reason, machine, startup};
@@ -32,7 +33,7 @@ const DEFAULT_SHARE_PERCENT: u64 = 75;
 /// A running JetStream and how it was set up.
 pub(crate) struct RunningJetStream {
     pub(crate) node: Arc<JetStreamNode>,
-    options: JetStreamOptions,
+    options: RwLock<JetStreamOptions>,
 }
 
 /// The folder of the store.
@@ -69,21 +70,13 @@ pub(crate) async fn start(
             SyncPolicy::Always => weir_storage::SyncPolicy::Always,
             SyncPolicy::Interval(interval) => weir_storage::SyncPolicy::Interval(interval),
         },
-        max_memory,
-        max_file,
+        room: room(jetstream, max_memory, max_file),
         domain: jetstream.domain.clone(),
         strict: jetstream.strict,
-        limits: limits(jetstream),
         api_requests_max: jetstream.request_queue_limit,
         ingest: IngestLimits {
             messages: jetstream.buffered_messages_max,
             bytes: jetstream.buffered_bytes_max,
-        },
-        batches: BatchLimits {
-            inflight_per_stream: jetstream.batches.inflight_per_stream,
-            inflight_total: jetstream.batches.inflight_total,
-            messages: jetstream.batches.messages,
-            timeout: u64::try_from(jetstream.batches.timeout.as_nanos()).unwrap_or(u64::MAX),
         },
         accounts: shares::configured(options),
         cluster,
@@ -92,7 +85,18 @@ pub(crate) async fn start(
         .await
         .map_err(|error| format!("Can't start JetStream: {error}"))?;
     info!("Took {} to start JetStream", format_duration(began.elapsed()));
-    Ok(Some(RunningJetStream { node, options: jetstream.clone() }))
+    Ok(Some(RunningJetStream { node, options: RwLock::new(jetstream.clone()) }))
+}
+
+/// What a reload may change.
+fn room(options: &JetStreamOptions, max_memory: u64, max_file: u64) -> ServerRoom {
+    let batches = BatchLimits {
+        inflight_per_stream: options.batches.inflight_per_stream,
+        inflight_total: options.batches.inflight_total,
+        messages: options.batches.messages,
+        timeout: u64::try_from(options.batches.timeout.as_nanos()).unwrap_or(u64::MAX),
+    };
+    ServerRoom { max_memory, max_file, limits: limits(options), batches }
 }
 
 fn limits(options: &JetStreamOptions) -> ServerLimits {
@@ -120,8 +124,16 @@ impl RunningJetStream {
         self.node.serves(account)
     }
 
-    /// Takes over what a changed configuration says of accounts.
+    /// Takes over what a changed configuration says of limits and accounts.
     pub(crate) fn reload(&self, before: &Options, options: &Options) {
+        if let Some(jetstream) = &options.jetstream {
+            // Where the configuration says nothing it stays what it was found to be at the start.
+            let now = self.node.room();
+            let (max_memory, max_file) =
+                (jetstream.max_memory.unwrap_or(now.max_memory), jetstream.max_file.unwrap_or(now.max_file));
+            self.node.set_room(room(jetstream, max_memory, max_file));
+            self.options.write().clone_from(jetstream);
+        }
         let shares = shares::configured(options);
         for gone in shares::configured(before).into_keys().filter(|name| !shares.contains_key(name)) {
             self.node.remove_account(&gone);
@@ -149,7 +161,7 @@ impl RunningJetStream {
                 api_errors: snapshot.api_errors,
             },
             meta: self.meta(),
-            default_max_consumers: self.options.default_max_consumers,
+            default_max_consumers: self.options.read().default_max_consumers,
             streams: snapshot.stream_count as u64,
             streams_leader: if snapshot.meta.is_some() { led.streams } else { snapshot.stream_count as u64 },
             consumers: snapshot.consumer_count as u64,
@@ -165,17 +177,18 @@ impl RunningJetStream {
     }
 
     fn config(&self, snapshot: &JetStreamSnapshot) -> JetStreamConfig {
+        let options = self.options.read();
         JetStreamConfig {
             max_memory: snapshot.max_memory,
             max_storage: snapshot.max_file,
             store_dir: snapshot.store_dir.clone(),
-            sync_interval: match self.options.sync {
+            sync_interval: match options.sync {
                 SyncPolicy::Always => None,
                 SyncPolicy::Interval(interval) => Some(interval),
             },
-            domain: self.options.domain.clone(),
-            compress_ok: self.options.max_memory.is_some() || self.options.max_file.is_some(),
-            strict: self.options.strict,
+            domain: options.domain.clone(),
+            compress_ok: options.max_memory.is_some() || options.max_file.is_some(),
+            strict: options.strict,
         }
     }
 
@@ -194,54 +207,6 @@ impl RunningJetStream {
                 ..ClusterInfo::default()
             },
         })
-    }
-
-    /// The Raft groups with a replica here, all of the system account; `None` without a cluster.
-    pub(crate) fn raft_groups(&self, server_name: &str, system_account: &str) -> Option<Vec<RaftGroup>> {
-        let meta = self.node.meta_snapshot()?;
-        let id = short_hash(server_name);
-        let group = |name: &str, leader: &str, is_leader: bool, size: u64| RaftGroup {
-            account: system_account.to_owned(),
-            name: name.to_owned(),
-            id: id.clone(),
-            state: if is_leader { "LEADER" } else { "FOLLOWER" }.to_owned(),
-            size,
-            quorum_needed: size / 2 + 1,
-            leader: if leader.is_empty() { String::new() } else { short_hash(leader) },
-            ever_had_leader: !leader.is_empty(),
-            system_account: true,
-            traffic_account: system_account.to_owned(),
-            ..RaftGroup::default()
-        };
-        let peers = |list: &[PeerInfo]| {
-            let others = list.iter().filter(|peer| peer.name != server_name);
-            others
-                .map(|peer| (short_hash(&peer.name), RaftPeer { name: peer.name.clone(), known: true }))
-                .collect()
-        };
-        let mut groups = vec![RaftGroup {
-            committed: meta.committed,
-            applied: meta.applied,
-            term: meta.term,
-            pterm: meta.term,
-            pindex: meta.committed,
-            peers: peers(&meta.replicas),
-            ..group("_meta_", &meta.leader, meta.is_leader, meta.size as u64)
-        }];
-        for held in self.node.snapshot(SnapshotOptions { streams: true, consumers: false }).streams {
-            let Some(cluster) = held.info.cluster.filter(|cluster| !cluster.replicas.is_empty()) else {
-                continue;
-            };
-            let size = cluster.replicas.len() as u64 + u64::from(!cluster.leader.is_empty());
-            groups.push(RaftGroup {
-                committed: held.committed,
-                applied: held.applied,
-                pindex: held.committed,
-                peers: peers(&cluster.replicas),
-                ..group(&cluster.raft_group, &cluster.leader, held.is_leader, size)
-            });
-        }
-        Some(groups)
     }
 
     /// What keeps the meta group from serving, in nats-server's words.

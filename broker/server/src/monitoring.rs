@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -20,8 +20,12 @@ use weir_monitor::{
 use weir_topology::{RouteSnapshot, RouteSubscription};
 
 use crate::{
-    account_view, cluster::RunningCluster, jetstream::RunningJetStream, machine, ocsp::ResponseCache,
-    system::client_type,
+    account_view,
+    cluster::RunningCluster,
+    jetstream::RunningJetStream,
+    machine,
+    ocsp::ResponseCache,
+    system::{System, client_type},
 };
 
 /// Publishes this server's figures.
@@ -37,6 +41,7 @@ pub(crate) struct ServerSource {
     jetstream_configured: bool,
     jetstream: OnceLock<Arc<RunningJetStream>>,
     cluster: OnceLock<Arc<RunningCluster>>,
+    system: OnceLock<Weak<System>>,
     ocsp_cache: Mutex<Option<Arc<ResponseCache>>>,
 }
 
@@ -58,6 +63,7 @@ impl ServerSource {
             jetstream_configured,
             jetstream: OnceLock::new(),
             cluster: OnceLock::new(),
+            system: OnceLock::new(),
             ocsp_cache: Mutex::new(None),
         }
     }
@@ -88,6 +94,12 @@ impl ServerSource {
         });
         // Set once, at the start.
         let _ = self.cluster.set(cluster);
+    }
+
+    /// The system account's services run now.
+    pub(crate) fn set_system(&self, system: Weak<System>) {
+        // Set once, at the start.
+        let _ = self.system.set(system);
     }
 
     /// Settings as they are now.
@@ -291,7 +303,10 @@ impl Source for ServerSource {
     }
 
     fn queues(&self) -> Vec<Queue> {
-        Vec::new()
+        let system = self.system.get().and_then(Weak::upgrade);
+        let mut queues = system.map(|system| system.queues()).unwrap_or_default();
+        queues.extend(self.jetstream.get().into_iter().flat_map(|jetstream| jetstream.queues()));
+        queues
     }
 
     fn command_line(&self) -> Vec<String> {

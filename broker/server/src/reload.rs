@@ -4,15 +4,15 @@
 //! running refuses the whole, with nats-server's text, so that the old ones stay in force. The order
 //! is that of nats-server's options: it decides which of several refusals is told.
 
+mod jetstream;
+
 use std::{
     fmt::{self, Debug, Display},
     path::PathBuf,
     time::Duration,
 };
 
-use weir_conf::{
-    ClusterOptions, HandshakeFirst, JetStreamOptions, Options, TlsOptions, UserConfig, format_duration,
-};
+use weir_conf::{ClusterOptions, HandshakeFirst, Options, TlsOptions, UserConfig, format_duration};
 
 /// One difference that a running server takes over; its text is what the log says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +43,12 @@ pub(crate) fn plan(old: &Options, new: &Options) -> Result<Vec<Change>, String> 
     monitoring(&mut diff)?;
     sizes(&mut diff)?;
     servers(&mut diff)?;
-    jetstream(old.jetstream.as_ref(), new.jetstream.as_ref())?;
+    jetstream::compare(&mut diff)?;
     other_doors(&mut diff)?;
     files(&mut diff)?;
     tls(&mut diff)?;
     rest(&mut diff)?;
+    jetstream::compare_last(&diff)?;
     if old.weir != new.weir {
         return Err("config reload not supported for the weir block".to_owned());
     }
@@ -227,34 +228,6 @@ fn servers(diff: &mut Diff<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn jetstream(old: Option<&JetStreamOptions>, new: Option<&JetStreamOptions>) -> Result<(), String> {
-    let (old, new) = match (old, new) {
-        (None, None) => return Ok(()),
-        (Some(old), Some(new)) => (old, new),
-        _ => return Err("config reload not supported for JetStream".to_owned()),
-    };
-    if old.store_dir != new.store_dir {
-        return Err(match new.store_dir {
-            Some(_) => "config reload not supported for jetstream storage directory",
-            None => "config reload not supported for jetstream storage dir",
-        }
-        .to_owned());
-    }
-    for (old, new) in [(old.max_memory, new.max_memory), (old.max_file, new.max_file)] {
-        let refused = match (old, new) {
-            (None, Some(_)) => "jetstream dynamic max memory and store",
-            (Some(_), None) => "jetstream max memory and max store",
-            (Some(old), Some(new)) if new < old => "decreasing jetstream max memory and store",
-            _ => continue,
-        };
-        return Err(format!("config reload not supported for {refused}"));
-    }
-    if old != new {
-        return Err("config reload not supported for JetStream".to_owned());
-    }
-    Ok(())
-}
-
 fn other_doors(diff: &mut Diff<'_>) -> Result<(), String> {
     let domains = |o: &Options| {
         let shown: Vec<String> =
@@ -401,13 +374,5 @@ mod tests {
         let cluster = ClusterOptions { port: 6222, host: String::new(), ..ClusterOptions::default() };
         let cluster = refused(Options { cluster: Some(cluster), ..Options::default() });
         assert_eq!(cluster, "config reload not supported for cluster port: old=0, new=6222");
-        let less = |bytes| Options {
-            jetstream: Some(JetStreamOptions { max_file: Some(bytes), ..JetStreamOptions::default() }),
-            ..Options::default()
-        };
-        assert_eq!(
-            plan(&less(2), &less(1)),
-            Err("config reload not supported for decreasing jetstream max memory and store".to_owned())
-        );
     }
 }

@@ -26,6 +26,7 @@ use tokio::{
 };
 use tracing::warn;
 use weir_hub::{Account, Hub, InternalSubscription, Observer};
+use weir_monitor::Queue;
 use weir_stdx::{id::IdGenerator, rng::SeededRng};
 
 use crate::{identity::short_hash, monitoring::ServerSource};
@@ -118,6 +119,7 @@ impl System {
         });
         // Set once, here.
         let _ = system.this.set(Arc::downgrade(&system));
+        source.set_system(Arc::downgrade(&system));
         system.subscribe_services();
         for account in hub.accounts() {
             system.serve_account(&account);
@@ -146,6 +148,16 @@ impl System {
                 warn!("System account: requests and events are dropped, {QUEUE_MAX} wait");
             }
         }
+    }
+
+    /// What waits, under the names nats-server gives to these queues.
+    pub(crate) fn queues(&self) -> Vec<Queue> {
+        let queue = |name: &str, queue: &mpsc::Sender<Job>| Queue {
+            name: name.to_owned(),
+            pending: QUEUE_MAX.saturating_sub(queue.capacity()) as u64,
+            in_progress: 0,
+        };
+        vec![queue("System recvQ", &self.jobs), queue("System recvQ Pings", &self.pings)]
     }
 
     fn next_id(&self) -> String {

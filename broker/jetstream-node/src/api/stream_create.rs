@@ -141,9 +141,10 @@ impl Discarded {
     fn has_room(&mut self, context: &Context, config: &StreamConfig, id: u64) -> bool {
         let meta = context.meta.lock();
         let held = || meta.machine().streams().filter(|stream| stream.peers.contains(&id));
+        let room = context.room();
         let limit = match config.storage {
-            StorageType::File => context.max_file,
-            StorageType::Memory => context.max_memory,
+            StorageType::File => room.max_file,
+            StorageType::Memory => room.max_memory,
         };
         let reserved: u64 = held()
             .filter(|stream| stream.config.storage == config.storage)
@@ -154,7 +155,7 @@ impl Discarded {
             self.has_no_storage = true;
             return false;
         }
-        let assets = usize::try_from(context.limits.max_ha_assets).unwrap_or(0);
+        let assets = usize::try_from(room.limits.max_ha_assets).unwrap_or(0);
         if assets > 0
             && config.num_replicas > 1
             && held().filter(|stream| stream.is_replicated()).count() >= assets

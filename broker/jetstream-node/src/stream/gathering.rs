@@ -29,14 +29,14 @@ impl Gathering {
 
     /// Until a batch is to be given up; for ever where there is none.
     pub(super) async fn until_expiry(&self) {
-        let Some(at) = self.batches.next_expiry(&self.leader.context.batch_limits) else {
+        let Some(at) = self.batches.next_expiry(&self.leader.context.room().batches) else {
             return std::future::pending().await;
         };
         tokio::time::sleep(Duration::from_nanos(at.0.saturating_sub(clock::now().0))).await;
     }
 
     pub(super) fn expire(&mut self) {
-        for batch in self.batches.expire(&self.leader.context.batch_limits, clock::now()) {
+        for batch in self.batches.expire(&self.leader.context.room().batches, clock::now()) {
             self.advise(&batch, AbandonReason::Timeout);
         }
     }
@@ -49,7 +49,7 @@ impl Gathering {
     ) -> Option<Batch> {
         let now = record.timestamp;
         let headers = record.headers.clone();
-        match self.batches.accept(config, &self.leader.context.batch_limits, record, now) {
+        match self.batches.accept(config, &self.leader.context.room().batches, record, now) {
             AtomicStep::Staged => self.answer(&reply, b""),
             AtomicStep::Commit { batch, records } => {
                 return Some(Batch {

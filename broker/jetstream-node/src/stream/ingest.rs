@@ -84,7 +84,7 @@ pub(crate) struct Ingest {
     bytes_max: usize,
     /// Of all streams of this server.
     fast_batches: Arc<AtomicUsize>,
-    fast_batches_max: usize,
+    fast_batches_max: Arc<AtomicUsize>,
 }
 
 impl Ingest {
@@ -100,8 +100,13 @@ impl Ingest {
             messages_max: limits.messages,
             bytes_max: limits.bytes,
             fast_batches: Arc::clone(&context.batch_totals.fast),
-            fast_batches_max: context.batch_limits.fast_total(),
+            fast_batches_max: Arc::clone(&context.fast_batches_max),
         })
+    }
+
+    /// Messages that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.lock().incoming.len()
     }
 
     /// Takes over what the configuration says of publishes.
@@ -142,7 +147,7 @@ impl Ingest {
     /// Whether the message would begin a fast batch where the server has as many as it may. The bound is approximate:
     /// batches that begin at the same time are not counted yet.
     fn is_one_batch_too_many(&self, reply: &[u8]) -> bool {
-        self.fast_batches.load(Ordering::Relaxed) >= self.fast_batches_max
+        self.fast_batches.load(Ordering::Relaxed) >= self.fast_batches_max.load(Ordering::Relaxed)
             && self.config.load().allow_batched
             && weir_jetstream::starts_fast_batch(reply)
     }
@@ -155,12 +160,12 @@ impl Ingest {
     ) {
         let mut random = SeededRng::new(clock::now().as_nanos());
         let mut gathering = Gathering::new(&leader);
-        let limits = leader.context.batch_limits;
         loop {
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = gathering.until_expiry() => gathering.expire(),
             }
+            let limits = leader.context.room().batches;
             let mut drained = std::mem::take(&mut *self.queue.lock()).incoming.into_iter().peekable();
             while let Some(kind) = drained.peek().map(|message| message.kind) {
                 let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else { return };

@@ -408,6 +408,16 @@ impl StreamLeader {
         Some(info)
     }
 
+    /// Messages that wait for the log.
+    pub(crate) fn waiting_messages(&self) -> usize {
+        self.ingest.waiting()
+    }
+
+    /// Acknowledgements and pull requests that wait for the delivery task.
+    pub(crate) fn waiting_inputs(&self) -> usize {
+        INPUTS_MAX.saturating_sub(self.inputs.capacity())
+    }
+
     /// Who holds the stream; none on a single server.
     pub(crate) fn cluster_info(&self) -> Option<ClusterInfo> {
         let cluster = self.context.cluster.as_ref()?;
