@@ -6,8 +6,8 @@ use std::path::Path;
 use weir_storage::disk::Disk;
 use weir_storage::whole_file;
 
-const FILE: &str = "mode";
-const MAGIC: &[u8; 8] = b"WEIRMODE";
+pub(crate) const FILE: &str = "mode";
+pub(crate) const MAGIC: &[u8; 8] = b"WEIRMODE";
 
 /// How the meta state of a store is kept. A store stays what it began as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) fn claim(disk: &dyn Disk, store: &Path, mode: Mode) -> Result<(), Str
 }
 
 /// A store of nats-server is not ours to touch.
-fn refuse_foreign(disk: &dyn Disk, store: &Path) -> Result<(), String> {
+pub(crate) fn refuse_foreign(disk: &dyn Disk, store: &Path) -> Result<(), String> {
     for folder in ["$G", "$SYS"] {
         if disk.exists(&store.join(folder)) {
             return Err(format!(

@@ -19,6 +19,7 @@ mod limits;
 mod meta;
 mod neighbours;
 mod node;
+pub mod offline;
 mod options;
 mod replicated;
 mod replicator;

@@ -136,6 +136,8 @@ impl JetStreamNode {
                 context.meta.attach(log);
             }
         }
+        let next_group = context.meta.lock().machine().next_group();
+        context.journal.set_new_from(GroupId(next_group));
         meta::reconcile::reconcile(context).await;
         self.spawn(meta::reconcile::run(Arc::clone(context)));
         // A server that leads already answers before anybody can ask.

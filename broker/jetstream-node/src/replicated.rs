@@ -27,6 +27,10 @@ pub(crate) trait StateMachine: Send + 'static {
     fn applied(&self) -> (u64, u64);
     /// Called after each entry with its term, so that `applied` survives in the next checkpoint.
     fn advance(&mut self, term: u64, index: u64);
+    /// What the machine has counted so far, if a log is to tell it (a stream's last sequence).
+    fn count(&self) -> u64 {
+        0
+    }
     /// A view of the whole state, its `applied` included, that stays as it is while the machine goes on.
     fn snapshot(&mut self) -> Result<SnapshotView, String>;
     /// Replaces the whole state, durably, by a snapshot taken at or after that position.

@@ -1,6 +1,7 @@
 //! How a log is kept: on this server's journal alone (`local`), or on a majority through Raft (`raft`).
 //! What the entries mean is the business of `Replicated` and its machine.
 
+pub(crate) mod known;
 pub(crate) mod local;
 pub(crate) mod raft;
 

@@ -131,6 +131,11 @@ impl MetaMachine {
         self.streams.get(account).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// The group that the next stream gets; none from there on was ever used.
+    pub fn next_group(&self) -> u64 {
+        self.next_group.max(FIRST_STREAM_GROUP)
+    }
+
     /// Every stream.
     pub fn streams(&self) -> impl Iterator<Item = &Arc<StreamAssignment>> {
         self.streams.values().flat_map(BTreeMap::values)

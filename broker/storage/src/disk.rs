@@ -2,6 +2,7 @@
 //! tests can record the operations, cut the power between any two of them, and make any of them fail.
 //! Not a general file system API: only what the journal and the stores use.
 
+mod overlay;
 mod real;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;
@@ -11,6 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use overlay::OverlayDisk;
 pub use real::RealDisk;
 
 /// How a file is opened.

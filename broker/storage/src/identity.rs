@@ -9,8 +9,10 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::{IoContext, StorageError};
 use crate::whole_file;
 
-const MAGIC: &[u8; 8] = b"WEIRNODE";
-const FILE_NAME: &str = "identity";
+/// What the file starts with.
+pub const MAGIC: &[u8; 8] = b"WEIRNODE";
+/// The file's name in the store's folder.
+pub const FILE_NAME: &str = "identity";
 
 /// Who a store belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@
 
 mod files;
 mod group;
+pub(crate) mod inspect;
 #[cfg(feature = "test-util")]
 pub(crate) mod probe;
 mod queue;
@@ -97,6 +98,8 @@ impl Default for JournalOptions {
 
 /// Largest payload of an entry.
 pub const MAX_ENTRY_BYTES: usize = 256 << 20;
+/// The value of a group that holds why it is not to be built on; keys of owners are lower.
+const DOUBT_KEY: u8 = u8::MAX;
 /// Largest value of `put_state`.
 pub const MAX_STATE_BYTES: usize = 64 << 10;
 
@@ -361,9 +364,23 @@ impl Journal {
         Some(format!("entries {} to {} of its log are unreadable", first.start, first.end - 1))
     }
 
-    /// Notes from outside that a group is not to be built on; until it is dropped or the process ends.
+    /// Says that groups from this one on were never used before: where damage may have taken whole groups with it,
+    /// they are not in doubt.
+    pub fn set_new_from(&self, group: GroupId) {
+        self.shared().set_new_from(group);
+    }
+
+    /// Notes from outside that a group is not to be built on, until it is dropped; survives restarts.
     pub fn set_doubt(&self, group: GroupId, reason: &str) {
         self.shared().doubt(&[group], reason);
+        if self.get_state(group, DOUBT_KEY).is_none() {
+            let done = Box::new(move |result: Result<(), StorageError>| {
+                if let Err(error) = result {
+                    tracing::warn!("journal group {}: noting that it is in doubt: {error}", group.0);
+                }
+            });
+            self.put_state(group, DOUBT_KEY, Bytes::from(reason.to_owned()), done);
+        }
     }
 
     /// Reads `from..to` (exclusive): as many entries as fit `max_bytes` of payload, at least one if there

@@ -5,6 +5,7 @@
 pub mod disk;
 pub mod error;
 pub mod identity;
+pub mod inspect;
 pub mod journal;
 #[cfg(feature = "test-util")]
 pub mod probe;
@@ -19,7 +20,8 @@ pub use journal::{
     SyncPolicy, TornTail,
 };
 pub use store::{
-    FileStore, FileStoreOptions, Filter, Lookup, MemoryStore, MessageStore, Opened, StorePart, StoreReport,
-    StoreSnapshot, StoreState, StoredMessage, SubjectState, file_message_bytes, memory_message_bytes,
+    FileStore, FileStoreOptions, Filter, Lookup, MemoryStore, MessageStore, Opened, StoreInspection,
+    StorePart, StoreReport, StoreSnapshot, StoreState, StoredMessage, SubjectState, file_message_bytes,
+    memory_message_bytes,
 };
 pub use trash::{Trash, TrashEntry};

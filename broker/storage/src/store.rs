@@ -24,7 +24,7 @@ use weir_stdx::time::UnixNanos;
 
 use crate::error::StorageError;
 
-pub use file::{FileStore, FileStoreOptions, Opened, StoreReport};
+pub use file::{FileStore, FileStoreOptions, Opened, StoreInspection, StoreReport};
 pub use memory::MemoryStore;
 pub use snapshot::{StorePart, StoreSnapshot};
 pub use weir_messages::{Filter, Lookup, StoreState, StoredMessage, SubjectState};

@@ -78,6 +78,7 @@ impl Server {
         let meta = MetaState::open(Arc::clone(&disk), root().join("meta").join("checkpoint"))?;
         let meta = Replicated::new(meta, 1);
         local::replay(&journal, GroupId(META_GROUP), &meta)?;
+        journal.set_new_from(GroupId(meta.lock().machine().next_group()));
         let trash = Trash::open_on(Arc::clone(&disk), &root().join("trash")).map_err(text)?;
         let mut server = Self { disk, journal, recovery, meta, streams: BTreeMap::new(), trash };
         server.reconcile()?;

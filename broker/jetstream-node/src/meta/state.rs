@@ -13,7 +13,7 @@ use weir_storage::{StorageError, whole_file};
 use crate::replicated::{SnapshotView, StateMachine};
 
 /// What the checkpoint file starts with.
-const MAGIC: &[u8; 8] = b"WEIRMETA";
+pub(crate) const MAGIC: &[u8; 8] = b"WEIRMETA";
 /// Bytes before the machine's state: term and index.
 const POSITION_LEN: usize = 16;
 /// A snapshot larger than this is not a meta state.
@@ -86,6 +86,10 @@ impl StateMachine for MetaState {
     fn advance(&mut self, term: u64, index: u64) {
         self.term = term;
         self.index = index;
+    }
+
+    fn count(&self) -> u64 {
+        self.machine.next_group()
     }
 
     fn snapshot(&mut self) -> Result<SnapshotView, String> {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_storage::{GroupId, Journal, JournalEntry, StorageError};
 
+use super::known::{Gap, Known};
 use super::{LogStatus, OnFailure, ProposeError, Replicator};
 use crate::replicated::{LogEntry, Replicated, Role, StateMachine};
 
@@ -40,6 +41,8 @@ struct Queue {
     /// Nothing more is taken.
     is_sealed: bool,
     next_index: u64,
+    /// What was known of the machine lately, for the entries to tell.
+    known: Known,
     entries: VecDeque<Waiting>,
 }
 
@@ -74,8 +77,14 @@ impl LocalLog {
             Some(journal) => replay(journal, group, replicated)?,
             None => replicated.lock().applied().1,
         };
+        let queue = Queue {
+            is_sealed: false,
+            next_index: last + 1,
+            known: known(replicated),
+            entries: VecDeque::new(),
+        };
         let shared = Arc::new(Shared {
-            waiting: Mutex::new(Queue { is_sealed: false, next_index: last + 1, entries: VecDeque::new() }),
+            waiting: Mutex::new(queue),
             durable: AtomicU64::new(last),
             applied: AtomicU64::new(last),
             wake: Notify::new(),
@@ -118,8 +127,10 @@ pub(crate) fn replay<M: StateMachine>(
         };
         if entries.is_empty() {
             let damage = journal.doubt(group).unwrap_or_else(|| "an entry is missing".to_owned());
+            let is_stream = group.0 != weir_jetstream::meta::META_GROUP;
+            let lost = if is_stream { lost_with(journal, group, known(replicated)) } else { String::new() };
             replicated.fail(format!(
-                "{damage}; it ends at entry {applied} for now, entries up to {} are kept as they are",
+                "{damage}{lost}; it ends at entry {applied} for now, entries up to {} are kept as they are",
                 range.last
             ));
             return Ok(applied);
@@ -128,7 +139,7 @@ pub(crate) fn replay<M: StateMachine>(
         replicated.apply(
             entries
                 .into_iter()
-                .map(|entry| LogEntry { term: entry.term, index: entry.index, payload: entry.payload })
+                .map(|entry| LogEntry { term: 0, index: entry.index, payload: entry.payload })
                 .collect(),
         );
         if replicated.failure().is_some() {
@@ -137,11 +148,30 @@ pub(crate) fn replay<M: StateMachine>(
         }
     }
     if let Some(reason) = journal.doubt(group) {
+        journal.set_doubt(group, &reason);
         replicated.fail(reason);
         return Ok(applied);
     }
     catch_up(journal, group, applied);
     Ok(applied)
+}
+
+fn known<M: StateMachine>(replicated: &Replicated<M>) -> Known {
+    let machine = replicated.lock();
+    Known { applied: machine.applied().1, count: machine.count() }
+}
+
+/// Names what was counted in the entries that cannot be read next, as far as those behind them tell.
+fn lost_with(journal: &Journal, group: GroupId, before: Known) -> String {
+    let counted = Gap::find(journal, group, before.applied).and_then(|gap| gap.counted(before.count));
+    match counted {
+        Some(counted) if counted.is_empty() => ", which held no message".to_owned(),
+        Some(counted) if counted.start() == counted.end() => {
+            format!(", which held message {}", counted.end())
+        }
+        Some(counted) => format!(", which held messages {} to {}", counted.start(), counted.end()),
+        None => format!(", which held messages from {} on", before.count + 1),
+    }
 }
 
 /// Applies entries as they become durable, in order.
@@ -163,6 +193,7 @@ async fn apply_durable<M: StateMachine>(shared: Arc<Shared>, replicated: Weak<Re
             .map(|waiting| LogEntry { term: 0, index: waiting.index, payload: waiting.entry })
             .collect();
         replicated.apply(entries);
+        shared.waiting.lock().known = known(&replicated);
         shared.applied.store(durable, Ordering::Release);
     }
 }
@@ -202,6 +233,7 @@ impl Replicator for LocalLog {
         }
         let index = queue.next_index;
         queue.next_index += 1;
+        let term = queue.known.term_of(index);
         queue.entries.push_back(Waiting { index, entry: entry.clone() });
         let shared = Arc::clone(&self.shared);
         let Some(journal) = &self.journal else {
@@ -215,7 +247,7 @@ impl Replicator for LocalLog {
         }
         journal.append(
             self.group,
-            vec![JournalEntry { index, term: 0, payload: entry }],
+            vec![JournalEntry { index, term, payload: entry }],
             Box::new(move |result| match result {
                 Ok(()) => {
                     shared.durable.fetch_max(index, Ordering::AcqRel);

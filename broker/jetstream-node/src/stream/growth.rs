@@ -49,6 +49,10 @@ pub(crate) async fn begin_group(
         return Ok(());
     }
     local::replay(&context.journal, group, replicated)?;
+    // A group that began with what is left of a damaged log would make the rest of it unreachable.
+    if let Some(reason) = replicated.failure() {
+        return Err(reason.to_owned());
+    }
     let index = replicated.lock().checkpoint()?;
     cluster.raft.begin_group_at(group, index).await.map_err(|error| error.to_string())
 }

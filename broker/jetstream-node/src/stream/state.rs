@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use weir_jetstream::meta::StreamAssignment;
-use weir_jetstream::{Outcome, StreamCommand, StreamMachine};
+use weir_jetstream::{Outcome, Store, StreamCommand, StreamMachine};
 use weir_storage::disk::Disk;
 use weir_storage::{FileStoreOptions, Journal};
 
@@ -149,6 +149,10 @@ impl StateMachine for StreamState {
     fn advance(&mut self, term: u64, index: u64) {
         self.term = term;
         self.index = index;
+    }
+
+    fn count(&self) -> u64 {
+        self.machine.store().last_seq()
     }
 
     fn snapshot(&mut self) -> Result<SnapshotView, String> {

@@ -22,7 +22,7 @@ use super::quarantine::OpenFailure;
 use crate::replicated::SnapshotView;
 
 /// What the file of a memory store starts with.
-const MEMORY_MAGIC: &[u8; 8] = b"WEIRMEMS";
+pub(crate) const MEMORY_MAGIC: &[u8; 8] = b"WEIRMEMS";
 
 /// The messages of one stream.
 pub(crate) struct StreamStore {

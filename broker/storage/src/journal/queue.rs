@@ -1,6 +1,6 @@
 //! What callers and the writer share: the groups, the queue between them, and the files in use.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -83,8 +83,16 @@ pub(crate) struct Shared {
     wake: Condvar,
     queued_bytes: AtomicUsize,
     failure: OnceLock<Arc<str>>,
-    /// Groups whose log may lack what was promised, with the reason.
-    doubts: Mutex<BTreeMap<GroupId, String>>,
+    doubts: Mutex<Doubts>,
+}
+
+/// Groups whose log may lack what was promised.
+#[derive(Default)]
+struct Doubts {
+    groups: BTreeMap<GroupId, String>,
+    /// Why groups may be gone altogether, those that are known not to be, and the first id that is new for certain.
+    unknown: Option<(String, BTreeSet<GroupId>)>,
+    new_from: Option<GroupId>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -112,16 +120,35 @@ impl Shared {
     pub(crate) fn doubt(&self, groups: &[GroupId], reason: &str) {
         let mut doubts = self.doubts.lock();
         for group in groups {
-            doubts.entry(*group).or_insert_with(|| reason.to_owned());
+            doubts.groups.entry(*group).or_insert_with(|| reason.to_owned());
         }
     }
 
+    /// Notes that groups may be gone altogether that are none of these.
+    pub(crate) fn doubt_unknown(&self, known: &[GroupId], reason: &str) {
+        self.doubts.lock().unknown = Some((reason.to_owned(), known.iter().copied().collect()));
+    }
+
+    pub(crate) fn set_new_from(&self, group: GroupId) {
+        self.doubts.lock().new_from = Some(group);
+    }
+
     pub(crate) fn doubt_of(&self, group: GroupId) -> Option<String> {
-        self.doubts.lock().get(&group).cloned()
+        let doubts = self.doubts.lock();
+        if let Some(reason) = doubts.groups.get(&group) {
+            return Some(reason.clone());
+        }
+        let (reason, known) = doubts.unknown.as_ref()?;
+        let is_new = doubts.new_from.is_some_and(|new_from| group >= new_from);
+        (!is_new && !known.contains(&group)).then(|| reason.clone())
     }
 
     pub(crate) fn forget_doubt(&self, group: GroupId) {
-        self.doubts.lock().remove(&group);
+        let mut doubts = self.doubts.lock();
+        doubts.groups.remove(&group);
+        if let Some((_, known)) = &mut doubts.unknown {
+            known.insert(group);
+        }
     }
 
     pub(crate) fn find(&self, id: GroupId) -> Option<Arc<Group>> {

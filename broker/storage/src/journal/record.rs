@@ -45,7 +45,8 @@ pub(crate) enum Kind {
     /// The journal was opened: a new epoch starts here.
     Opened = 9,
     /// `index` is the file position known durable in generation `term`. Payload: the oldest needed file,
-    /// then summaries of the groups that changed since the mark before.
+    /// then summaries of the groups that changed since the position `group` of this file; 0 where nothing is
+    /// said of that.
     Mark = 10,
     /// The file ends here.
     End = 11,
@@ -201,6 +202,9 @@ pub(crate) enum HeaderState {
 }
 
 impl FileHeader {
+    /// Bytes of one copy.
+    pub(crate) const ENCODED_BYTES: usize = FILE_HEADER_LENGTH;
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FILE_HEADER_LENGTH);
         bytes.extend_from_slice(FILE_MAGIC);
@@ -254,7 +258,7 @@ pub(crate) fn decode_header(area: &[u8]) -> HeaderState {
     }
 }
 
-fn decode_header_copy(bytes: &[u8]) -> HeaderState {
+pub(crate) fn decode_header_copy(bytes: &[u8]) -> HeaderState {
     let Some(bytes) = bytes.get(..FILE_HEADER_LENGTH) else { return HeaderState::Foreign };
     if &bytes[..8] != FILE_MAGIC {
         return HeaderState::Foreign;

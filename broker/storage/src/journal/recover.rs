@@ -19,13 +19,13 @@ use super::record::{
 };
 use super::scan::{Scan, is_cut, rebuild_header, scan};
 use super::writer::{ChainFile, Writer};
-use super::{Damage, GroupId, JournalOptions, Recovery, TornTail};
+use super::{DOUBT_KEY, Damage, GroupId, JournalOptions, Recovery, TornTail};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{IoContext, StorageError};
 
 const FILE_BYTES_MIN: u64 = 16 << 10;
 const FILE_BYTES_MAX: u64 = 1 << 30;
-const LOCK_FILE: &str = "LOCK";
+pub(crate) const LOCK_FILE: &str = "LOCK";
 
 /// A file found in the directory.
 struct Found {
@@ -81,8 +81,8 @@ pub(crate) fn open(
         recovery.tail_lost = Some(format!("nothing of {} can be read", lost.display()));
     }
     replay_chain(&mut writer, chain, &mut recovery)?;
-    start_writing(&mut writer)?;
     describe(&shared, &mut recovery);
+    start_writing(&mut writer)?;
     Ok((writer, shared, recovery))
 }
 
@@ -403,19 +403,46 @@ fn start_writing(writer: &mut Writer) -> Result<(), StorageError> {
     } else {
         writer.durable = (writer.chain.generation, writer.position);
         writer.marked = writer.durable;
+        writer.tell_all();
     }
     writer.emit(Fields { kind: Kind::Opened, group: 0, term: 0, index: 0 }, &[])?;
+    keep_doubts(writer)?;
     writer.write_out()?;
     writer.sync()
+}
+
+/// A doubt outlives the file that gave rise to it: it goes only with its group.
+fn keep_doubts(writer: &mut Writer) -> Result<(), StorageError> {
+    for id in writer.bases.keys().copied().collect::<Vec<_>>() {
+        let Some(reason) = writer.shared.doubt_of(id) else { continue };
+        let Some(base) = writer.bases.get_mut(&id) else { continue };
+        let value = Bytes::from(reason);
+        if base.states.insert(DOUBT_KEY, value.clone()).is_none() {
+            writer.shared.find_or_make(id).log.lock().put_state(DOUBT_KEY, value.clone());
+            writer.emit(
+                Fields { kind: Kind::State, group: id.0, term: u64::from(DOUBT_KEY), index: 0 },
+                &value,
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Sums up what the groups hold; telling the operator is the caller's business.
 fn describe(shared: &Shared, recovery: &mut Recovery) {
     recovery.groups = shared.group_ids();
+    for group in shared.all_groups() {
+        let kept = group.log.lock().state(DOUBT_KEY);
+        if let Some(reason) = kept {
+            shared.doubt(&[group.id], &String::from_utf8_lossy(&reason));
+        }
+    }
     if let Some(reason) = &recovery.tail_lost {
         // Whatever was written last, of whichever group.
         recovery.suspects.clone_from(&recovery.groups);
-        shared.doubt(&recovery.groups, &format!("the journal's newest entries may be lost: {reason}"));
+        let reason = format!("the journal's newest entries may be lost: {reason}");
+        shared.doubt(&recovery.groups, &reason);
+        shared.doubt_unknown(&recovery.groups, &reason);
     }
     shared.doubt(&recovery.suspects, "a value in the journal, such as its vote, was lost to damage");
     let mut unreadable = BTreeMap::new();

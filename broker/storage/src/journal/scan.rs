@@ -29,7 +29,7 @@ pub(crate) struct Scan {
     /// Something that is not left over from an earlier use lies behind the tail.
     pub(crate) torn: bool,
     pub(crate) damages: Vec<Range<u64>>,
-    /// The damages may hold more than marks can tell.
+    /// A damage may have held more than the marks behind it tell.
     pub(crate) blurred: bool,
     /// The oldest file needed, as far as this file knows.
     pub(crate) oldest_generation: u32,
@@ -46,6 +46,8 @@ struct Walk<'a> {
     previous_crc: Option<u32>,
     position: usize,
     marked: u64,
+    /// Where damages begin of which no mark has told yet what was in them.
+    untold: Vec<u64>,
     scan: Scan,
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn scan(
         previous_crc: (!rebuilt).then(|| header.chain_seed()),
         position: start,
         marked: 0,
+        untold: Vec::new(),
         scan: Scan {
             tail: FILE_HEADER_BYTES,
             previous_crc: header.chain_seed(),
@@ -80,6 +83,7 @@ pub(crate) fn scan(
         },
     };
     walk.run(superseded, visit);
+    walk.scan.blurred = !walk.untold.is_empty();
     walk.scan
 }
 
@@ -162,6 +166,9 @@ impl<'a> Walk<'a> {
                 if record.fields.term == u64::from(self.generation) {
                     self.marked = self.marked.max(record.fields.index);
                 }
+                // It names every group that changed from there on.
+                let told_from = record.fields.group;
+                self.untold.retain(|damage| told_from == 0 || *damage < told_from);
                 self.scan.oldest_generation = self.scan.oldest_generation.max(u32_at(record.payload, 0));
             }
             Kind::End => {
@@ -210,14 +217,22 @@ impl<'a> Walk<'a> {
         self.scan.torn = false;
         self.previous_crc = None;
         self.position = resumed.unwrap_or(usize::try_from(limit).unwrap_or(self.bytes.len()));
-        // One record whose length is whole: what else happened around it, the next mark says. More than one may
-        // have held marks, and with them the last that was known of a group.
+        // One record: what else happened around it, the next mark says. More than one may have held marks, and with
+        // them the last that was known of a group.
         let start = usize::try_from(damaged_from).unwrap_or(usize::MAX);
-        let length = self.bytes.get(start..start + 12).map_or(0, |header| u32_at(header, 8) as usize);
-        let single = resumed.is_some_and(|at| at - start == record_bytes(length.min(self.bytes.len())));
-        self.scan.blurred |= !single;
+        if !resumed.is_some_and(|at| self.was_single(start, at)) {
+            self.untold.push(damaged_from);
+        }
         self.scan.damages.push(damaged_from..self.position as u64);
         self.scan.tail = self.position as u64;
         resumed.is_some()
+    }
+
+    /// Whether one record lay between, as its own length tells, or its checksum, to which the next one is chained.
+    fn was_single(&self, start: usize, next: usize) -> bool {
+        let header = self.bytes.get(start..start + RECORD_HEADER_BYTES).unwrap_or_default();
+        let length = usize::try_from(u32_at(header, 8)).unwrap_or(usize::MAX);
+        let chained = self.bytes.get(next..).and_then(decode).map(|record| record.previous_crc);
+        next - start == record_bytes(length.min(self.bytes.len())) || chained == Some(u32_at(header, 0))
     }
 }

@@ -1,7 +1,7 @@
 //! The one writer: turns batches of requests into records, writes and syncs them, completes the callbacks,
 //! and gives files back when nothing in them is live. Everything here runs on the journal's thread.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ const IDLE_MARK_DELAY: Duration = Duration::from_millis(50);
 /// Bytes of old entries moved forward with one batch.
 const MOVE_BYTES_PER_BATCH: u64 = 1 << 20;
 const MOVE_ENTRIES_PER_GROUP: usize = 4096;
+/// A mark names again what earlier ones have named of so many bytes before it, and of the two marks before it, so
+/// that a damaged block that took a mark with it leaves no doubt of the groups that were not in it.
+const TOLD_AGAIN_BYTES: u64 = 16 << 10;
 /// The write buffer is released above this size.
 const BUFFER_KEEP_BYTES: usize = 16 << 20;
 
@@ -62,8 +65,11 @@ pub(crate) struct Writer {
     pub(crate) closed: bool,
     /// Keeps other processes out.
     pub(crate) lock: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
-    /// Groups that changed since the last mark.
-    touched: BTreeSet<GroupId>,
+    /// Groups that changed since `told_from` of the newest file, and where they changed last.
+    touched: BTreeMap<GroupId, u64>,
+    told_from: u64,
+    /// Where the last two marks of the newest file are.
+    marks: [u64; 2],
     placed: Vec<Placed>,
     /// Released by records that are not durable yet.
     released: Released,
@@ -90,7 +96,9 @@ impl Writer {
             marked: (0, 0),
             closed: false,
             lock: None,
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
+            told_from: 0,
+            marks: [0; 2],
             placed: Vec::new(),
             released: Released::new(),
             cached: VecDeque::new(),
@@ -229,7 +237,6 @@ impl Writer {
 
     fn encode_operation(&mut self, group: &Arc<Group>, operation: Operation) -> Result<(), StorageError> {
         let id = group.id;
-        self.touched.insert(id);
         match operation {
             Operation::Append { entries, ticket } => {
                 self.shared.counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
@@ -263,6 +270,8 @@ impl Writer {
             }
             Operation::Reject(_) => {}
         }
+        // Last: a file that was begun for it has told of everything before.
+        self.touched.insert(id, self.position);
         Ok(())
     }
 
@@ -282,11 +291,7 @@ impl Writer {
     /// Encodes a record behind the last one, in the next file when this one is full.
     pub(crate) fn emit(&mut self, fields: Fields, payload: &[u8]) -> Result<Slot, StorageError> {
         let needed = record_bytes(payload.len());
-        // Every file keeps room for its end record.
-        let end = record_bytes(END_PAYLOAD_BYTES) as u64;
-        if self.position + needed as u64 + end > self.newest_bytes() {
-            self.roll(needed)?;
-        }
+        self.make_room(needed)?;
         let offset = u32::try_from(self.position).map_err(|_| StorageError::TooLarge {
             what: "journal file",
             size: self.position,
@@ -302,19 +307,46 @@ impl Writer {
         })
     }
 
+    /// Goes on in the next file where the newest has no room for a record and its end record.
+    fn make_room(&mut self, needed: usize) -> Result<(), StorageError> {
+        let end = record_bytes(END_PAYLOAD_BYTES) as u64;
+        if self.position + needed as u64 + end > self.newest_bytes() { self.roll(needed) } else { Ok(()) }
+    }
+
     fn emit_mark(&mut self) -> Result<(), StorageError> {
         if self.marked == self.durable {
             return Ok(());
         }
         let (generation, offset) = self.durable;
-        let fields = Fields { kind: Kind::Mark, group: 0, term: u64::from(generation), index: offset };
         let mut payload = self.oldest_generation().to_le_bytes().to_vec();
-        for id in std::mem::take(&mut self.touched) {
-            Summary::of(id, self.bases.get(&id)).encode(&mut payload);
+        for id in self.touched.keys() {
+            Summary::of(*id, self.bases.get(id)).encode(&mut payload);
         }
+        self.make_room(record_bytes(payload.len()))?;
+        if self.durable.0 != generation {
+            // The file begun now says all that the mark would have said.
+            return Ok(());
+        }
+        let (told_from, here) = (self.told_from, self.position);
+        let fields =
+            Fields { kind: Kind::Mark, group: told_from, term: u64::from(generation), index: offset };
         self.emit(fields, &payload)?;
         self.marked = (generation, offset);
+        let [before_last, last] = self.marks;
+        self.marks = [last, here];
+        let keep_from = here.saturating_sub(TOLD_AGAIN_BYTES).min(before_last).max(told_from);
+        self.touched.retain(|_, changed_at| *changed_at >= keep_from);
+        self.told_from = keep_from;
         Ok(())
+    }
+
+    /// All groups count as changed: what was written last before a start is in no mark yet. What was found out at the
+    /// start is not told anew as if nothing were missing before it.
+    pub(crate) fn tell_all(&mut self) {
+        let here = self.position;
+        self.touched = self.bases.keys().map(|id| (*id, here)).collect();
+        self.told_from = here;
+        self.marks = [here; 2];
     }
 
     /// Writes the buffer and gives the entries in it their places.
@@ -464,6 +496,8 @@ impl Writer {
         let count = bases.len() as u64;
         self.emit(Fields { kind: Kind::BaseEnd, group: 0, term: 0, index: count }, &[])?;
         self.touched.clear();
+        self.told_from = self.position;
+        self.marks = [self.position; 2];
         // The header says that everything before is durable.
         self.durable = (generation, FILE_HEADER_BYTES);
         self.marked = self.durable;

@@ -15,8 +15,8 @@ use super::subjects::Subjects;
 use crate::disk::Disk;
 use crate::error::StorageError;
 
-const CHECKPOINT_MAGIC: &[u8; 8] = b"WEIRCHKP";
-const SUBJECTS_MAGIC: &[u8; 8] = b"WEIRSUBJ";
+pub(crate) const CHECKPOINT_MAGIC: &[u8; 8] = b"WEIRCHKP";
+pub(crate) const SUBJECTS_MAGIC: &[u8; 8] = b"WEIRSUBJ";
 pub(crate) const CHECKPOINT_SUFFIX: &str = ".checkpoint";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".making";
 

@@ -3,6 +3,7 @@
 //! what lies behind it, since the owner replays that from the journal.
 
 mod compaction;
+mod inspect;
 mod open;
 
 use std::io::Read;
@@ -23,6 +24,8 @@ use super::{
 };
 use crate::disk::{Disk, RealDisk};
 use crate::error::{IoContext, StorageError};
+
+pub use inspect::StoreInspection;
 
 /// Settings of a file store.
 #[derive(Clone, Debug)]

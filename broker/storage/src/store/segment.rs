@@ -18,7 +18,7 @@ const MAGIC: &[u8; 8] = b"WEIRSEGM";
 /// Version 2: checksums start from the store's seed.
 const FORMAT_VERSION: u32 = 2;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 32;
-const INDEX_MAGIC: &[u8; 8] = b"WEIRINDX";
+pub(crate) const INDEX_MAGIC: &[u8; 8] = b"WEIRINDX";
 
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -173,9 +173,9 @@ impl Segment {
         }
         let path = segment_path(directory, self.id);
         let file = disk.open(&path, OpenMode::ReadWrite).context("open", &path)?;
-        let mut header = [0; SEGMENT_HEADER_BYTES];
-        let count = file.read_at(&mut header, 0).context("read", &path)?;
-        check_header(&header[..count], self.id, &path)?;
+        if let Some(problem) = header_problem(&*file, self.id, &path)? {
+            tracing::error!("{}: {problem}", path.display());
+        }
         *self.file.borrow_mut() = Some(Arc::clone(&file));
         Ok(file)
     }
@@ -220,17 +220,23 @@ impl Segment {
     }
 }
 
-/// Only a newer format keeps a segment from being read: every record has a checksum of its own that names the
-/// store, and the index says where each lies, so that a damaged header takes no message with it.
-fn check_header(header: &[u8], id: u64, path: &Path) -> Result<(), StorageError> {
-    let whole = header.len() == SEGMENT_HEADER_BYTES
+/// Why a segment's header is not what it was made with. Only a newer format keeps a segment from being read: every
+/// record has a checksum of its own that names the store, and the index says where each lies, so that a damaged
+/// header takes no message with it.
+pub(crate) fn header_problem(
+    file: &dyn DiskFile,
+    id: u64,
+    path: &Path,
+) -> Result<Option<String>, StorageError> {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    let count = file.read_at(&mut header, 0).context("read", path)?;
+    let whole = count == SEGMENT_HEADER_BYTES
         && &header[..8] == MAGIC
-        && crc32c::crc32c(&header[..28]) == u32_at(header, 28);
+        && crc32c::crc32c(&header[..28]) == u32_at(&header, 28);
     if !whole {
-        tracing::error!("{}: its header is damaged", path.display());
-        return Ok(());
+        return Ok(Some("its header is damaged".to_owned()));
     }
-    let version = u32_at(header, 8);
+    let version = u32_at(&header, 8);
     if version != FORMAT_VERSION {
         return Err(StorageError::UnsupportedVersion {
             path: path.to_owned(),
@@ -238,10 +244,7 @@ fn check_header(header: &[u8], id: u64, path: &Path) -> Result<(), StorageError>
             supported: FORMAT_VERSION,
         });
     }
-    if u64_at(header, 12) != id {
-        tracing::error!("{}: its header is another segment's", path.display());
-    }
-    Ok(())
+    Ok((u64_at(&header, 12) != id).then(|| "its header is another segment's".to_owned()))
 }
 
 /// A piece of a segment kept for the next record of a sequential reader.

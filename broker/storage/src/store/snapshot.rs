@@ -157,7 +157,7 @@ fn write_part(part: &Part, output: &mut Summed<'_>) -> Result<(), StorageError> 
 }
 
 /// Reads a message through a window that moves on with the slots; nothing when its bytes are not what was written.
-fn read_message(
+pub(crate) fn read_message(
     part: &Part,
     window: &mut (u64, Bytes),
     seq: u64,

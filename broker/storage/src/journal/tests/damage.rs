@@ -1,15 +1,16 @@
 //! Damaged journal files: told apart from torn writes, reported, never served and never dropped silently.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_stdx::rng::SeededRng;
 
-use super::model::open;
+use super::model::{directory, open, options};
 use crate::StorageError;
 use crate::disk::sim::SimDisk;
 use crate::journal::record::{HeaderState, decode_header};
-use crate::journal::{GroupId, JournalEntry};
+use crate::journal::{GroupId, Journal, JournalEntry, JournalOptions};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -88,8 +89,8 @@ fn damage_at_the_durable_end_is_not_taken_for_a_torn_write() {
     assert!(!recovery.damages.is_empty());
 }
 
-#[test]
-fn a_lost_value_makes_its_group_suspect() {
+/// A journal in which the second value of group 1 is damaged.
+fn with_a_lost_value() -> SimDisk {
     let disk = SimDisk::new();
     let (journal, _) = open(&disk).unwrap();
     for (group, value) in [(1, "first"), (2, "other"), (1, "second")] {
@@ -102,7 +103,12 @@ fn a_lost_value_makes_its_group_suspect() {
     let content = disk.content(&path).unwrap();
     let at = content.windows(6).rposition(|window| window == b"second").unwrap();
     disk.flip_bit(&path, at, 0);
-    let (journal, recovery) = open(&disk).unwrap();
+    disk
+}
+
+#[test]
+fn a_lost_value_makes_its_group_suspect() {
+    let (journal, recovery) = open(&with_a_lost_value()).unwrap();
     assert_eq!((&recovery.suspects[..], recovery.damages.len()), (&[GroupId(1)][..], 1), "{recovery:?}");
     assert_eq!(journal.get_state(GroupId(2), 0).unwrap(), "other");
 }
@@ -167,4 +173,75 @@ fn damage_after_opening_is_noticed_when_it_is_read() {
     }
     let error = journal.read(GROUP, 1, 2, 1).unwrap_err();
     assert!(matches!(error, StorageError::Unreadable { index: 1, .. }), "{error}");
+}
+
+/// A journal of one file in which many groups have had their say, one after the other, twenty times.
+fn of_groups(groups: u64) -> (SimDisk, std::path::PathBuf) {
+    let disk = SimDisk::new();
+    let options = JournalOptions { file_size_bytes: 256 << 10, ..options() };
+    let (journal, _) = Journal::open_manual(Arc::new(disk.clone()), directory(), options).unwrap();
+    for index in 1..=20 {
+        for group in 1..=groups {
+            let payload = Bytes::from(vec![u8::try_from(group).unwrap(); 100]);
+            journal.append(GroupId(group), vec![JournalEntry { index, term: 1, payload }], Box::new(|_| {}));
+            while journal.pump() {}
+        }
+    }
+    drop(journal);
+    (disk, directory().join("00000001.journal"))
+}
+
+/// Where the record of an entry begins.
+fn entry_at(content: &[u8], group: u64, index: u64) -> usize {
+    let fields: Vec<u8> = [group, 1, index].into_iter().flat_map(u64::to_le_bytes).collect();
+    let at = content.windows(24).position(|window| window == fields).unwrap();
+    at - 24
+}
+
+#[test]
+fn a_damaged_length_costs_the_entry_it_belongs_to_and_nobody_else() {
+    let (disk, path) = of_groups(6);
+    let at = entry_at(&disk.content(&path).unwrap(), 3, 11);
+    for bit in 0..32 {
+        let damaged = disk.fork();
+        damaged.flip_bit(&path, at + 8 + bit / 8, u8::try_from(bit % 8).unwrap());
+        let (_, recovery) = open(&damaged).unwrap();
+        assert_eq!(recovery.unreadable, [(GroupId(3), 11..12)], "bit {bit}");
+        assert!(recovery.suspects.is_empty() && recovery.tail_lost.is_none(), "bit {bit}: {recovery:?}");
+    }
+}
+
+#[test]
+fn a_damaged_block_with_a_mark_in_it_leaves_no_doubt_of_other_groups() {
+    let (disk, path) = of_groups(6);
+    let mut content = disk.content(&path).unwrap();
+    let at = entry_at(&content, 3, 11);
+    content[at..at + 4096].fill(0xA5);
+    disk.set_content(&path, content);
+    let (journal, recovery) = open(&disk).unwrap();
+    assert!(recovery.suspects.is_empty() && recovery.tail_lost.is_none(), "{recovery:?}");
+    assert!(recovery.unreadable.iter().any(|(group, range)| *group == GroupId(3) && range.contains(&11)));
+    assert!((1..=6).all(|group| journal.log_range(GroupId(group)).last == 20));
+}
+
+#[test]
+fn a_doubt_outlives_restarts_and_the_file_that_gave_rise_to_it() {
+    let disk = with_a_lost_value();
+    let doubts = |journal: &Journal| (1..=3).filter(|group| journal.doubt(GroupId(*group)).is_some()).count();
+    let (journal, _) = open(&disk).unwrap();
+    let before = doubts(&journal);
+    assert_eq!(before, 1);
+    drop(journal);
+    for _ in 0..3 {
+        let (journal, _) = open(&disk).unwrap();
+        assert_eq!(doubts(&journal), before);
+        for index in 1..=200 {
+            let payload = Bytes::from(vec![1; 100]);
+            let group = GroupId(9);
+            let next = journal.log_range(group).last + 1;
+            journal.append(group, vec![JournalEntry { index: next, term: 1, payload }], Box::new(|_| {}));
+            journal.purge_to(group, next.max(index) - 1, Box::new(|_| {}));
+            while journal.pump() {}
+        }
+    }
 }
