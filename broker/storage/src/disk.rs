@@ -4,6 +4,7 @@
 
 mod overlay;
 mod real;
+mod sealed;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;
 
@@ -14,6 +15,9 @@ use std::sync::Arc;
 
 pub use overlay::OverlayDisk;
 pub use real::RealDisk;
+pub use sealed::SealedDisk;
+
+use crate::vault::Vault;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,11 @@ pub enum OpenMode {
 
 /// Operations on names. A created, renamed or unlinked name survives a crash only after `sync_directory`.
 pub trait Disk: Debug + Send + Sync {
+    /// The keys with which everything on this disk is sealed; nothing where it lies plain. Those who write formats
+    /// ask for it, the disk itself seals nothing.
+    fn vault(&self) -> Option<&Arc<Vault>> {
+        None
+    }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// Of a file, or of a directory with everything in it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

@@ -22,6 +22,9 @@ pub enum StorageError {
     /// The file is not one of ours.
     #[error("{path} is not a file of this store: {reason}")]
     Foreign { path: PathBuf, reason: String },
+    /// The store is encrypted, and not as configured. Nothing was changed.
+    #[error("{path}: {reason}")]
+    Key { path: PathBuf, reason: String },
     /// Another process has the store open.
     #[error("{path} is in use by another process")]
     InUse { path: PathBuf },

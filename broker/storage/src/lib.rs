@@ -11,6 +11,7 @@ pub mod journal;
 pub mod probe;
 pub mod store;
 pub mod trash;
+pub mod vault;
 pub mod whole_file;
 
 pub use error::StorageError;
@@ -25,3 +26,4 @@ pub use store::{
     memory_message_bytes,
 };
 pub use trash::{Trash, TrashEntry};
+pub use vault::{Cipher, EncryptionOptions, StoreKey};

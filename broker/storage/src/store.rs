@@ -3,6 +3,7 @@
 //! checkpoints is not durable here: the owner replays it from the journal.
 
 mod checkpoint;
+mod chunks;
 mod content;
 mod file;
 pub(crate) mod framed;
@@ -67,6 +68,8 @@ pub trait MessageStore: Send {
     /// state. After it the journal may be purged up to that index. After an error the store must not be
     /// used any more.
     fn checkpoint(&mut self, applied_index: u64, extra: &[u8]) -> Result<(), StorageError>;
+    /// Whether what is written from now on is compressed. Stores that keep no files have nothing to compress.
+    fn set_compression(&mut self, _compress: bool) {}
     /// A view of the whole content that stays as it is while the store goes on.
     fn snapshot(&mut self) -> Result<StoreSnapshot, StorageError>;
     /// The messages of one file, from the first that holds a sequence at or after `from`, to be checked elsewhere;

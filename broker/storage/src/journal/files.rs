@@ -2,6 +2,7 @@
 //! A file is made under a temporary name, filled with zeros and synced before it gets its real one: an
 //! fdatasync then has no metadata to write, and a file with our name always has our header.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use super::group::Slot;
 use super::record::{self, FILE_HEADER_BYTES, Fields, FileHeader, record_bytes};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{IoContext, StorageError};
+use crate::vault::Vault;
 
 pub(crate) const FILE_SUFFIX: &str = ".journal";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".making";
@@ -148,6 +150,7 @@ fn make_file(disk: &dyn Disk, directory: &Path, path: &Path, bytes: u64) -> Resu
         previous_generation: 0,
         oldest_generation: 0,
         file_bytes: bytes,
+        sealed: disk.vault().is_some(),
     };
     file.write_at(&header.encode(), FileHeader::copy_offset(0)).context("write", &temporary)?;
     file.sync_data().context("sync", &temporary)?;
@@ -173,6 +176,7 @@ impl Window {
         &mut self,
         file: &LogFile,
         slot: Slot,
+        vault: Option<&Vault>,
     ) -> Result<Option<(Fields, Bytes)>, StorageError> {
         let length = record_bytes(slot.length as usize);
         let offset = u64::from(slot.offset);
@@ -185,10 +189,13 @@ impl Window {
         let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
         let Some(bytes) = self.bytes.get(from..) else { return Ok(None) };
         let Some(record) = record::decode(bytes) else { return Ok(None) };
-        if record.generation != slot.generation || record.payload.len() != slot.length as usize {
+        if record.generation != slot.generation || record.stored.len() != slot.length as usize {
             return Ok(None);
         }
-        Ok(Some((record.fields, self.bytes.slice_ref(record.payload))))
+        Ok(record.payload(vault).map(|payload| match payload {
+            Cow::Borrowed(payload) => (record.fields, self.bytes.slice_ref(payload)),
+            Cow::Owned(payload) => (record.fields, payload.into()),
+        }))
     }
 
     fn fill(

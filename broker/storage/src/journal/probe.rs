@@ -13,6 +13,7 @@ const HEADER: FileHeader = FileHeader {
     previous_generation: 0,
     oldest_generation: 3,
     file_bytes: 16 << 10,
+    sealed: false,
 };
 const KINDS: [Kind; 11] = [
     Kind::Entry,
@@ -110,7 +111,7 @@ pub(crate) fn records(description: &[u8]) -> (Vec<u8>, Vec<usize>) {
         }
         let payload = believable(kind, payload);
         let offset = FILE_HEADER_BYTES + start as u64;
-        encode(&mut bytes, &mut chain, Fields { kind, group, term, index }, &payload, offset);
+        encode(&mut bytes, &mut chain, Fields { kind, group, term, index }, &payload, offset, None);
         written += 1;
         if written == 100 {
             break;

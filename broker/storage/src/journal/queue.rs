@@ -15,6 +15,7 @@ use super::record::{Kind, RECORD_HEADER_BYTES};
 use super::writer::complete;
 use super::{Counters, Done, GroupId, JournalEntry, JournalOptions, Laggard, entry_bytes};
 use crate::error::StorageError;
+use crate::vault::Vault;
 
 /// What a request asks of the writer. The groups' views have changed already.
 #[derive(Debug)]
@@ -75,6 +76,7 @@ pub(crate) enum Taken {
 
 pub(crate) struct Shared {
     pub(crate) options: JournalOptions,
+    vault: Option<Arc<Vault>>,
     pub(crate) counters: Counters,
     /// The files in use, by generation.
     pub(crate) files: RwLock<BTreeMap<u32, Arc<LogFile>>>,
@@ -102,9 +104,10 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(options: JournalOptions) -> Self {
+    pub(crate) fn new(options: JournalOptions, vault: Option<Arc<Vault>>) -> Self {
         Self {
             options,
+            vault,
             counters: Counters::default(),
             files: RwLock::default(),
             groups: RwLock::default(),
@@ -114,6 +117,11 @@ impl Shared {
             failure: OnceLock::new(),
             doubts: Mutex::default(),
         }
+    }
+
+    /// The keys of an encrypted store.
+    pub(crate) fn vault(&self) -> Option<&Vault> {
+        self.vault.as_deref()
     }
 
     /// Notes a doubt; the first of a group stays.
@@ -273,7 +281,7 @@ impl Shared {
         window: &mut Window,
     ) -> Result<Option<JournalEntry>, StorageError> {
         let Some(file) = self.files.read().get(&slot.generation).cloned() else { return Ok(None) };
-        let Some((fields, payload)) = window.record(&file, slot)? else { return Ok(None) };
+        let Some((fields, payload)) = window.record(&file, slot, self.vault())? else { return Ok(None) };
         let matches = matches!(fields.kind, Kind::Entry | Kind::Moved)
             && (fields.group, fields.index, fields.term) == (group.0, index, slot.term);
         Ok(matches.then_some(JournalEntry { index, term: slot.term, payload }))

@@ -10,9 +10,17 @@
 //! the one before it is damaged. `generation` is the file's turn in the log: bytes left from an
 //! earlier use of a recycled file never pass for new ones. `epoch` grows at every start: bytes left from a
 //! write that a crash tore never pass for bytes written after it.
+//!
+//! In an encrypted store every payload is sealed, an empty one too, in the context of the header behind the crcs; the
+//! length and the crc are of the sealed bytes. Such files are of another version.
 
-/// The version of the format this program writes and reads.
+use std::borrow::Cow;
+
+use crate::vault::{SEAL_BYTES, Vault};
+
+/// The versions of the format this program writes and reads: the second is encrypted.
 pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const SEALED_VERSION: u32 = 3;
 const FILE_MAGIC: &[u8; 8] = b"WEIRJRNL";
 
 /// Room for the two copies of the header at the start of each file.
@@ -21,6 +29,8 @@ const FILE_HEADER_COPY_BYTES: u64 = 2048;
 const FILE_HEADER_LENGTH: usize = 44;
 
 pub(crate) const RECORD_HEADER_BYTES: usize = 48;
+/// Where the part of the header begins that a sealed payload is bound to.
+const CONTEXT_START: usize = 12;
 const ALIGNMENT: usize = 8;
 
 /// What a record says.
@@ -83,21 +93,39 @@ pub(crate) struct Fields {
 /// A record whose own checksum is right.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'a> {
+    context: &'a [u8],
     pub(crate) fields: Fields,
     pub(crate) crc: u32,
     pub(crate) previous_crc: u32,
     pub(crate) generation: u32,
     pub(crate) epoch: u32,
-    pub(crate) payload: &'a [u8],
+    /// The payload as it lies in the file.
+    pub(crate) stored: &'a [u8],
     /// See `place_of`.
     pub(crate) place: u32,
     /// Bytes with padding.
     pub(crate) total_length: usize,
 }
 
-/// Bytes a record with this payload takes.
-pub(crate) const fn record_bytes(payload_length: usize) -> usize {
-    (RECORD_HEADER_BYTES + payload_length).next_multiple_of(ALIGNMENT)
+/// Bytes a record takes whose payload takes so many in the file.
+pub(crate) const fn record_bytes(stored_length: usize) -> usize {
+    (RECORD_HEADER_BYTES + stored_length).next_multiple_of(ALIGNMENT)
+}
+
+/// Bytes a payload takes in the file.
+pub(crate) const fn stored_bytes(payload_length: usize, vault: Option<&Vault>) -> usize {
+    payload_length + if vault.is_some() { SEAL_BYTES } else { 0 }
+}
+
+impl<'a> Record<'a> {
+    /// The payload; nothing when it is not what was written. The header behind the crcs is checked with it where the
+    /// store is encrypted.
+    pub(crate) fn payload(&self, vault: Option<&Vault>) -> Option<Cow<'a, [u8]>> {
+        match vault {
+            Some(vault) => vault.open(self.context, self.stored).map(Cow::Owned),
+            None => Some(Cow::Borrowed(self.stored)),
+        }
+    }
 }
 
 /// Where the records of a file are: what the next record is chained to.
@@ -114,9 +142,17 @@ pub(crate) fn place_of(offset: u64) -> u32 {
 }
 
 /// Appends a record that is to lie at `offset` of its file, and moves the chain on.
-pub(crate) fn encode(buffer: &mut Vec<u8>, chain: &mut Chain, fields: Fields, payload: &[u8], offset: u64) {
+pub(crate) fn encode(
+    buffer: &mut Vec<u8>,
+    chain: &mut Chain,
+    fields: Fields,
+    payload: &[u8],
+    offset: u64,
+    vault: Option<&Vault>,
+) {
     let start = buffer.len();
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let stored = stored_bytes(payload.len(), vault);
+    let length = u32::try_from(stored).unwrap_or(u32::MAX);
     buffer.extend_from_slice(&[0; 4]);
     buffer.extend_from_slice(&chain.previous_crc.to_le_bytes());
     buffer.extend_from_slice(&length.to_le_bytes());
@@ -128,9 +164,15 @@ pub(crate) fn encode(buffer: &mut Vec<u8>, chain: &mut Chain, fields: Fields, pa
     buffer.extend_from_slice(&fields.term.to_le_bytes());
     buffer.extend_from_slice(&fields.index.to_le_bytes());
     buffer.extend_from_slice(payload);
+    if let Some(vault) = vault {
+        let body = start + RECORD_HEADER_BYTES;
+        let context: [u8; RECORD_HEADER_BYTES - CONTEXT_START] =
+            std::array::from_fn(|at| buffer[start + CONTEXT_START + at]);
+        vault.seal(&context, buffer, body);
+    }
     let crc = crc32c::crc32c(&buffer[start + 4..]);
     buffer[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-    buffer.resize(start + record_bytes(payload.len()), 0);
+    buffer.resize(start + record_bytes(stored), 0);
     chain.previous_crc = crc;
 }
 
@@ -145,6 +187,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
         return None;
     }
     Some(Record {
+        context: &header[CONTEXT_START..],
         fields: Fields {
             kind,
             group: u64_at(header, 24),
@@ -155,7 +198,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
         previous_crc: u32_at(header, 4),
         generation: u32_at(header, 16),
         epoch: u32_at(header, 20),
-        payload: &bytes[RECORD_HEADER_BYTES..end],
+        stored: &bytes[RECORD_HEADER_BYTES..end],
         place: u32::from_le_bytes([header[13], header[14], header[15], 0]),
         total_length: record_bytes(payload_length),
     })
@@ -187,6 +230,8 @@ pub(crate) struct FileHeader {
     pub(crate) oldest_generation: u32,
     /// Bytes of the file, for records and header.
     pub(crate) file_bytes: u64,
+    /// Its payloads are.
+    pub(crate) sealed: bool,
 }
 
 /// What the header area of a file holds.
@@ -208,7 +253,8 @@ impl FileHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FILE_HEADER_LENGTH);
         bytes.extend_from_slice(FILE_MAGIC);
-        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        let version = if self.sealed { SEALED_VERSION } else { FORMAT_VERSION };
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         bytes.extend_from_slice(&self.previous_generation.to_le_bytes());
@@ -267,7 +313,7 @@ pub(crate) fn decode_header_copy(bytes: &[u8]) -> HeaderState {
         return HeaderState::Damaged;
     }
     let version = u32_at(bytes, 8);
-    if version != FORMAT_VERSION {
+    if version != FORMAT_VERSION && version != SEALED_VERSION {
         return HeaderState::Version(version);
     }
     HeaderState::Valid(
@@ -277,6 +323,7 @@ pub(crate) fn decode_header_copy(bytes: &[u8]) -> HeaderState {
             previous_generation: u32_at(bytes, 20),
             oldest_generation: u32_at(bytes, 24),
             file_bytes: u64_at(bytes, 32),
+            sealed: version == SEALED_VERSION,
         },
         0,
     )
@@ -307,7 +354,7 @@ mod tests {
     fn sample(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let fields = Fields { kind: Kind::Entry, group: 5, term: 6, index: 7 };
-        encode(&mut bytes, &mut chain(), fields, payload, 4096);
+        encode(&mut bytes, &mut chain(), fields, payload, 4096, None);
         bytes
     }
 
@@ -316,7 +363,7 @@ mod tests {
         let bytes = sample(b"hello");
         let record = decode(&bytes).unwrap();
         assert_eq!(record.fields, Fields { kind: Kind::Entry, group: 5, term: 6, index: 7 });
-        assert_eq!((record.payload, record.generation, record.epoch), (b"hello".as_slice(), 7, 3));
+        assert_eq!((record.stored, record.generation, record.epoch), (b"hello".as_slice(), 7, 3));
         assert_eq!((record.previous_crc, record.total_length), (99, bytes.len()));
         assert_eq!(bytes.len() % ALIGNMENT, 0);
     }
@@ -347,6 +394,7 @@ mod tests {
             previous_generation: 3,
             oldest_generation: 2,
             file_bytes: 65536,
+            sealed: false,
         };
         let new = FileHeader { generation: 9, ..old };
         let mut area = vec![0; usize::try_from(FILE_HEADER_BYTES).unwrap()];
@@ -369,6 +417,7 @@ mod tests {
             previous_generation: 0,
             oldest_generation: 1,
             file_bytes: 65536,
+            sealed: false,
         };
         let mut bytes = header.encode();
         bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());

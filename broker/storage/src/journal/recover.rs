@@ -1,6 +1,7 @@
 //! Opens a journal: finds the files in use, replays them into the groups, and leaves a writer that goes on
 //! behind the last valid record.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use super::writer::{ChainFile, Writer};
 use super::{DOUBT_KEY, Damage, GroupId, JournalOptions, Recovery, TornTail};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{IoContext, StorageError};
+use crate::vault::Vault;
 
 const FILE_BYTES_MIN: u64 = 16 << 10;
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -62,11 +64,12 @@ pub(crate) fn open(
         std::io::ErrorKind::WouldBlock => StorageError::InUse { path: directory.to_owned() },
         _ => StorageError::io("lock", &lock_path, error),
     })?;
+    let vault = disk.vault().cloned();
     let mut inventory = take_inventory(&*disk, directory)?;
     let supply = FileSupply::new(disk, directory, options.file_size_bytes, inventory.next_number, background);
     let generation_max = inventory.files.iter().map(|found| found.header.generation).max().unwrap_or(0);
-    let chain = find_chain(directory, &mut inventory)?;
-    let shared = Arc::new(Shared::new(options));
+    let chain = find_chain(directory, &mut inventory, vault.as_deref())?;
+    let shared = Arc::new(Shared::new(options, vault));
     let epoch_seen =
         inventory.files.iter().chain(chain.iter().map(|link| &link.found)).map(|f| f.header.epoch);
     let epoch_max = epoch_seen.chain(chain.iter().map(|link| link.scan.epoch_max)).max().unwrap_or(0);
@@ -101,6 +104,10 @@ fn take_inventory(disk: &dyn Disk, directory: &Path) -> Result<Inventory, Storag
         }
         let file = disk.open(&path, OpenMode::ReadWrite).context("open", &path)?;
         match decode_header(&read_header_area(&*file, &path)?) {
+            HeaderState::Valid(header, _) if header.sealed != disk.vault().is_some() => {
+                let reason = if header.sealed { "it is encrypted" } else { "it is not encrypted" };
+                return Err(StorageError::Key { path, reason: format!("{reason}, unlike its store") });
+            }
             HeaderState::Valid(header, header_copy) => {
                 let bytes = header.file_bytes;
                 let file = Arc::new(LogFile { path, file, bytes });
@@ -110,7 +117,8 @@ fn take_inventory(disk: &dyn Disk, directory: &Path) -> Result<Inventory, Storag
                 return Err(StorageError::UnsupportedVersion { path, found, supported: FORMAT_VERSION });
             }
             state @ (HeaderState::Foreign | HeaderState::Damaged) => {
-                take_damaged(&mut inventory, file, path, state == HeaderState::Damaged)?;
+                let sealed = disk.vault().is_some();
+                take_damaged(&mut inventory, file, path, state == HeaderState::Damaged, sealed)?;
             }
         }
     }
@@ -124,11 +132,12 @@ fn take_damaged(
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     ours: bool,
+    sealed: bool,
 ) -> Result<(), StorageError> {
     let length = file.length().context("read", &path)?;
     let file = Arc::new(LogFile { path: path.clone(), file, bytes: length });
     let bytes = read_all(&file)?;
-    let header = rebuild_header(&bytes);
+    let header = rebuild_header(&bytes, sealed);
     if header.is_none() && !ours && !begins_like_ours(&bytes) && bytes.iter().any(|byte| *byte != 0) {
         let reason = "it does not start as a journal file does".to_owned();
         return Err(StorageError::Foreign { path, reason });
@@ -166,8 +175,12 @@ struct Link {
 }
 
 /// Takes the files in use out of the inventory, oldest first. What remains is free.
-fn find_chain(directory: &Path, inventory: &mut Inventory) -> Result<Vec<Link>, StorageError> {
-    let Some(mut newest) = take_newest(inventory)? else { return Ok(Vec::new()) };
+fn find_chain(
+    directory: &Path,
+    inventory: &mut Inventory,
+    vault: Option<&Vault>,
+) -> Result<Vec<Link>, StorageError> {
+    let Some(mut newest) = take_newest(inventory, vault)? else { return Ok(Vec::new()) };
     let mut unfinished = None;
     if !newest.scan.base_complete && newest.scan.damages.is_empty() && !newest.cut {
         // A crash came while the file was taken into use. Nothing in it was acknowledged, and its
@@ -178,7 +191,7 @@ fn find_chain(directory: &Path, inventory: &mut Inventory) -> Result<Vec<Link>, 
             inventory.files.extend(unfinished);
             return Ok(Vec::new());
         }
-        newest = take_generation(inventory, previous, true)?.ok_or_else(|| {
+        newest = take_generation(inventory, previous, true, vault)?.ok_or_else(|| {
             let reason = format!("the file of generation {previous} is missing, the newest one builds on it");
             StorageError::corrupt(directory, 0, reason)
         })?;
@@ -190,7 +203,7 @@ fn find_chain(directory: &Path, inventory: &mut Inventory) -> Result<Vec<Link>, 
         if previous == 0 || previous < oldest {
             break;
         }
-        let Some(link) = take_generation(inventory, previous, true)? else {
+        let Some(link) = take_generation(inventory, previous, true, vault)? else {
             inventory.damages.push(Damage {
                 path: directory.to_owned(),
                 offset: 0,
@@ -206,21 +219,22 @@ fn find_chain(directory: &Path, inventory: &mut Inventory) -> Result<Vec<Link>, 
     Ok(chain)
 }
 
-fn take_newest(inventory: &mut Inventory) -> Result<Option<Link>, StorageError> {
+fn take_newest(inventory: &mut Inventory, vault: Option<&Vault>) -> Result<Option<Link>, StorageError> {
     let newest = inventory.files.iter().map(|found| found.header.generation).max().unwrap_or(0);
-    if newest == 0 { Ok(None) } else { take_generation(inventory, newest, false) }
+    if newest == 0 { Ok(None) } else { take_generation(inventory, newest, false, vault) }
 }
 
 fn take_generation(
     inventory: &mut Inventory,
     generation: u32,
     superseded: bool,
+    vault: Option<&Vault>,
 ) -> Result<Option<Link>, StorageError> {
     let position = inventory.files.iter().position(|found| found.header.generation == generation);
     let Some(position) = position else { return Ok(None) };
     let found = inventory.files.swap_remove(position);
     let bytes = read_all(&found.file)?;
-    let scan = scan(&bytes, &found.header, superseded, found.rebuilt, &mut |_, _| {});
+    let scan = scan(&bytes, &found.header, superseded, found.rebuilt, vault, &mut |_, _| {});
     let cut = is_cut(&bytes, &found.header, &scan);
     Ok(Some(Link { found, scan, superseded, cut }))
 }
@@ -234,8 +248,10 @@ fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) 
         let bytes = read_all(&found.file)?;
         let generation = found.header.generation;
         let restated = BTreeSet::new();
+        let shared = Arc::clone(&writer.shared);
         let mut replay = Replay { writer, generation, suspects: &mut suspects, restated };
-        let result = scan(&bytes, &found.header, superseded, found.rebuilt, &mut |offset, record| {
+        let vault = shared.vault();
+        let result = scan(&bytes, &found.header, superseded, found.rebuilt, vault, &mut |offset, record| {
             replay.record(offset, record);
         });
         recovery.files += 1;
@@ -298,7 +314,8 @@ impl Replay<'_> {
         let Fields { kind, group, term, index } = record.fields;
         let id = GroupId(group);
         if kind == Kind::Mark {
-            let summaries = record.payload.get(4..).unwrap_or_default();
+            let payload = self.payload(record);
+            let summaries = payload.get(4..).unwrap_or_default();
             Summary::decode_all(summaries).for_each(|summary| self.summary(summary));
             return;
         }
@@ -317,9 +334,11 @@ impl Replay<'_> {
         let slot = Slot {
             generation: self.generation,
             offset: u32::try_from(offset).unwrap_or(u32::MAX),
-            length: u32::try_from(record.payload.len()).unwrap_or(u32::MAX),
+            length: u32::try_from(record.stored.len()).unwrap_or(u32::MAX),
             term,
         };
+        let payload =
+            if matches!(kind, Kind::State | Kind::Base) { self.payload(record) } else { Cow::default() };
         let group = self.writer.shared.find_or_make(id);
         let mut log = group.log.lock();
         // Live entries are counted once, after the replay.
@@ -341,14 +360,14 @@ impl Replay<'_> {
                 base.purge_to(index);
             }
             Kind::State => {
-                let value = Bytes::copy_from_slice(record.payload);
+                let value = Bytes::copy_from_slice(&payload);
                 let key = u8::try_from(term).unwrap_or(u8::MAX);
                 log.put_state(key, value.clone());
                 base.states.insert(key, value);
             }
             Kind::Base => {
                 self.restated.insert(id);
-                if let Some(stated) = Base::decode(record.payload) {
+                if let Some(stated) = Base::decode(&payload) {
                     log.replay_base(&stated, &mut ignored);
                     *base = stated;
                     // Its values are whole again.
@@ -361,6 +380,11 @@ impl Replay<'_> {
 }
 
 impl Replay<'_> {
+    /// The walk has opened it once: it is whole.
+    fn payload<'a>(&self, record: &Record<'a>) -> Cow<'a, [u8]> {
+        record.payload(self.writer.shared.vault()).unwrap_or_default()
+    }
+
     fn forget(&mut self, id: GroupId) {
         self.writer.bases.remove(&id);
         self.suspects.remove(&id);

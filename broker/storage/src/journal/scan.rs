@@ -14,6 +14,7 @@ use super::record::{
     FILE_HEADER_BYTES, FileHeader, Kind, RECORD_HEADER_BYTES, Record, decode, find_next, place_of,
     record_bytes, u32_at,
 };
+use crate::vault::Vault;
 
 /// What a walk found.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Scan {
 
 struct Walk<'a> {
     bytes: &'a [u8],
+    vault: Option<&'a Vault>,
     generation: u32,
     epoch: u32,
     rebuilt: bool,
@@ -58,11 +60,13 @@ pub(crate) fn scan(
     header: &FileHeader,
     superseded: bool,
     rebuilt: bool,
+    vault: Option<&Vault>,
     visit: &mut dyn FnMut(u64, &Record<'_>),
 ) -> Scan {
     let start = usize::try_from(FILE_HEADER_BYTES).unwrap_or(0);
     let mut walk = Walk {
         bytes,
+        vault,
         generation: header.generation,
         epoch: header.epoch,
         rebuilt,
@@ -98,7 +102,7 @@ pub(crate) fn is_cut(bytes: &[u8], header: &FileHeader, scan: &Scan) -> bool {
 }
 
 /// The header of a file whose own is damaged, as far as its records tell; nothing when it holds none.
-pub(crate) fn rebuild_header(bytes: &[u8]) -> Option<FileHeader> {
+pub(crate) fn rebuild_header(bytes: &[u8], sealed: bool) -> Option<FileHeader> {
     let mut found: std::collections::BTreeMap<u32, (u64, u32)> = std::collections::BTreeMap::new();
     // From the very start: a block of records may lie where the header belongs.
     let mut position = 0;
@@ -121,6 +125,7 @@ pub(crate) fn rebuild_header(bytes: &[u8]) -> Option<FileHeader> {
         previous_generation: 0,
         oldest_generation: 0,
         file_bytes: bytes.len() as u64,
+        sealed,
     })
 }
 
@@ -155,8 +160,19 @@ impl<'a> Walk<'a> {
         let valid = record.generation == self.generation
             && record.epoch >= self.epoch
             && record.place == place_of(self.position as u64)
-            && self.previous_crc.is_none_or(|crc| crc == record.previous_crc);
+            && self.previous_crc.is_none_or(|crc| crc == record.previous_crc)
+            && self.is_genuine(&record);
         valid.then_some(record)
+    }
+
+    /// What the walk itself acts on is opened; an entry, when it is read.
+    fn is_genuine(&self, record: &Record<'_>) -> bool {
+        let entry = matches!(record.fields.kind, Kind::Entry | Kind::Moved);
+        entry || self.vault.is_none() || record.payload(self.vault).is_some()
+    }
+
+    fn stated_oldest(&self, record: &Record<'_>) -> u32 {
+        record.payload(self.vault).map_or(0, |payload| u32_at(&payload, 0))
     }
 
     fn note(&mut self, record: &Record<'_>) {
@@ -169,10 +185,10 @@ impl<'a> Walk<'a> {
                 // It names every group that changed from there on.
                 let told_from = record.fields.group;
                 self.untold.retain(|damage| told_from == 0 || *damage < told_from);
-                self.scan.oldest_generation = self.scan.oldest_generation.max(u32_at(record.payload, 0));
+                self.scan.oldest_generation = self.scan.oldest_generation.max(self.stated_oldest(record));
             }
             Kind::End => {
-                self.scan.oldest_generation = self.scan.oldest_generation.max(u32_at(record.payload, 0));
+                self.scan.oldest_generation = self.scan.oldest_generation.max(self.stated_oldest(record));
             }
             Kind::BaseEnd => self.scan.base_complete = true,
             _ => {}
@@ -186,7 +202,9 @@ impl<'a> Walk<'a> {
             let Some(record) = decode(&self.bytes[found..]) else { break };
             self.scan.torn |= found >= self.position;
             self.scan.epoch_max = self.scan.epoch_max.max(record.epoch);
-            if record.fields.kind == Kind::Mark && record.fields.term == u64::from(self.generation) {
+            let own_mark =
+                record.fields.kind == Kind::Mark && record.fields.term == u64::from(self.generation);
+            if own_mark && self.is_genuine(&record) {
                 self.marked = self.marked.max(record.fields.index);
             }
             from = found + record.total_length;
@@ -206,8 +224,11 @@ impl<'a> Walk<'a> {
             if found as u64 > limit {
                 break;
             }
-            let fits =
-                |record: &Record<'_>| record.epoch >= self.epoch && record.place == place_of(found as u64);
+            let fits = |record: &Record<'_>| {
+                record.epoch >= self.epoch
+                    && record.place == place_of(found as u64)
+                    && self.is_genuine(record)
+            };
             if decode(&self.bytes[found..]).as_ref().is_some_and(fits) {
                 resumed = Some(found);
                 break;

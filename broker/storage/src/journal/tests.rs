@@ -5,3 +5,4 @@ mod damage;
 mod faults;
 mod model;
 mod plain;
+mod sealed;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::files::{FileSupply, FreeFile, LogFile, Window};
 use super::group::{Base, Group, MISSING, Released, Slot, Summary};
 use super::queue::{Operation, Request, Shared, Taken};
-use super::record::{Chain, FILE_HEADER_BYTES, Fields, FileHeader, Kind, encode, record_bytes};
+use super::record::{Chain, FILE_HEADER_BYTES, Fields, FileHeader, Kind, encode, record_bytes, stored_bytes};
 use super::{GroupId, JournalEntry, SyncPolicy};
 use crate::error::{IoContext, StorageError};
 
@@ -288,28 +288,35 @@ impl Writer {
         Ok(())
     }
 
+    /// Bytes a record with this payload takes.
+    fn record_bytes(&self, payload_length: usize) -> usize {
+        record_bytes(stored_bytes(payload_length, self.shared.vault()))
+    }
+
     /// Encodes a record behind the last one, in the next file when this one is full.
     pub(crate) fn emit(&mut self, fields: Fields, payload: &[u8]) -> Result<Slot, StorageError> {
-        let needed = record_bytes(payload.len());
+        let stored = stored_bytes(payload.len(), self.shared.vault());
+        let needed = record_bytes(stored);
         self.make_room(needed)?;
         let offset = u32::try_from(self.position).map_err(|_| StorageError::TooLarge {
             what: "journal file",
             size: self.position,
             limit: u64::from(u32::MAX),
         })?;
-        encode(&mut self.buffer, &mut self.chain, fields, payload, self.position);
+        let vault = self.shared.vault();
+        encode(&mut self.buffer, &mut self.chain, fields, payload, self.position, vault);
         self.position += needed as u64;
         Ok(Slot {
             generation: self.chain.generation,
             offset,
-            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            length: u32::try_from(stored).unwrap_or(u32::MAX),
             term: fields.term,
         })
     }
 
     /// Goes on in the next file where the newest has no room for a record and its end record.
     fn make_room(&mut self, needed: usize) -> Result<(), StorageError> {
-        let end = record_bytes(END_PAYLOAD_BYTES) as u64;
+        let end = self.record_bytes(END_PAYLOAD_BYTES) as u64;
         if self.position + needed as u64 + end > self.newest_bytes() { self.roll(needed) } else { Ok(()) }
     }
 
@@ -322,7 +329,7 @@ impl Writer {
         for id in self.touched.keys() {
             Summary::of(*id, self.bases.get(id)).encode(&mut payload);
         }
-        self.make_room(record_bytes(payload.len()))?;
+        self.make_room(self.record_bytes(payload.len()))?;
         if self.durable.0 != generation {
             // The file begun now says all that the mark would have said.
             return Ok(());
@@ -457,8 +464,9 @@ impl Writer {
         self.sync()?;
         let oldest = self.oldest_generation().to_le_bytes();
         let fields = Fields { kind: Kind::End, group: 0, term: 0, index: self.position };
-        encode(&mut self.buffer, &mut self.chain, fields, &oldest, self.position);
-        self.position += record_bytes(END_PAYLOAD_BYTES) as u64;
+        let vault = self.shared.vault();
+        encode(&mut self.buffer, &mut self.chain, fields, &oldest, self.position, vault);
+        self.position += self.record_bytes(END_PAYLOAD_BYTES) as u64;
         self.write_out()?;
         self.sync_newest()?;
         self.activate(needed)
@@ -468,9 +476,9 @@ impl Writer {
     pub(crate) fn activate(&mut self, needed: usize) -> Result<(), StorageError> {
         let bases: Vec<(GroupId, Vec<u8>)> =
             self.bases.iter().map(|(id, base)| (*id, base.encode())).collect();
-        let base_bytes: usize = bases.iter().map(|(_, base)| record_bytes(base.len())).sum();
+        let base_bytes: usize = bases.iter().map(|(_, base)| self.record_bytes(base.len())).sum();
         // Much base in a small file would leave no room for entries.
-        let fixed = record_bytes(0) + record_bytes(END_PAYLOAD_BYTES) + record_bytes(8);
+        let fixed = self.record_bytes(0) + self.record_bytes(END_PAYLOAD_BYTES) + self.record_bytes(8);
         let bytes_min = FILE_HEADER_BYTES + (needed + fixed + base_bytes * 2) as u64;
         let FreeFile { file, header_copy } = self.supply.take(bytes_min)?;
         let generation = self.next_generation;
@@ -481,6 +489,7 @@ impl Writer {
             previous_generation: self.chain_files.back().map_or(0, |newest| newest.generation),
             oldest_generation: self.chain_files.front().map_or(generation, |oldest| oldest.generation),
             file_bytes: file.bytes,
+            sealed: self.shared.vault().is_some(),
         };
         let header_copy = 1 - header_copy;
         file.file
@@ -560,7 +569,7 @@ impl Writer {
         file: &LogFile,
         window: &mut Window,
     ) -> Result<u64, StorageError> {
-        let (fields, payload) = match window.record(file, from)? {
+        let (fields, payload) = match window.record(file, from, self.shared.vault())? {
             Some((fields, payload)) if (fields.group, fields.index) == (group.id.0, index) => {
                 (fields, payload)
             }

@@ -75,6 +75,15 @@ pub(crate) fn encode(
         put_bytes(&mut buffer, path.file_name().unwrap_or_default().as_encoded_bytes());
     }
     put_bytes(&mut buffer, extra);
+    // Behind everything else: stores without coded segments are as they always were.
+    let coded: Vec<_> = content.segments.iter().filter_map(|it| Some((it.id, it.coded_bytes?))).collect();
+    if !coded.is_empty() {
+        put_u64(&mut buffer, coded.len() as u64);
+        for (id, bytes) in coded {
+            put_u64(&mut buffer, id);
+            put_u64(&mut buffer, bytes);
+        }
+    }
     buffer
 }
 
@@ -93,6 +102,12 @@ pub(crate) fn decode(bytes: &[u8], seed: u32) -> Option<Checkpoint> {
         retired.push(String::from_utf8(reader.bytes()?.to_vec()).ok()?);
     }
     let extra = Bytes::copy_from_slice(reader.bytes()?);
+    if !reader.is_empty() {
+        for _ in 0..reader.u64()? {
+            let (id, bytes) = (reader.u64()?, reader.u64()?);
+            segments.iter_mut().find(|segment: &&mut Segment| segment.id == id)?.coded_bytes = Some(bytes);
+        }
+    }
     Some(Checkpoint {
         generation: numbers[0],
         applied_index: numbers[1],

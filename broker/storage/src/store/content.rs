@@ -9,13 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_stdx::time::UnixNanos;
 
+use super::chunks::ChunkCache;
 use super::framed::is_missing;
 use super::index::{SegmentIndex, Slot};
 use super::segment::{ReadAhead, Segment, encode_header, segment_path};
-use super::snapshot::{Part, StorePart};
+use super::snapshot::{CodedPart, Part, StorePart};
 use super::subjects::{BySubject, Subjects};
 use super::{Filter, Lookup, StoreState, StoredMessage, record};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{IoContext, StorageError};
 
 /// Sizes that tests make small, and where the checksums of the records start.
@@ -27,6 +28,8 @@ pub(crate) struct Sizes {
     pub(crate) buffer_bytes: usize,
     pub(crate) recent_bytes: usize,
     pub(crate) seed: u32,
+    /// What is written is compressed.
+    pub(crate) compress: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,7 @@ pub(crate) struct Content {
     recent: VecDeque<StoredMessage>,
     recent_bytes: usize,
     read_ahead: RefCell<ReadAhead>,
+    chunk: RefCell<ChunkCache>,
     first_timestamp: Cell<Option<(u64, UnixNanos)>>,
 }
 
@@ -76,6 +80,7 @@ impl Content {
             recent: VecDeque::new(),
             recent_bytes: 0,
             read_ahead: RefCell::default(),
+            chunk: RefCell::default(),
             first_timestamp: Cell::new(None),
         }
     }
@@ -136,8 +141,14 @@ impl Content {
     fn start_segment(&mut self, index: SegmentIndex, base_seq: u64) {
         let id = self.next_segment_id;
         self.next_segment_id += 1;
-        self.unwritten = encode_header(id);
-        self.segments.push_back(Segment::new(id, self.sizes.seed, base_seq, index));
+        let coded = self.codes_segments();
+        self.unwritten = encode_header(id, coded);
+        self.segments.push_back(Segment::new(id, self.sizes.seed, base_seq, index, coded));
+    }
+
+    /// New segments are compressed or encrypted.
+    pub(crate) fn codes_segments(&self) -> bool {
+        self.sizes.compress || self.disk.vault().is_some()
     }
 
     /// A segment whose messages are all gone stays while it is the newest.
@@ -168,15 +179,9 @@ impl Content {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        let Some(newest) = self.segments.back() else { return Ok(()) };
-        let offset = self.written_bytes(newest);
-        let file = if offset == 0 {
-            newest.create_file(&*self.disk, &self.directory)?
-        } else {
-            newest.file(&*self.disk, &self.directory)?
-        };
-        let path = segment_path(&self.directory, newest.id);
-        file.write_at(&self.unwritten, offset).context("write", &path)?;
+        let Some(newest) = self.segments.back_mut() else { return Ok(()) };
+        let offset = newest.data_bytes - self.unwritten.len() as u64;
+        newest.write(&*self.disk, &self.directory, &self.unwritten, offset, self.sizes.compress)?;
         self.unwritten.clear();
         self.read_ahead.borrow_mut().forget();
         Ok(())
@@ -228,7 +233,7 @@ impl Content {
     }
 
     /// The bytes of a record; nothing when its file cannot be used.
-    fn record_bytes(&self, segment: &Segment, slot: Slot) -> Result<Option<Bytes>, StorageError> {
+    pub(crate) fn record_bytes(&self, segment: &Segment, slot: Slot) -> Result<Option<Bytes>, StorageError> {
         let written = self.written_bytes(segment);
         if u64::from(slot.offset) >= written {
             let from = usize::try_from(u64::from(slot.offset) - written).unwrap_or(usize::MAX);
@@ -243,6 +248,12 @@ impl Content {
                 return Ok(None);
             }
         };
+        if segment.is_coded() {
+            let (chunks, coding) = (&self.index(segment)?.chunks, segment.coding(&*self.disk));
+            let (offset, length) = (u64::from(slot.offset), slot.length as usize);
+            let bytes = self.chunk.borrow_mut().read(&*file, chunks, coding, offset, length);
+            return bytes.context("read", &segment_path(&self.directory, segment.id));
+        }
         let bytes = self
             .read_ahead
             .borrow_mut()
@@ -379,12 +390,19 @@ impl Content {
         self.bytes -= u64::from(slot.length);
     }
 
-    /// Overwrites a removed record: in the buffer now, on disk once no checkpoint has it as a message.
+    /// Overwrites a removed record: in the buffer now, on disk once no checkpoint has it as a message. A coded segment
+    /// is rewritten without it instead.
     fn erase(&mut self, at: usize, slot: Slot) {
         let Some(segment) = self.segments.get(at) else { return };
         self.recent.clear();
         self.recent_bytes = 0;
         let written = self.written_bytes(segment);
+        let Some(segment) = self.segments.get_mut(at) else { return };
+        if u64::from(slot.offset) < written && segment.is_coded() {
+            // Its neighbours could not be read any more, by a snapshot that is under way for one.
+            segment.must_rewrite = true;
+            return;
+        }
         if u64::from(slot.offset) < written {
             self.erasures.push((segment.id, slot));
             return;
@@ -407,6 +425,11 @@ impl Content {
             self.read_ahead.borrow_mut().forget();
         }
         Ok(())
+    }
+
+    /// True when the newest segment has nothing that is not in its file.
+    pub(crate) fn is_written(&self) -> bool {
+        self.unwritten.is_empty()
     }
 
     /// Takes a segment out; its files go when no checkpoint needs them.
@@ -570,10 +593,26 @@ impl Content {
         let part = opened.and_then(|file| {
             let mut slots = self.live_slots(segment)?;
             slots.retain(|(_, slot)| u64::from(slot.offset) < written);
-            let path = segment_path(&self.directory, segment.id);
-            Ok(Part { path, file, slots, seed: self.sizes.seed })
+            self.part_of(segment, file, slots)
         });
         Some(StorePart { first, last, part })
+    }
+
+    /// A part that holds these slots of a segment.
+    pub(crate) fn part_of(
+        &self,
+        segment: &Segment,
+        file: Arc<dyn DiskFile>,
+        slots: Vec<(u64, Slot)>,
+    ) -> Result<Part, StorageError> {
+        let path = segment_path(&self.directory, segment.id);
+        let coded = if segment.is_coded() {
+            let (chunks, vault) = (self.index(segment)?.chunks.clone(), self.disk.vault().cloned());
+            Some(CodedPart { segment: segment.id, chunks, vault })
+        } else {
+            None
+        };
+        Ok(Part { path, file, slots, seed: self.sizes.seed, coded })
     }
 
     /// Live records of every segment: for snapshots and compaction.

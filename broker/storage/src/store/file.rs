@@ -17,8 +17,8 @@ use weir_stdx::time::UnixNanos;
 use super::content::{Content, Sizes};
 use super::framed::copy_path;
 use super::record;
-use super::segment::segment_path;
-use super::snapshot::{self, Part, StorePart, StoreSnapshot};
+use super::segment::{Segment, segment_path};
+use super::snapshot::{self, StorePart, StoreSnapshot};
 use super::{
     Filter, Lookup, MessageStore, StoreState, StoredMessage, SubjectState, checkpoint, file_message_bytes,
 };
@@ -43,6 +43,8 @@ pub struct FileStoreOptions {
     pub recent_bytes: usize,
     /// Appended bytes collected before they go to the page cache.
     pub buffer_bytes: usize,
+    /// Compress what is written.
+    pub compress: bool,
 }
 
 impl Default for FileStoreOptions {
@@ -54,6 +56,7 @@ impl Default for FileStoreOptions {
             segment_bytes_max: 64 << 20,
             recent_bytes: 1 << 20,
             buffer_bytes: 256 << 10,
+            compress: false,
         }
     }
 }
@@ -113,21 +116,23 @@ impl FileStore {
             buffer_bytes: options.buffer_bytes,
             recent_bytes: options.recent_bytes,
             seed: record::seed_of(options.identity),
+            compress: options.compress,
         };
         open::open(disk, directory, sizes, options.log_purged_to)
     }
 
-    /// Bytes of all segment files, removed messages included.
+    /// Bytes of all segment files, removed messages included; of what is in them, when they are coded.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.content.segments.iter().map(|segment| segment.data_bytes).sum()
+        self.content.segments.iter().map(Segment::file_bytes).sum()
     }
 
     fn try_checkpoint(&mut self, applied_index: u64, extra: &[u8]) -> Result<(), StorageError> {
         let generation = self.generation + 1;
-        compaction::run(&mut self.content)?;
         let content = &mut self.content;
+        // First, so that the newest segment can be rewritten as well.
         content.write_out()?;
+        compaction::run(content)?;
         let (disk, directory) = (Arc::clone(&content.disk), content.directory.clone());
         for segment in &mut content.segments {
             if segment.data_changed {
@@ -254,14 +259,14 @@ impl MessageStore for FileStore {
         let content = &self.content;
         let mut parts = Vec::with_capacity(content.segments.len());
         for segment in content.segments.iter().filter(|segment| segment.live > 0) {
-            parts.push(Part {
-                path: segment_path(&content.directory, segment.id),
-                file: segment.file(&*content.disk, &content.directory)?,
-                slots: content.live_slots(segment)?,
-                seed: content.sizes.seed,
-            });
+            let file = segment.file(&*content.disk, &content.directory)?;
+            parts.push(content.part_of(segment, file, content.live_slots(segment)?)?);
         }
         Ok(StoreSnapshot::of_files(self.state(), parts))
+    }
+
+    fn set_compression(&mut self, compress: bool) {
+        self.content.sizes.compress = compress;
     }
 
     fn part(&self, from: u64) -> Option<StorePart> {

@@ -3,16 +3,21 @@
 //! ```text
 //! magic 8 | version u32 | owner u32 | length u64 | crc of the content u32 | crc of these fields u32 | content
 //! ```
+//! Version 2 is for stores that are encrypted: the content is sealed, in the context of the fields before the length.
 
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, StorageError};
+use crate::vault::SEAL_BYTES;
 
 use super::record::{u32_at, u64_at};
 
 const HEADER_BYTES: usize = 32;
 pub(crate) const FORMAT_VERSION: u32 = 1;
+const SEALED_VERSION: u32 = 2;
+/// The fields that a sealed content is bound to.
+const CONTEXT_BYTES: usize = 16;
 
 /// What a file must say of itself to be the one that is meant.
 #[derive(Clone, Copy, Debug)]
@@ -58,18 +63,31 @@ pub(crate) fn write_one(
     label: Label<'_>,
     content: &[u8],
 ) -> Result<(), StorageError> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len());
-    bytes.extend_from_slice(label.magic);
-    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    bytes.extend_from_slice(&label.owner.to_le_bytes());
-    bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(content).to_le_bytes());
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.extend_from_slice(content);
+    let bytes = encode(disk, label, content);
     let file = disk.open(path, OpenMode::CreateEmpty).context("create", path)?;
     file.write_at(&bytes, 0).context("write", path)?;
     file.sync_data().context("sync", path)
+}
+
+fn encode(disk: &dyn Disk, label: Label<'_>, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len() + SEAL_BYTES);
+    bytes.extend_from_slice(label.magic);
+    let version = if disk.vault().is_some() { SEALED_VERSION } else { FORMAT_VERSION };
+    bytes.extend_from_slice(&version.to_le_bytes());
+    bytes.extend_from_slice(&label.owner.to_le_bytes());
+    bytes.resize(HEADER_BYTES, 0);
+    bytes.extend_from_slice(content);
+    if let Some(vault) = disk.vault() {
+        let context: [u8; CONTEXT_BYTES] = std::array::from_fn(|at| bytes[at]);
+        vault.seal(&context, &mut bytes, HEADER_BYTES);
+    }
+    let stored = &bytes[HEADER_BYTES..];
+    let (length, crc) = (stored.len() as u64, crc32c::crc32c(stored));
+    bytes[16..24].copy_from_slice(&length.to_le_bytes());
+    bytes[24..28].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..28]);
+    bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+    bytes
 }
 
 /// Reads the content from the file, or from its copy where the file is damaged. A file of a newer format is
@@ -86,7 +104,7 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Result<Vec
             tracing::error!("{error}; its copy {} is whole and is used", copy.display());
             Ok(content)
         }
-        Err(newer @ StorageError::UnsupportedVersion { .. }) => Err(newer),
+        Err(other @ (StorageError::UnsupportedVersion { .. } | StorageError::Key { .. })) => Err(other),
         Err(_) => Err(error),
     }
 }
@@ -98,7 +116,10 @@ pub(crate) fn read_one(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Result
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let count = file.read_at(&mut bytes, 0).context("read", path)?;
     bytes.truncate(count);
-    read_copy(&bytes, path, label).map(<[u8]>::to_vec)
+    let (context, content) = read_copy(&bytes, path, label, disk.vault().is_some())?;
+    let Some(vault) = disk.vault() else { return Ok(content.to_vec()) };
+    let opened = vault.open(context, content);
+    opened.ok_or_else(|| StorageError::corrupt(path, 0, "the store's key does not open it"))
 }
 
 /// Whether an error says that there is no such file.
@@ -106,7 +127,13 @@ pub(crate) fn is_missing(error: &StorageError) -> bool {
     matches!(error, StorageError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-fn read_copy<'a>(bytes: &'a [u8], path: &Path, label: Label<'_>) -> Result<&'a [u8], StorageError> {
+/// What its content is bound to, and the content as it is stored.
+fn read_copy<'a>(
+    bytes: &'a [u8],
+    path: &Path,
+    label: Label<'_>,
+    sealed: bool,
+) -> Result<(&'a [u8], &'a [u8]), StorageError> {
     let damaged = |reason: &str| StorageError::corrupt(path, 0, reason);
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged("it is too short"))?;
     if &header[..8] != label.magic {
@@ -119,11 +146,18 @@ fn read_copy<'a>(bytes: &'a [u8], path: &Path, label: Label<'_>) -> Result<&'a [
         return Err(damaged("its header fails its checksum"));
     }
     let version = u32_at(header, 8);
-    if version != FORMAT_VERSION {
+    let (expected, other) =
+        if sealed { (SEALED_VERSION, FORMAT_VERSION) } else { (FORMAT_VERSION, SEALED_VERSION) };
+    if version == other {
+        let reason =
+            if sealed { "it is not encrypted, its store is" } else { "it is encrypted, its store is not" };
+        return Err(StorageError::Key { path: path.to_owned(), reason: reason.to_owned() });
+    }
+    if version != expected {
         return Err(StorageError::UnsupportedVersion {
             path: path.to_owned(),
             found: version,
-            supported: FORMAT_VERSION,
+            supported: SEALED_VERSION,
         });
     }
     if u32_at(header, 12) != label.owner {
@@ -137,7 +171,7 @@ fn read_copy<'a>(bytes: &'a [u8], path: &Path, label: Label<'_>) -> Result<&'a [
     if crc32c::crc32c(content) != u32_at(header, 24) {
         return Err(damaged("its content fails its checksum"));
     }
-    Ok(content)
+    Ok((&header[..CONTEXT_BYTES], content))
 }
 
 /// Appends a length and the bytes.

@@ -2,6 +2,7 @@
 //! The sizes and subjects of messages are known without reading them, so that limits remove messages
 //! without touching the disk.
 
+use super::chunks::Chunks;
 use super::framed::{Reader, put_u64};
 
 /// Where a record lies, and the number of its subject.
@@ -21,6 +22,8 @@ pub(crate) struct SegmentIndex {
     live: Vec<u64>,
     /// Distances from `base_seq`, when the slots are not one a sequence.
     distances: Option<Vec<u32>>,
+    /// Of a coded segment.
+    pub(crate) chunks: Chunks,
 }
 
 /// A hole of more sequences than this is not bridged with empty slots.
@@ -179,6 +182,9 @@ impl SegmentIndex {
             put_u64(&mut buffer, u64::from(slot.subject));
             (previous_seq, previous_end) = (seq, slot.offset.wrapping_add(slot.length));
         }
+        if !self.chunks.is_empty() {
+            self.chunks.encode(&mut buffer);
+        }
         buffer
     }
 
@@ -206,6 +212,9 @@ impl SegmentIndex {
                 return None;
             }
             index.push(seq, slot);
+        }
+        if !reader.is_empty() {
+            index.chunks = Chunks::decode(&mut reader)?;
         }
         reader.is_empty().then_some(index)
     }

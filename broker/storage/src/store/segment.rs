@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_stdx::time::UnixNanos;
 
+use super::chunks::{Coding, FIRST_CHUNK_AT};
 use super::framed::{self, Label, Reader, put_u64};
 use super::index::{SegmentIndex, Slot};
 use super::record::{u32_at, u64_at};
@@ -17,6 +18,8 @@ use crate::error::{IoContext, StorageError};
 const MAGIC: &[u8; 8] = b"WEIRSEGM";
 /// Version 2: checksums start from the store's seed.
 const FORMAT_VERSION: u32 = 2;
+/// A coded segment: see `chunks`.
+const CODED_VERSION: u32 = 3;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 32;
 pub(crate) const INDEX_MAGIC: &[u8; 8] = b"WEIRINDX";
 
@@ -33,8 +36,14 @@ pub(crate) struct Segment {
     pub(crate) live_bytes: u64,
     pub(crate) first_timestamp: UnixNanos,
     pub(crate) last_timestamp: UnixNanos,
-    /// Header and records.
+    /// Header and records, as if they were not coded.
     pub(crate) data_bytes: u64,
+    /// What of a coded segment is in its file, in bytes there; nothing for a plain one.
+    pub(crate) coded_bytes: Option<u64>,
+    /// It holds records that were to be erased and cannot be overwritten where they are.
+    pub(crate) must_rewrite: bool,
+    /// Rewriting it failed, since a record in it is damaged: not tried again before the next start.
+    pub(crate) keep: bool,
     /// Names the index file of the last checkpoint; 0 when there is none.
     pub(crate) index_generation: u64,
     pub(crate) index_changed: bool,
@@ -53,10 +62,11 @@ pub(crate) fn index_path(directory: &Path, id: u64, generation: u64) -> PathBuf 
 }
 
 /// The header of a segment file.
-pub(crate) fn encode_header(id: u64) -> Vec<u8> {
+pub(crate) fn encode_header(id: u64, coded: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    let version = if coded { CODED_VERSION } else { FORMAT_VERSION };
+    bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&id.to_le_bytes());
     bytes.extend_from_slice(&[0; 8]);
     let crc = crc32c::crc32c(&bytes);
@@ -65,10 +75,24 @@ pub(crate) fn encode_header(id: u64) -> Vec<u8> {
 }
 
 impl Segment {
-    pub(crate) fn new(id: u64, seed: u32, base_seq: u64, index: SegmentIndex) -> Self {
+    pub(crate) fn new(id: u64, seed: u32, base_seq: u64, index: SegmentIndex, coded: bool) -> Self {
         let segment = Self::described(id, seed, base_seq);
         let _ = segment.index.set(index);
-        Self { index_changed: true, data_changed: true, ..segment }
+        Self { index_changed: true, data_changed: true, coded_bytes: coded.then_some(0), ..segment }
+    }
+
+    pub(crate) fn is_coded(&self) -> bool {
+        self.coded_bytes.is_some()
+    }
+
+    /// Bytes of its file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.coded_bytes.unwrap_or(self.data_bytes)
+    }
+
+    /// How its chunks are made and read.
+    pub(crate) fn coding<'a>(&self, disk: &'a dyn Disk) -> Coding<'a> {
+        Coding { vault: disk.vault().map(|vault| &**vault), seed: self.seed, segment: self.id }
     }
 
     fn described(id: u64, seed: u32, base_seq: u64) -> Self {
@@ -82,6 +106,9 @@ impl Segment {
             first_timestamp: UnixNanos::ZERO,
             last_timestamp: UnixNanos::ZERO,
             data_bytes: SEGMENT_HEADER_BYTES as u64,
+            coded_bytes: None,
+            must_rewrite: false,
+            keep: false,
             index_generation: 0,
             index_changed: false,
             data_changed: false,
@@ -135,6 +162,11 @@ impl Segment {
         Ok(self.index.get_or_init(|| index))
     }
 
+    /// The index, if it is in memory.
+    pub(crate) fn loaded_index(&self) -> Option<&SegmentIndex> {
+        self.index.get()
+    }
+
     pub(crate) fn index_mut(
         &mut self,
         disk: &dyn Disk,
@@ -173,7 +205,7 @@ impl Segment {
         }
         let path = segment_path(directory, self.id);
         let file = disk.open(&path, OpenMode::ReadWrite).context("open", &path)?;
-        if let Some(problem) = header_problem(&*file, self.id, &path)? {
+        if let Some(problem) = header_problem(&*file, self, &path)? {
             tracing::error!("{}: {problem}", path.display());
         }
         *self.file.borrow_mut() = Some(Arc::clone(&file));
@@ -191,6 +223,33 @@ impl Segment {
         let file = disk.open(&path, OpenMode::CreateEmpty).context("create", &path)?;
         *self.file.borrow_mut() = Some(Arc::clone(&file));
         Ok(file)
+    }
+
+    /// Writes what lies at `offset` of the segment, its header at 0. `compress` is for a coded segment only.
+    pub(crate) fn write(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        bytes: &[u8],
+        offset: u64,
+        compress: bool,
+    ) -> Result<(), StorageError> {
+        let file = if offset == 0 { self.create_file(disk, directory)? } else { self.file(disk, directory)? };
+        let path = segment_path(directory, self.id);
+        let Some(coded_bytes) = self.coded_bytes else {
+            return file.write_at(bytes, offset).context("write", &path);
+        };
+        let header = if offset == 0 { SEGMENT_HEADER_BYTES.min(bytes.len()) } else { 0 };
+        let (header, records) = bytes.split_at(header);
+        let file_offset = if offset == 0 { 0 } else { coded_bytes.max(FIRST_CHUNK_AT) };
+        let mut output = Vec::with_capacity(bytes.len() + bytes.len() / 64);
+        output.extend_from_slice(header);
+        let start = offset + header.len() as u64;
+        let chunks = self.coding(disk).encode(records, start, compress, &mut output, file_offset);
+        file.write_at(&output, file_offset).context("write", &path)?;
+        self.coded_bytes = Some(file_offset + output.len() as u64);
+        self.index_mut(disk, directory)?.chunks.append(chunks);
+        Ok(())
     }
 
     /// Closes the file of a segment that was not used since the last call.
@@ -225,7 +284,7 @@ impl Segment {
 /// header takes no message with it.
 pub(crate) fn header_problem(
     file: &dyn DiskFile,
-    id: u64,
+    segment: &Segment,
     path: &Path,
 ) -> Result<Option<String>, StorageError> {
     let mut header = [0; SEGMENT_HEADER_BYTES];
@@ -237,14 +296,15 @@ pub(crate) fn header_problem(
         return Ok(Some("its header is damaged".to_owned()));
     }
     let version = u32_at(&header, 8);
-    if version != FORMAT_VERSION {
+    if version != FORMAT_VERSION && version != CODED_VERSION {
         return Err(StorageError::UnsupportedVersion {
             path: path.to_owned(),
             found: version,
-            supported: FORMAT_VERSION,
+            supported: CODED_VERSION,
         });
     }
-    Ok((u64_at(&header, 12) != id).then(|| "its header is another segment's".to_owned()))
+    let own = u64_at(&header, 12) == segment.id && (version == CODED_VERSION) == segment.is_coded();
+    Ok((!own).then(|| "its header is another segment's".to_owned()))
 }
 
 /// A piece of a segment kept for the next record of a sequential reader.

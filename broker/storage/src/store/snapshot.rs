@@ -12,11 +12,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weir_stdx::time::UnixNanos;
 
+use super::chunks::{ChunkCache, Chunks, Coding};
 use super::index::Slot;
 use super::record::{self, RECORD_FIXED_BYTES, u32_at, u64_at};
 use super::{StoreState, StoredMessage};
 use crate::disk::DiskFile;
 use crate::error::{IoContext, StorageError};
+use crate::vault::Vault;
 
 const MAGIC: &[u8; 8] = b"WEIRSNAP";
 const FORMAT_VERSION: u32 = 1;
@@ -33,6 +35,23 @@ pub(crate) struct Part {
     pub(crate) slots: Vec<(u64, Slot)>,
     /// Where the checksums of its records start.
     pub(crate) seed: u32,
+    pub(crate) coded: Option<CodedPart>,
+}
+
+/// How the records of a coded segment lie in its file.
+#[derive(Debug)]
+pub(crate) struct CodedPart {
+    pub(crate) segment: u64,
+    pub(crate) chunks: Chunks,
+    pub(crate) vault: Option<Arc<Vault>>,
+}
+
+/// What was read last, for the record behind it.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    start: u64,
+    bytes: Bytes,
+    chunk: ChunkCache,
 }
 
 /// One file's messages at one moment, to be checked without holding the store up.
@@ -69,7 +88,7 @@ impl StorePart {
             Err(_) => return Ok((self.first..=self.last).collect()),
         };
         let mut damaged = Vec::new();
-        let mut window = (0, Bytes::new());
+        let mut window = Window::default();
         for &(seq, slot) in &part.slots {
             if read_message(part, &mut window, seq, slot)?.is_none() {
                 damaged.push(seq);
@@ -144,7 +163,7 @@ impl StoreSnapshot {
 }
 
 fn write_part(part: &Part, output: &mut Summed<'_>) -> Result<(), StorageError> {
-    let mut window: (u64, Bytes) = (0, Bytes::new());
+    let mut window = Window::default();
     let mut buffer = Vec::new();
     for &(seq, slot) in &part.slots {
         let message = read_message(part, &mut window, seq, slot)?;
@@ -159,20 +178,27 @@ fn write_part(part: &Part, output: &mut Summed<'_>) -> Result<(), StorageError> 
 /// Reads a message through a window that moves on with the slots; nothing when its bytes are not what was written.
 pub(crate) fn read_message(
     part: &Part,
-    window: &mut (u64, Bytes),
+    window: &mut Window,
     seq: u64,
     slot: Slot,
 ) -> Result<Option<StoredMessage>, StorageError> {
     let (offset, length) = (u64::from(slot.offset), slot.length as usize);
-    if offset < window.0 || offset + length as u64 > window.0 + window.1.len() as u64 {
+    if let Some(CodedPart { segment, chunks, vault }) = &part.coded {
+        let coding = Coding { vault: vault.as_deref(), seed: part.seed, segment: *segment };
+        let bytes = window.chunk.read(&*part.file, chunks, coding, offset, length);
+        let bytes = bytes.context("read", &part.path)?;
+        let message = bytes.and_then(|bytes| record::decode(&bytes, part.seed));
+        return Ok(message.filter(|message| message.seq == seq));
+    }
+    if offset < window.start || offset + length as u64 > window.start + window.bytes.len() as u64 {
         let mut buffer = vec![0; length.max(READ_BYTES)];
         let count = part.file.read_at(&mut buffer, offset).context("read", &part.path)?;
         buffer.truncate(count);
-        *window = (offset, buffer.into());
+        (window.start, window.bytes) = (offset, buffer.into());
     }
-    let from = usize::try_from(offset - window.0).unwrap_or(usize::MAX);
-    let end = from.saturating_add(length).min(window.1.len());
-    let bytes = window.1.slice(from.min(end)..end);
+    let from = usize::try_from(offset - window.start).unwrap_or(usize::MAX);
+    let end = from.saturating_add(length).min(window.bytes.len());
+    let bytes = window.bytes.slice(from.min(end)..end);
     Ok(record::decode(&bytes, part.seed).filter(|message| message.seq == seq))
 }
 

@@ -32,7 +32,7 @@ fn explore(seed: u64, batches: u32, states_per_step: u32) -> u32 {
 }
 
 #[test]
-fn no_crash_loses_what_was_acknowledged_or_invents_anything() {
+pub(super) fn no_crash_loses_what_was_acknowledged_or_invents_anything() {
     let mut states = 0;
     for seed in 0..12 {
         states += explore(seed, 80, 1);
@@ -43,7 +43,7 @@ fn no_crash_loses_what_was_acknowledged_or_invents_anything() {
 /// After a crash the journal goes on, crashes again, and so on: bytes left by torn writes of one life must
 /// not come back in a later one.
 #[test]
-fn crashes_in_a_row_lose_nothing() {
+pub(super) fn crashes_in_a_row_lose_nothing() {
     for seed in 0..100 {
         let mut rng = SeededRng::new(seed);
         let mut workload = Workload::new(seed);

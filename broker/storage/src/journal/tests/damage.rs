@@ -36,7 +36,7 @@ fn filled(entries: u64) -> (SimDisk, BTreeMap<u64, Bytes>) {
 }
 
 #[test]
-fn a_flipped_bit_is_reported_with_the_entries_it_hits() {
+pub(super) fn a_flipped_bit_is_reported_with_the_entries_it_hits() {
     let (disk, expected) = filled(120);
     let last = 120;
     let mut rng = SeededRng::new(11);
@@ -114,7 +114,7 @@ fn a_lost_value_makes_its_group_suspect() {
 }
 
 #[test]
-fn the_journal_goes_on_behind_damage_and_forgets_it_when_it_is_purged() {
+pub(super) fn the_journal_goes_on_behind_damage_and_forgets_it_when_it_is_purged() {
     let (disk, _) = filled(60);
     let path =
         disk.paths().into_iter().find(|path| path.extension().is_some_and(|e| e == "journal")).unwrap();
@@ -162,7 +162,7 @@ fn a_missing_file_is_reported_and_its_entries_are_unreadable() {
 }
 
 #[test]
-fn damage_after_opening_is_noticed_when_it_is_read() {
+pub(super) fn damage_after_opening_is_noticed_when_it_is_read() {
     let (disk, _) = filled(60);
     let (journal, _) = open(&disk).unwrap();
     for path in disk.paths() {

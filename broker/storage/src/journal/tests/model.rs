@@ -12,6 +12,7 @@ use weir_stdx::rng::SeededRng;
 
 use crate::disk::sim::SimDisk;
 use crate::journal::{GroupId, Journal, JournalEntry, JournalOptions, LogRange, Recovery};
+use crate::vault::testing::disk_of;
 use crate::{StorageError, SyncPolicy};
 
 pub(super) const GROUPS: u64 = 4;
@@ -76,7 +77,7 @@ pub(super) fn directory() -> &'static Path {
 }
 
 pub(super) fn open(disk: &SimDisk) -> Result<(Journal, Recovery), StorageError> {
-    Journal::open_manual(Arc::new(disk.clone()), directory(), options())
+    Journal::open_manual(disk_of(disk), directory(), options())
 }
 
 impl Workload {

@@ -123,7 +123,7 @@ fn one_fsync_serves_everything_that_waits() {
 }
 
 #[test]
-fn files_are_recycled_and_a_group_that_pins_them_is_moved_and_named() {
+pub(super) fn files_are_recycled_and_a_group_that_pins_them_is_moved_and_named() {
     let disk = SimDisk::new();
     let (journal, _) = model::open(&disk).unwrap();
     let pinned = GroupId(1);

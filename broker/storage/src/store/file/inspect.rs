@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bytes::Bytes;
-
 use super::FileStore;
 use crate::disk::{Disk, OpenMode};
 use crate::error::StorageError;
@@ -18,7 +16,7 @@ use crate::store::index::Slot;
 use crate::store::segment::{
     INDEX_MAGIC, SEGMENT_HEADER_BYTES, Segment, header_problem, index_path, segment_path,
 };
-use crate::store::snapshot::{Part, read_message};
+use crate::store::snapshot::{Part, Window, read_message};
 
 /// What reading all files of a store found.
 #[derive(Clone, Debug, Default)]
@@ -169,16 +167,15 @@ impl Inspection<'_> {
             }
         };
         self.count(&path);
-        match header_problem(&*file, segment.id, &path) {
+        match header_problem(&*file, segment, &path) {
             Ok(None) => {}
             Ok(Some(reason)) => {
                 self.result.findings.push(Finding::of_file(&path, FindingKind::Repairable, reason));
             }
             Err(error) => self.result.findings.push(lost(error.to_string(), vec![everything()])),
         }
-        let seed = self.store.content.sizes.seed;
-        let part = Part { path: path.clone(), file, slots, seed };
-        match self.damaged_runs(&part) {
+        let part = self.store.content.part_of(segment, file, slots);
+        match part.and_then(|part| self.damaged_runs(&part)) {
             Ok(runs) => self.result.findings.extend(runs),
             Err(error) => self.result.findings.push(lost(reason_of(&error), vec![everything()])),
         }
@@ -186,7 +183,7 @@ impl Inspection<'_> {
 
     /// Live records that are not what was written, neighbours together.
     fn damaged_runs(&self, part: &Part) -> Result<Vec<Finding>, StorageError> {
-        let mut window = (0, Bytes::new());
+        let mut window = Window::default();
         let mut runs: Vec<Finding> = Vec::new();
         let mut end_of_run = None;
         for &(seq, slot) in &part.slots {

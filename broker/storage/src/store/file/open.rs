@@ -132,9 +132,10 @@ fn inspect(
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(StorageError::io("open", &path, error)),
         };
-        if length < segment.data_bytes {
-            let lost = segment.data_bytes - length;
-            let text = format!("{}: {lost} of {} bytes are missing", path.display(), segment.data_bytes);
+        let expected = segment.file_bytes();
+        if length < expected {
+            let lost = expected - length;
+            let text = format!("{}: {lost} of {expected} bytes are missing", path.display());
             tracing::error!("{text}");
             report.damaged_segments.push(text);
         }

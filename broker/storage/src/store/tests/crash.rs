@@ -31,7 +31,7 @@ fn run(seed: u64, changes: usize) -> Run {
 }
 
 #[test]
-fn a_crash_leaves_a_checkpoint_from_which_the_log_rebuilds_everything() {
+pub(super) fn a_crash_leaves_a_checkpoint_from_which_the_log_rebuilds_everything() {
     let mut states = 0;
     for seed in 0..5 {
         let Run { disk, changes } = run(seed, 220);

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_stdx::rng::SeededRng;
@@ -12,6 +11,7 @@ use weir_stdx::time::UnixNanos;
 
 use crate::disk::sim::SimDisk;
 use crate::store::{FileStoreOptions, Filter, Lookup, StoreState, SubjectState};
+use crate::vault::testing::{compress, disk_of};
 use crate::{FileStore, MessageStore, Opened, StorageError, StoredMessage};
 
 /// One change of a store; what a log entry would hold.
@@ -239,9 +239,10 @@ pub(super) fn options(log_purged_to: Option<u64>) -> FileStoreOptions {
         segment_bytes_max: 6000,
         recent_bytes: 500,
         buffer_bytes: 700,
+        compress: compress(),
     }
 }
 
 pub(super) fn open(disk: &SimDisk, purged_to: Option<u64>) -> Result<(FileStore, Opened), StorageError> {
-    FileStore::open_on(Arc::new(disk.clone()), directory(), &options(purged_to))
+    FileStore::open_on(disk_of(disk), directory(), &options(purged_to))
 }

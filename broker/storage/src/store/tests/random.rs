@@ -22,7 +22,7 @@ fn the_memory_store_answers_like_the_model() {
 }
 
 #[test]
-fn the_file_store_answers_like_the_model_across_checkpoints_and_reopening() {
+pub(super) fn the_file_store_answers_like_the_model_across_checkpoints_and_reopening() {
     for seed in 0..25 {
         let mut rng = SeededRng::new(seed);
         let disk = SimDisk::new();
@@ -57,7 +57,7 @@ fn the_file_store_answers_like_the_model_across_checkpoints_and_reopening() {
 }
 
 #[test]
-fn snapshots_carry_the_content_between_all_kinds_of_stores() {
+pub(super) fn snapshots_carry_the_content_between_all_kinds_of_stores() {
     for seed in 0..20 {
         let mut rng = SeededRng::new(seed);
         let (disk, other_disk) = (SimDisk::new(), SimDisk::new());
@@ -91,7 +91,7 @@ fn snapshots_carry_the_content_between_all_kinds_of_stores() {
 }
 
 #[test]
-fn a_snapshot_shows_the_moment_it_was_taken() {
+pub(super) fn a_snapshot_shows_the_moment_it_was_taken() {
     let mut rng = SeededRng::new(3);
     let disk = SimDisk::new();
     let (mut store, _) = open(&disk, None).unwrap();
