@@ -22,6 +22,7 @@ pub(crate) mod stream_info;
 pub(crate) mod stream_list;
 pub(crate) mod stream_peer;
 pub(crate) mod stream_purge;
+pub(crate) mod stream_snapshot;
 
 use std::sync::Arc;
 
@@ -60,6 +61,9 @@ pub(crate) const SUBJECTS: [&str; 16] = [
 /// What it answers in the system account.
 pub(crate) const SYSTEM_SUBJECTS: [&str; 3] = ["$JS.API.META.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.>"];
 
+/// Their advisories tell who asked.
+const BACKUP_SUBJECTS: [&[u8]; 2] = [b"$JS.API.STREAM.SNAPSHOT.", b"$JS.API.STREAM.RESTORE."];
+
 /// Who asked, for the audit; `None` inside for somebody unknown.
 pub(crate) struct Asker(pub(crate) Option<Box<RawValue>>);
 
@@ -73,7 +77,7 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// Unknown fields are refused.
     strict: bool,
-    /// Present when somebody listens to audits.
+    /// Present when somebody listens to audits, and for requests that have advisories of their own.
     pub(crate) asker: Option<Asker>,
 }
 
@@ -83,8 +87,9 @@ pub(crate) type Answer = Option<Vec<u8>>;
 impl Request {
     /// Copies a message; `None` for one whose subject is no text.
     fn from_message(context: &Context, role: Role, message: &Inbound<'_>) -> Option<Self> {
-        let is_audited = message.account.has_interest(weir_jsapi::advisory::API_AUDIT.as_bytes());
-        let asker = is_audited.then(|| asker(context, role, message));
+        let tells_who_asks = message.account.has_interest(weir_jsapi::advisory::API_AUDIT.as_bytes())
+            || BACKUP_SUBJECTS.iter().any(|subject| message.subject.starts_with(subject));
+        let asker = tells_who_asks.then(|| asker(context, role, message));
         Some(Self {
             account: Arc::clone(message.account),
             subject: std::str::from_utf8(message.subject).ok()?.to_owned(),
@@ -123,6 +128,13 @@ impl Request {
             if self.strict { Err(error) } else { lenient(&self.body) }
         });
         result.map_err(|error| errors::INVALID_JSON.with(error))
+    }
+
+    /// Answers before the work is done, as the rest of it comes in other messages.
+    fn respond_early(&self, context: &Context, body: &[u8]) {
+        context.count_request(self.account.name(), false);
+        context.audit(self, body);
+        self.respond(body);
     }
 
     fn respond(&self, body: &[u8]) {
@@ -239,6 +251,9 @@ async fn at_meta_leader(
         }
         consumer_create::check_request(parsed, request)?;
         required_api_level(request)?;
+        if matches!(parsed, ApiRequest::StreamSnapshot(_)) && request.is_empty() {
+            return Err(errors::BAD_REQUEST.error());
+        }
         return Err(errors::STREAM_NOT_FOUND.error());
     }
     required_api_level(request)?;
@@ -309,10 +324,11 @@ async fn at_stream_leader(
         ApiRequest::ConsumerReset { name, .. } => consumer_reset::reset(&leader, name, request).await,
         ApiRequest::StreamCancelMove(_) => Err(errors::STREAM_RECONFIGURE_NOT_IN_PROGRESS.error()),
         ApiRequest::ConsumerLeaderStepDown { name, .. } => leader::consumer_step_down(&leader, name),
-        ApiRequest::StreamSnapshot(_)
-        | ApiRequest::StreamRestore(_)
-        | ApiRequest::ConsumerPeerRemove { .. }
-        | ApiRequest::ConsumerPeerEvacuate { .. } => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
+        ApiRequest::StreamSnapshot(_) => stream_snapshot::start(&leader, request),
+        ApiRequest::StreamRestore(_) => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
+        ApiRequest::ConsumerPeerRemove { .. } | ApiRequest::ConsumerPeerEvacuate { .. } => {
+            Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error())
+        }
         _ => Ok(None),
     }
 }

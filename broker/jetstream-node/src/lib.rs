@@ -8,6 +8,7 @@ mod admin;
 mod advisories;
 mod api;
 mod api_load;
+mod backup;
 mod clock;
 mod context;
 #[cfg(test)]

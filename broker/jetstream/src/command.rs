@@ -4,7 +4,7 @@ use bytes::Bytes;
 use weir_jsapi::{ApiError, ConsumerConfig, StreamConfig};
 use weir_stdx::time::UnixNanos;
 
-use crate::consumer::ConsumerEvent;
+use crate::consumer::{ConsumerEvent, ConsumerState};
 
 /// One publish, stamped by the leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,14 @@ pub struct SourceBatch {
     /// The sequence of the message proposed before the first; 0 at the beginning.
     pub after: u64,
     pub records: Vec<OriginRecord>,
+}
+
+/// Messages of a stream's backup, in its order, as they were stored once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestoreBatch {
+    pub records: Vec<OriginRecord>,
+    /// There is no further message up to this sequence.
+    pub up_to: u64,
 }
 
 /// Which messages a purge removes: below `below_seq`, or all but the newest `keep`, or all; of one filter if given.
@@ -147,6 +155,14 @@ pub enum StreamCommand {
     },
     Mirror(MirrorBatch),
     Source(SourceBatch),
+    Restore(RestoreBatch),
+    /// A consumer of a backup, with a configuration already normalised, as far as it was.
+    RestoreConsumer {
+        name: String,
+        config: Box<ConsumerConfig>,
+        created: UnixNanos,
+        state: Box<ConsumerState>,
+    },
 }
 
 /// What became of one publish.

@@ -22,7 +22,7 @@ pub use batch::{AbandonReason, AtomicBatches, AtomicStep, BatchLimits, BatchTota
 pub use codec::DecodeError;
 pub use command::{
     ConsumerDelta, FastLimits, FastRecord, Firing, FiringAction, FlowReply, MirrorBatch, OriginRecord,
-    Outcome, PublishOutcome, PublishRecord, Purge, Republished, SourceBatch, StreamCommand,
+    Outcome, PublishOutcome, PublishRecord, Purge, Republished, RestoreBatch, SourceBatch, StreamCommand,
 };
 pub use consumer::{
     ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, Setting,

@@ -53,6 +53,8 @@ pub struct StreamAssignment {
     pub created: UnixNanos,
     /// Once a group, always a group, even of one.
     pub log: StreamLog,
+    /// Is being filled from a backup: nobody is served, and whoever asks is told that there is no such stream.
+    pub restoring: bool,
 }
 
 impl StreamAssignment {
@@ -89,6 +91,20 @@ pub enum MetaCommand {
         name: String,
         peers: Vec<u64>,
     },
+    /// A stream that is to be filled from a backup: its name is taken, and it is not there.
+    RestoreStream {
+        account: String,
+        config: Box<StreamConfig>,
+        peers: Vec<u64>,
+        created: UnixNanos,
+    },
+    /// The stream of this group is filled and now there, or is given up.
+    EndRestore {
+        account: String,
+        name: String,
+        group: u64,
+        keep: bool,
+    },
     /// Adds a member or changes its name or endpoint.
     PeerAdded(MetaPeer),
     PeerRemoved {
@@ -123,11 +139,21 @@ pub struct MetaMachine {
 impl MetaMachine {
     /// A stream by account and name.
     pub fn stream(&self, account: &str, name: &str) -> Option<&Arc<StreamAssignment>> {
+        self.taken(account, name).filter(|stream| !stream.restoring)
+    }
+
+    /// What has a name, also while it is being restored.
+    fn taken(&self, account: &str, name: &str) -> Option<&Arc<StreamAssignment>> {
         self.streams.get(account)?.get(name)
     }
 
     /// An account's streams, by name.
     pub fn streams_of(&self, account: &str) -> impl Iterator<Item = &Arc<StreamAssignment>> {
+        self.all_of(account).filter(|stream| !stream.restoring)
+    }
+
+    /// Also those that are being restored.
+    fn all_of(&self, account: &str) -> impl Iterator<Item = &Arc<StreamAssignment>> {
         self.streams.get(account).into_iter().flat_map(BTreeMap::values)
     }
 
@@ -136,7 +162,7 @@ impl MetaMachine {
         self.next_group.max(FIRST_STREAM_GROUP)
     }
 
-    /// Every stream.
+    /// Every stream, also those that are being restored.
     pub fn streams(&self) -> impl Iterator<Item = &Arc<StreamAssignment>> {
         self.streams.values().flat_map(BTreeMap::values)
     }
@@ -189,8 +215,8 @@ impl MetaMachine {
             self.check_new_in_account(account, &config, limits)?;
         }
         let config = self.normalise(account, config, limits, pedantic)?;
-        if let Some(existing) = self.stream(account, &config.name) {
-            if *existing.config == config {
+        if let Some(existing) = self.taken(account, &config.name) {
+            if *existing.config == config && !existing.restoring {
                 return Ok(config);
             }
             return Err(errors::STREAM_NAME_EXIST.error());
@@ -198,6 +224,27 @@ impl MetaMachine {
         check_sourcing_at_creation(&config)?;
         self.check_overlap(account, &config)?;
         self.check_new_in_account(account, &config, limits)?;
+        Ok(config)
+    }
+
+    /// Judges STREAM.RESTORE before anything is sent, and again with what the backup says that it holds (`bytes`).
+    pub fn check_restore(
+        &self,
+        account: &str,
+        config: StreamConfig,
+        limits: &AccountLimitsInForce,
+        bytes: i64,
+    ) -> Result<StreamConfig, ApiError> {
+        if config.name.contains(['/', '\\']) {
+            return Err(errors::STREAM_NAME_CONTAINS_PATH_SEPARATORS.error());
+        }
+        let config = self.normalise(account, config, limits, false)?;
+        check_sourcing_at_creation(&config)?;
+        let filled = StreamConfig { max_bytes: config.max_bytes.max(bytes), ..config.clone() };
+        self.check_new_in_account(account, if bytes > 0 { &filled } else { &config }, limits)?;
+        if self.taken(account, &config.name).is_some() {
+            return Err(errors::STREAM_NAME_EXIST_RESTORE_FAILED.error());
+        }
         Ok(config)
     }
 
@@ -233,7 +280,7 @@ impl MetaMachine {
     }
 
     fn check_overlap(&self, account: &str, config: &StreamConfig) -> Result<(), ApiError> {
-        let overlapped = self.streams_of(account).any(|other| {
+        let overlapped = self.all_of(account).any(|other| {
             other.config.name != config.name && subjects_overlap(&other.config.subjects, &config.subjects)
         });
         if overlapped { Err(errors::STREAM_SUBJECT_OVERLAP.error()) } else { Ok(()) }
@@ -243,7 +290,13 @@ impl MetaMachine {
     pub fn apply(&mut self, command: MetaCommand) -> MetaOutcome {
         match command {
             MetaCommand::CreateStream { account, config, peers, created } => {
-                self.create(account, *config, peers, created)
+                self.create(account, *config, peers, created, false)
+            }
+            MetaCommand::RestoreStream { account, config, peers, created } => {
+                self.create(account, *config, peers, created, true)
+            }
+            MetaCommand::EndRestore { account, name, group, keep } => {
+                self.end_restore(&account, &name, group, keep)
             }
             MetaCommand::UpdateStream { account, config } => self.update(&account, *config),
             MetaCommand::DeleteStream { account, name } => self.delete(&account, &name),
@@ -278,9 +331,13 @@ impl MetaMachine {
         config: StreamConfig,
         peers: Vec<u64>,
         created: UnixNanos,
+        restoring: bool,
     ) -> MetaOutcome {
-        if let Some(existing) = self.stream(&account, &config.name) {
-            if *existing.config == config {
+        if let Some(existing) = self.taken(&account, &config.name) {
+            if restoring {
+                return MetaOutcome::Refused(errors::STREAM_NAME_EXIST_RESTORE_FAILED.error());
+            }
+            if *existing.config == config && !existing.restoring {
                 return MetaOutcome::Existed(Arc::clone(existing));
             }
             return MetaOutcome::Refused(errors::STREAM_NAME_EXIST.error());
@@ -302,6 +359,7 @@ impl MetaMachine {
             group,
             peers,
             created,
+            restoring,
         });
         self.streams.entry(account).or_default().insert(name, Arc::clone(&assignment));
         MetaOutcome::Created(assignment)
@@ -319,6 +377,17 @@ impl MetaMachine {
             };
             StreamAssignment { config: Arc::new(config), log, ..stream }
         })
+    }
+
+    fn end_restore(&mut self, account: &str, name: &str, group: u64, keep: bool) -> MetaOutcome {
+        let found = self.taken(account, name);
+        if found.is_none_or(|stream| stream.group != group || !stream.restoring) {
+            return MetaOutcome::Refused(errors::STREAM_NOT_FOUND.error());
+        }
+        if keep {
+            return self.change(account, name, |stream| StreamAssignment { restoring: false, ..stream });
+        }
+        self.delete(account, name)
     }
 
     fn change(

@@ -16,6 +16,7 @@ mod publish;
 mod read;
 mod removal_log;
 mod republish;
+mod restored;
 mod schedule;
 mod sourced;
 mod ttl;
@@ -161,6 +162,10 @@ impl<S: Store> StreamMachine<S> {
             }
             StreamCommand::Mirror(batch) => self.apply_mirror(batch),
             StreamCommand::Source(batch) => self.apply_source(batch),
+            StreamCommand::Restore(batch) => self.apply_restore(batch),
+            StreamCommand::RestoreConsumer { name, config, created, state } => {
+                Ok(self.restore_consumer(name, *config, created, *state))
+            }
         }
     }
 

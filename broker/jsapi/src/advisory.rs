@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::stream::PeerInfo;
+use crate::stream::{PeerInfo, StreamState};
 
 /// The subject of API audits.
 pub const API_AUDIT: &str = "$JS.EVENT.ADVISORY.API";
@@ -121,6 +121,54 @@ pub struct ServerEvent<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     pub stream: &'a str,
     pub cluster: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub domain: &'a str,
+}
+
+/// `snapshot_create`: a backup of a stream begins.
+#[derive(Debug, Serialize)]
+pub struct SnapshotCreate<'a> {
+    pub stream: &'a str,
+    pub state: &'a StreamState,
+    /// Who asked; `null` for nobody known.
+    pub client: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub domain: &'a str,
+}
+
+/// `snapshot_complete`: a backup of a stream is over; `error` says why it is not whole.
+#[derive(Debug, Serialize)]
+pub struct SnapshotComplete<'a> {
+    pub stream: &'a str,
+    /// RFC 3339, as `end`.
+    pub start: &'a str,
+    pub end: &'a str,
+    pub client: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub domain: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub error: &'a str,
+}
+
+/// `restore_create`: a stream is being restored.
+#[derive(Debug, Serialize)]
+pub struct RestoreCreate<'a> {
+    pub stream: &'a str,
+    pub client: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub domain: &'a str,
+}
+
+/// `restore_complete`: the restore of a stream is over, whether it was one or not.
+#[derive(Debug, Serialize)]
+pub struct RestoreComplete<'a> {
+    pub stream: &'a str,
+    /// RFC 3339, as `end`.
+    pub start: &'a str,
+    pub end: &'a str,
+    /// Of all chunks.
+    pub bytes: u64,
+    pub client: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub domain: &'a str,
 }

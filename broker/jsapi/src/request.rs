@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::StreamConfig;
 use crate::consumer::ConsumerConfig;
 use crate::json::{self, Value};
+use crate::stream::StreamState;
 use crate::time::Time;
 
 /// STREAM.CREATE and STREAM.UPDATE: the configuration with one more field beside its own.
@@ -67,6 +68,30 @@ pub struct StreamInfoRequest {
     pub offset: i64,
     pub deleted_details: bool,
     pub subjects_filter: String,
+}
+
+/// STREAM.SNAPSHOT.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiStreamSnapshotRequest")]
+pub struct StreamSnapshotRequest {
+    /// Where the chunks go.
+    pub deliver_subject: String,
+    pub no_consumers: bool,
+    /// Bytes of a chunk; 0 is the server's choice.
+    pub chunk_size: i64,
+    /// Bytes on their way without acknowledgement; 0 is the server's choice.
+    pub window_size: i64,
+    /// Checksums are looked at first; here they always are, as messages are read.
+    pub jsck: bool,
+}
+
+/// STREAM.RESTORE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiStreamRestoreRequest")]
+pub struct StreamRestoreRequest {
+    pub config: StreamConfig,
+    /// What the backup is said to hold; its own word counts.
+    pub state: StreamState,
 }
 
 /// STREAM.NAMES and STREAM.LIST.

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountInfo;
+use crate::config::StreamConfig;
 use crate::consumer::ConsumerInfo;
 use crate::error::ApiError;
 use crate::json::is_false;
-use crate::stream::StreamInfo;
+use crate::stream::{StreamInfo, StreamState};
 use crate::time::Time;
 
 /// Response types: the last part of `io.nats.jetstream.api.v1.<kind>`.
@@ -85,9 +86,23 @@ pub fn failure(kind: &str, error: ApiError) -> Vec<u8> {
         kind::CONSUMER_LIST => Response::new(kind, error, ConsumerList::default()).to_json(),
         kind::STREAM_PURGE => Response::new(kind, error, Purged::default()).to_json(),
         kind::CONSUMER_PAUSE => Response::new(kind, error, ConsumerPaused::default()).to_json(),
+        kind::STREAM_RESTORE => Response::new(kind, error, StreamRestore::default()).to_json(),
         kind::CONSUMER_RESET => Response::new(kind, error, ResetSequence::default()).to_json(),
         _ => Response::new(kind, error, Empty {}).to_json(),
     }
+}
+
+/// STREAM.SNAPSHOT: what follows in chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamSnapshot {
+    pub config: StreamConfig,
+    pub state: StreamState,
+}
+
+/// STREAM.RESTORE: where the chunks are to be sent; empty in a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct StreamRestore {
+    pub deliver_subject: String,
 }
 
 /// No fields of its own.

@@ -130,6 +130,7 @@ impl StateMachine for StreamState {
         if matches!(
             command,
             StreamCommand::CreateConsumer { .. }
+                | StreamCommand::RestoreConsumer { .. }
                 | StreamCommand::UpdateConsumer { .. }
                 | StreamCommand::DeleteConsumer { .. }
         ) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::events::{read_events, write_events};
-use super::{DecodeError, Reader, Writer, origins, publishes};
+use super::{DecodeError, Reader, Writer, origins, publishes, read_consumer_state, write_consumer_state};
 use crate::command::{ConsumerDelta, Purge, StreamCommand};
 
 pub(super) const VERSION: u8 = 1;
@@ -23,6 +23,8 @@ pub(super) const PUBLISH_FAST: u8 = 11;
 pub(super) const FIRE_SCHEDULES: u8 = 12;
 const MIRROR: u8 = 20;
 const SOURCE: u8 = 21;
+const RESTORE: u8 = 22;
+const RESTORE_CONSUMER: u8 = 23;
 
 impl StreamCommand {
     /// The log entry.
@@ -85,6 +87,19 @@ impl StreamCommand {
                 origins::write_source(&mut writer, batch);
                 writer.finish()
             }
+            Self::Restore(batch) => {
+                let mut writer = Writer::new(VERSION, RESTORE, origins::size(&batch.records) + 16);
+                origins::write_restore(&mut writer, batch);
+                writer.finish()
+            }
+            Self::RestoreConsumer { name, config, created, state } => {
+                let mut writer = Writer::new(VERSION, RESTORE_CONSUMER, 1024);
+                writer.bytes(name.as_bytes());
+                writer.time(*created);
+                writer.json(config);
+                write_consumer_state(&mut writer, state);
+                writer.finish()
+            }
         }
     }
 
@@ -119,6 +134,14 @@ impl StreamCommand {
             CONSUMER_DELTAS => decode_deltas(&mut reader)?,
             MIRROR => Self::Mirror(origins::read_mirror(&mut reader)?),
             SOURCE => Self::Source(origins::read_source(&mut reader)?),
+            RESTORE => Self::Restore(origins::read_restore(&mut reader)?),
+            RESTORE_CONSUMER => {
+                let name = reader.string("consumer name")?;
+                let created = reader.time("created")?;
+                let config = reader.json("consumer configuration")?;
+                let state = Box::new(read_consumer_state(&mut reader)?);
+                Self::RestoreConsumer { name, config, created, state }
+            }
             found => return Err(DecodeError::Kind { what: WHAT, found }),
         };
         reader.finish()?;
@@ -155,9 +178,10 @@ mod tests {
 
     use super::*;
     use crate::command::{
-        FastLimits, FastRecord, Firing, FiringAction, MirrorBatch, OriginRecord, PublishRecord, SourceBatch,
+        FastLimits, FastRecord, Firing, FiringAction, MirrorBatch, OriginRecord, PublishRecord, RestoreBatch,
+        SourceBatch,
     };
-    use crate::consumer::ConsumerEvent;
+    use crate::consumer::{ConsumerEvent, ConsumerState};
 
     fn samples() -> Vec<StreamCommand> {
         let record = |subject: &'static str, payload: &'static [u8]| PublishRecord {
@@ -222,6 +246,16 @@ mod tests {
                 after: 1,
                 records: vec![OriginRecord { seq: 2, record: record("a", b"") }],
             }),
+            StreamCommand::Restore(RestoreBatch {
+                records: vec![OriginRecord { seq: 7, record: record("a", b"x") }],
+                up_to: 9,
+            }),
+            StreamCommand::RestoreConsumer {
+                name: "c".to_owned(),
+                config: Box::new(ConsumerConfig { name: "c".to_owned(), ..ConsumerConfig::default() }),
+                created: at,
+                state: Box::new(ConsumerState::starting_at(5)),
+            },
         ]
     }
 
@@ -250,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_decoded_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u8..12) {
+        fn any_bytes_are_decoded_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u8..24) {
             if bytes.len() > 1 {
                 bytes[0] = VERSION;
                 bytes[1] = kind;

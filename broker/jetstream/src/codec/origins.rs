@@ -1,7 +1,7 @@
-//! Batches of mirrors and sources in their log form.
+//! Batches of mirrors, sources and backups in their log form.
 
 use super::{DecodeError, Reader, Writer};
-use crate::command::{MirrorBatch, OriginRecord, PublishRecord, SourceBatch};
+use crate::command::{MirrorBatch, OriginRecord, PublishRecord, RestoreBatch, SourceBatch};
 
 /// About how many bytes the records take.
 pub(super) fn size(records: &[OriginRecord]) -> usize {
@@ -34,6 +34,16 @@ pub(super) fn read_source(reader: &mut Reader) -> Result<SourceBatch, DecodeErro
     let identity = reader.string("identity of an origin")?;
     let after = reader.varint("sequence before the batch")?;
     Ok(SourceBatch { index_name, identity, after, records: read_records(reader)? })
+}
+
+pub(super) fn write_restore(writer: &mut Writer, batch: &RestoreBatch) {
+    writer.varint(batch.up_to);
+    write_records(writer, &batch.records);
+}
+
+pub(super) fn read_restore(reader: &mut Reader) -> Result<RestoreBatch, DecodeError> {
+    let up_to = reader.varint("last sequence of the batch")?;
+    Ok(RestoreBatch { up_to, records: read_records(reader)? })
 }
 
 fn write_records(writer: &mut Writer, records: &[OriginRecord]) {

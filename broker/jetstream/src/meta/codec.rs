@@ -13,7 +13,9 @@ const WHAT: &str = "meta command";
 const CHECKPOINT: &str = "meta checkpoint";
 /// Without the streams' logs: those with several replicas had groups.
 const CHECKPOINT_KIND_OLD: u8 = b'M';
-const CHECKPOINT_KIND: u8 = b'N';
+/// Without what is being restored: nothing was.
+const CHECKPOINT_KIND_LOGS: u8 = b'N';
+const CHECKPOINT_KIND: u8 = b'O';
 
 const CREATE_STREAM: u8 = 1;
 const UPDATE_STREAM: u8 = 2;
@@ -21,6 +23,8 @@ const DELETE_STREAM: u8 = 3;
 const MOVE_STREAM: u8 = 4;
 const PEER_ADDED: u8 = 5;
 const PEER_REMOVED: u8 = 6;
+const RESTORE_STREAM: u8 = 7;
+const END_RESTORE: u8 = 8;
 
 fn write_peers(writer: &mut Writer, peers: &[u64]) {
     writer.varint(peers.len() as u64);
@@ -76,8 +80,10 @@ impl MetaCommand {
     pub fn encode(&self) -> Bytes {
         let open = |kind| Writer::new(VERSION, kind, 1024);
         match self {
-            Self::CreateStream { account, config, peers, created } => {
-                let mut writer = open(CREATE_STREAM);
+            Self::CreateStream { account, config, peers, created }
+            | Self::RestoreStream { account, config, peers, created } => {
+                let is_restore = matches!(self, Self::RestoreStream { .. });
+                let mut writer = open(if is_restore { RESTORE_STREAM } else { CREATE_STREAM });
                 writer.bytes(account.as_bytes());
                 writer.json(config);
                 write_peers(&mut writer, peers);
@@ -103,6 +109,14 @@ impl MetaCommand {
                 write_peers(&mut writer, peers);
                 writer.finish()
             }
+            Self::EndRestore { account, name, group, keep } => {
+                let mut writer = open(END_RESTORE);
+                writer.bytes(account.as_bytes());
+                writer.bytes(name.as_bytes());
+                writer.varint(*group);
+                writer.u8(u8::from(*keep));
+                writer.finish()
+            }
             Self::PeerAdded(peer) => {
                 let mut writer = open(PEER_ADDED);
                 write_peer(&mut writer, peer);
@@ -125,6 +139,18 @@ impl MetaCommand {
                 config: reader.json("stream configuration")?,
                 peers: read_peers(&mut reader)?,
                 created: reader.time("created")?,
+            },
+            RESTORE_STREAM => Self::RestoreStream {
+                account: reader.string("account")?,
+                config: reader.json("stream configuration")?,
+                peers: read_peers(&mut reader)?,
+                created: reader.time("created")?,
+            },
+            END_RESTORE => Self::EndRestore {
+                account: reader.string("account")?,
+                name: reader.string("stream name")?,
+                group: reader.varint("group")?,
+                keep: reader.u8("keep")? != 0,
             },
             UPDATE_STREAM => Self::UpdateStream {
                 account: reader.string("account")?,
@@ -168,6 +194,7 @@ impl MetaMachine {
             write_peers(&mut writer, &stream.peers);
             writer.time(stream.created);
             write_log(&mut writer, stream.log);
+            writer.u8(u8::from(stream.restoring));
         }
         writer.finish()
     }
@@ -175,7 +202,7 @@ impl MetaMachine {
     /// A machine from a snapshot.
     pub fn restore(checkpoint: Bytes) -> Result<Self, DecodeError> {
         let (mut reader, kind) = Reader::open(checkpoint, CHECKPOINT, VERSION)?;
-        if kind != CHECKPOINT_KIND && kind != CHECKPOINT_KIND_OLD {
+        if ![CHECKPOINT_KIND, CHECKPOINT_KIND_LOGS, CHECKPOINT_KIND_OLD].contains(&kind) {
             return Err(DecodeError::Kind { what: CHECKPOINT, found: kind });
         }
         let mut machine = Self { next_group: reader.varint("next group")?, ..Self::default() };
@@ -198,9 +225,13 @@ impl MetaMachine {
                 peers: read_peers(&mut reader)?,
                 created: reader.time("created")?,
                 log,
+                restoring: false,
             };
-            if kind == CHECKPOINT_KIND {
+            if kind != CHECKPOINT_KIND_OLD {
                 stream.log = read_log(&mut reader)?;
+            }
+            if kind == CHECKPOINT_KIND {
+                stream.restoring = reader.u8("restore in progress")? != 0;
             }
             machine.streams.entry(account).or_default().insert(name, Arc::new(stream));
         }

@@ -78,7 +78,7 @@ impl MetaMachine {
         if limits.is_refused {
             return Err(errors::NO_LIMITS.error());
         }
-        let count = self.streams_of(account).filter(|stream| limits.counts(stream, config)).count();
+        let count = self.all_of(account).filter(|stream| limits.counts(stream, config)).count();
         if usize::try_from(limits.max_streams).is_ok_and(|limit| limit > 0 && count >= limit) {
             return Err(errors::MAXIMUM_STREAMS_LIMIT.error());
         }
@@ -120,7 +120,7 @@ impl MetaMachine {
             StorageType::Memory => (limits.max_memory, limits.server_memory),
         };
         let others = self
-            .streams_of(account)
+            .all_of(account)
             .filter(|stream| stream.config.storage == config.storage && limits.counts(stream, config));
         let reserved = others.fold(0, |sum: i64, stream| {
             sum.saturating_add(limits.share(stream.config.max_bytes, stream.config.num_replicas))

@@ -113,3 +113,42 @@ fn checkpoints_and_commands_keep_everything() {
         assert_eq!(MetaCommand::decode(command.encode()), Ok(command));
     }
 }
+
+#[test]
+fn a_stream_that_is_being_restored_has_its_name_and_is_not_there() {
+    let mut machine = MetaMachine::default();
+    let limits = AccountLimitsInForce::default();
+    let restored = machine.check_restore("A", config("S", "s.>"), &limits, 10).expect("valid");
+    let begin = MetaCommand::RestoreStream {
+        account: "A".to_owned(),
+        config: Box::new(restored),
+        peers: vec![1],
+        created: UnixNanos(5),
+    };
+    let MetaOutcome::Created(stream) = machine.apply(begin.clone()) else { panic!("not created") };
+    assert!(stream.restoring);
+    assert!(machine.stream("A", "S").is_none());
+    assert_eq!((machine.streams_of("A").count(), machine.streams().count()), (0, 1));
+    let refused = |result: Result<StreamConfig, ApiError>| result.map_err(|error| error.err_code).err();
+    assert_eq!(refused(machine.check_restore("A", config("S", "s.>"), &limits, 0)), Some(10130));
+    assert_eq!(refused(machine.check_create("A", config("S", "s.>"), &limits, false)), Some(10058));
+    assert_eq!(refused(machine.check_create("A", config("T", "s.x"), &limits, false)), Some(10065));
+    assert!(matches!(machine.apply(begin.clone()), MetaOutcome::Refused(error) if error.err_code == 10130));
+    assert_eq!(MetaMachine::restore(machine.checkpoint()), Ok(machine.clone()));
+
+    let end =
+        |group, keep| MetaCommand::EndRestore { account: "A".to_owned(), name: "S".to_owned(), group, keep };
+    assert!(matches!(machine.apply(end(stream.group + 1, true)), MetaOutcome::Refused(_)));
+    let mut given_up = machine.clone();
+    assert!(matches!(given_up.apply(end(stream.group, false)), MetaOutcome::Deleted(_)));
+    assert_eq!(given_up.streams().count(), 0);
+    assert!(matches!(machine.apply(end(stream.group, true)), MetaOutcome::Updated(_)));
+    assert!(machine.stream("A", "S").is_some());
+    assert!(
+        matches!(machine.apply(end(stream.group, false)), MetaOutcome::Refused(_)),
+        "what is there stays"
+    );
+    for command in [begin, end(7, true)] {
+        assert_eq!(MetaCommand::decode(command.encode()), Ok(command));
+    }
+}

@@ -127,7 +127,7 @@ impl<S: Store> StreamMachine<S> {
         Ok(Some((seq, accepted.value)))
     }
 
-    fn note_schedule(&mut self, message: &StoredMessage) {
+    pub(super) fn note_schedule(&mut self, message: &StoredMessage) {
         if message.headers.is_empty() && self.schedules.is_empty() {
             return;
         }
@@ -138,6 +138,11 @@ impl<S: Store> StreamMachine<S> {
     /// An interest stream keeps nothing that no consumer waits for.
     fn wants_nobody(&self, subject: &[u8]) -> bool {
         self.config.retention == RetentionPolicy::Interest && !self.has_interest(subject)
+    }
+
+    /// Drops what a message from a backup pushes out.
+    pub(super) fn after_restored(&mut self, message: &StoredMessage) -> Result<(), StoreFailure> {
+        self.after_append(message, None)
     }
 
     fn after_append(&mut self, message: &StoredMessage, rollup: Option<Rollup>) -> Result<(), StoreFailure> {

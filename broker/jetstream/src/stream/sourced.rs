@@ -8,7 +8,7 @@ use weir_jsapi::{ApiError, StreamConfig, errors};
 use super::{Origin, StreamMachine};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::command::{MirrorBatch, Outcome, PublishOutcome, Republished, SourceBatch};
-use crate::sourcing::index_name;
+use crate::sourcing::{StoredOrigin, index_name};
 use crate::store::{Store, StoreFailure};
 
 /// Sources that a stream once had and whose positions are remembered.
@@ -57,6 +57,14 @@ impl<S: Store> StreamMachine<S> {
     /// How far the stream is with a source; `None` when nothing came from it yet.
     pub fn source_position(&self, index_name: &str) -> Option<&SourcePosition> {
         self.sources.0.get(index_name)
+    }
+
+    /// A message from a backup says how far the stream was with one of its sources.
+    pub(super) fn restore_position(&mut self, header: &str, stored_at: u64) {
+        let Some(StoredOrigin { index_name, seq, identity }) = StoredOrigin::parse(header) else { return };
+        if self.config.sources.iter().any(|source| index_name == self::index_name(source)) {
+            self.sources.0.insert(index_name, SourcePosition { seq, identity, stored_at });
+        }
     }
 
     pub(super) fn apply_mirror(&mut self, batch: MirrorBatch) -> Result<Outcome, StoreFailure> {
