@@ -22,6 +22,7 @@ pub(crate) mod stream_info;
 pub(crate) mod stream_list;
 pub(crate) mod stream_peer;
 pub(crate) mod stream_purge;
+pub(crate) mod stream_restore;
 pub(crate) mod stream_snapshot;
 
 use std::sync::Arc;
@@ -239,6 +240,7 @@ async fn at_meta_leader(
             ApiRequest::StreamCreate(_)
                 | ApiRequest::StreamUpdate(_)
                 | ApiRequest::StreamDelete(_)
+                | ApiRequest::StreamRestore(_)
                 | ApiRequest::StreamPeerRemove(_)
                 | ApiRequest::StreamPeerEvacuate(_)
         )
@@ -262,6 +264,7 @@ async fn at_meta_leader(
         ApiRequest::StreamCreate(name) => stream_create::create(context, name, request).await,
         ApiRequest::StreamUpdate(name) => stream_change::update(context, name, request).await,
         ApiRequest::StreamDelete(name) => stream_delete::delete(context, name, request).await,
+        ApiRequest::StreamRestore(name) => stream_restore::start(context, name, request).await,
         ApiRequest::StreamPeerRemove(name) | ApiRequest::StreamPeerEvacuate(name) => {
             stream_peer::remove(context, name, request, parsed.response_kind()).await
         }
@@ -295,6 +298,7 @@ async fn at_stream_leader(
         ApiRequest::StreamCreate(_)
             | ApiRequest::StreamUpdate(_)
             | ApiRequest::StreamDelete(_)
+            | ApiRequest::StreamRestore(_)
             | ApiRequest::StreamPeerRemove(_)
             | ApiRequest::StreamPeerEvacuate(_)
             | ApiRequest::ConsumerNext { .. }
@@ -325,7 +329,6 @@ async fn at_stream_leader(
         ApiRequest::StreamCancelMove(_) => Err(errors::STREAM_RECONFIGURE_NOT_IN_PROGRESS.error()),
         ApiRequest::ConsumerLeaderStepDown { name, .. } => leader::consumer_step_down(&leader, name),
         ApiRequest::StreamSnapshot(_) => stream_snapshot::start(&leader, request),
-        ApiRequest::StreamRestore(_) => Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error()),
         ApiRequest::ConsumerPeerRemove { .. } | ApiRequest::ConsumerPeerEvacuate { .. } => {
             Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error())
         }

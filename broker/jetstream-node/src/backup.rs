@@ -1,8 +1,11 @@
 //! Backups of streams: sent to a client piece by piece, taken back from one. The format is `weir_backup`'s.
 
 mod consumers;
+pub(crate) mod restoring;
 pub(crate) mod sending;
+pub(crate) mod session;
 pub(crate) mod source;
+pub(crate) mod staging;
 
 use crate::context::Context;
 use weir_stdx::time::UnixNanos;

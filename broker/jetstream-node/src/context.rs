@@ -61,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) replicas: RwLock<BTreeMap<u64, Arc<StreamReplica>>>,
     /// Groups whose replica here could not be opened, with the reason.
     pub(crate) open_failures: Mutex<BTreeMap<u64, String>>,
+    /// Restores that run here, by account and stream.
+    pub(crate) restores: Mutex<BTreeMap<(String, String), usize>>,
     pub(crate) rng: Mutex<SeededRng>,
     pub(crate) api: ApiCounters,
     pub(crate) api_load: ApiLoad,

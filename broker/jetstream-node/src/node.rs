@@ -100,6 +100,7 @@ impl JetStreamNode {
             cluster,
             replicas: RwLock::default(),
             open_failures: Mutex::default(),
+            restores: Mutex::default(),
             rng: Mutex::new(rng),
             api: ApiCounters::default(),
             api_load: ApiLoad::new(options.api_requests_max),

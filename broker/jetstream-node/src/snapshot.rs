@@ -102,6 +102,9 @@ impl Context {
             let leader = replica.leader();
             let status = replica.replicated.status();
             let assignment = replica.assignment();
+            if assignment.restoring {
+                continue;
+            }
             let mut info = match &leader {
                 Some(leader) => {
                     let mut info = leader.info();

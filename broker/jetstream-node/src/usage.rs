@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_jetstream::meta::StreamAssignment;
-use weir_jsapi::{AccountLimits, StorageType};
+use weir_jsapi::{AccountLimits, StorageType, StreamConfig};
 
 use crate::api::stream_list;
 use crate::context::Context;
@@ -68,11 +68,15 @@ pub(crate) fn refresh(context: &Context, elsewhere: &Bytes) {
 impl Context {
     /// What is left to a stream, as far as these figures know.
     pub(crate) fn room_of(&self, assignment: &StreamAssignment, bytes: &Bytes) -> RoomUpdate {
-        let config = &assignment.config;
+        self.room_in(&assignment.account, &assignment.config, assignment.group, bytes)
+    }
+
+    /// What is left to the stream of this group in an account.
+    fn room_in(&self, account: &str, config: &StreamConfig, group: u64, bytes: &Bytes) -> RoomUpdate {
         let copies = config.num_replicas.max(1);
-        let own = bytes.get(&assignment.group).copied().unwrap_or(0);
+        let own = bytes.get(&group).copied().unwrap_or(0);
         let free = RoomUpdate { limit: -1, others: 0, own, copies, server_is_full: false };
-        let Some(served) = self.accounts.get(&assignment.account) else { return free };
+        let Some(served) = self.accounts.get(account) else { return free };
         let share = served.share();
         let Some((_, limits)) = share.select(config.num_replicas) else { return free };
         let limit = limit_for(limits, config.storage);
@@ -81,8 +85,8 @@ impl Context {
         }
         let is_tiered = share.is_tiered();
         let meta = self.meta.lock();
-        let others = meta.machine().streams_of(&assignment.account).filter(|other| {
-            other.group != assignment.group
+        let others = meta.machine().streams_of(account).filter(|other| {
+            other.group != group
                 && other.config.storage == config.storage
                 && (!is_tiered || other.config.num_replicas.max(1) == copies)
         });
@@ -93,6 +97,32 @@ impl Context {
         // Limits of a tier are meant for one replica.
         let limit = if is_tiered { limit.saturating_mul(copies) } else { limit };
         RoomUpdate { limit, others, ..free }
+    }
+}
+
+impl Context {
+    /// Whether an account, and this server, have room for so many bytes in one more stream, as far as this server knows.
+    pub(crate) fn has_room_for(&self, account: &str, config: &StreamConfig, bytes: i64) -> bool {
+        let mut held = Bytes::new();
+        let mut total = 0_i64;
+        for replica in self.all_replicas() {
+            let assignment = replica.assignment();
+            let bytes = replica.bytes().unwrap_or(0);
+            held.insert(assignment.group, bytes);
+            if assignment.config.storage == config.storage {
+                total = total.saturating_add(bytes);
+            }
+        }
+        let server = self.room();
+        let server_max = match config.storage {
+            StorageType::Memory => server.max_memory,
+            StorageType::File => server.max_file,
+        };
+        if u64::try_from(total.saturating_add(bytes)).is_ok_and(|total| total > server_max) {
+            return false;
+        }
+        let room = self.room_in(account, config, 0, &held);
+        room.limit < 0 || room.others.saturating_add(bytes.saturating_mul(room.copies)) <= room.limit
     }
 }
 

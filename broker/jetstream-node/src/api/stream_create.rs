@@ -80,7 +80,7 @@ pub(crate) fn decode(request: &Request) -> Result<StreamConfigRequest, ApiError>
 
 /// Servers for a new stream. A meta leader that was just elected has not heard of all members yet: it looks again for
 /// a while before it says that there are too few.
-async fn place_soon(context: &Arc<Context>, config: &StreamConfig) -> Result<Vec<u64>, ApiError> {
+pub(super) async fn place_soon(context: &Arc<Context>, config: &StreamConfig) -> Result<Vec<u64>, ApiError> {
     let deadline = tokio::time::Instant::now() + PLACEMENT_PATIENCE;
     loop {
         match place(context, config, &[]) {

@@ -66,6 +66,7 @@ async fn run(
     }
 }
 
-pub(super) fn subject(event: &str, stream: &str) -> String {
+/// Of an advisory.
+pub(crate) fn subject(event: &str, stream: &str) -> String {
     format!("{}STREAM.{event}.{stream}", weir_jsapi::subject::ADVISORY_PREFIX)
 }

@@ -22,6 +22,7 @@ pub(crate) async fn run(context: Arc<Context>) {
         }
         if context.meta.is_leader() {
             record_members(&context).await;
+            crate::api::stream_restore::give_up_abandoned(&context).await;
         }
         if let Ok(Err(_)) = tokio::time::timeout(INTERVAL, role.changed()).await {
             return;

@@ -108,6 +108,8 @@ pub(crate) async fn open_or_update(context: &Arc<Context>, assignment: Arc<Strea
         if !growth::is_due(context, &before, &assignment) {
             if before != assignment {
                 replica.set_assignment(assignment);
+                // One that was restored is served from now on.
+                replica.sync_leadership();
             }
             return true;
         }

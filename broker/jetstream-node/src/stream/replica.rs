@@ -199,7 +199,8 @@ impl StreamReplica {
     pub(crate) fn sync_leadership(self: &Arc<Self>) {
         let role = *self.replicated.role().borrow();
         let mut leader = self.leader.write();
-        if !self.context.accounts.is_served(&self.assignment().account) {
+        let assignment = self.assignment();
+        if assignment.restoring || !self.context.accounts.is_served(&assignment.account) {
             stop(leader.take(), StopReason::ServerShutdown);
             return;
         }
