@@ -57,6 +57,9 @@ pub enum StorageError {
     InvalidOption { reason: String },
 }
 
+/// The name of the operation that makes bytes durable.
+const SYNC: &str = "sync";
+
 impl StorageError {
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source: Arc::new(source) }
@@ -66,10 +69,18 @@ impl StorageError {
         Self::Corrupt { path: path.to_owned(), offset, reason: reason.into() }
     }
 
-    /// True when the disk is full.
+    /// True when the disk, or a quota on it, is full.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Self::Io { source, .. } if full(source.kind()))
+    }
+
+    /// True when the disk was full before anything was synced: what was refused can be tried again once there is
+    /// room. What a failed sync left behind is unknown, whatever its reason.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.is_out_of_space() && !matches!(self, Self::Io { operation: SYNC, .. })
     }
 }
 

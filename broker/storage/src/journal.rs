@@ -4,7 +4,8 @@
 //! small values (vote, committed). All groups append to the same sequence of preallocated files, one writer
 //! thread takes what is queued, writes it with one write and one fdatasync, and completes all of it: the
 //! fsync in flight collects the next batch. Callers see their own changes at once, durable is what `done`
-//! reports. A failed write or fsync stops the journal for good: what the kernel kept of it is unknown.
+//! reports. A failed write or fsync stops the journal for good: what the kernel kept of it is unknown. Where there is
+//! no room for its next file it waits, with all that is queued, and goes on once there is (`Shortage`).
 //!
 //! Recovery reads the files in use. What lies behind the last position known durable and does not check out
 //! is a torn tail: discarded, and said so. What lies before it is damage: reported with the entries it
@@ -165,6 +166,15 @@ pub struct Laggard {
     pub bytes: u64,
 }
 
+/// What the journal has no room for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// What the operating system refused, with the path.
+    pub reason: Arc<str>,
+    /// Nothing is written until there is room: what is queued waits. Otherwise there still is a part of a file.
+    pub is_waiting: bool,
+}
+
 /// Counters since the start, and gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalStats {
@@ -254,6 +264,10 @@ impl Journal {
     #[cfg(any(test, feature = "test-util"))]
     pub fn pump(&self) -> bool {
         let Some(manual) = &self.handle.manual else { return false };
+        if manual.lock().is_waiting() {
+            manual.lock().retry();
+            return !manual.lock().is_waiting();
+        }
         match self.shared().take(Some(Duration::ZERO)) {
             queue::Taken::Batch(batch) => {
                 manual.lock().process(batch);
@@ -468,6 +482,12 @@ impl Journal {
     #[must_use]
     pub fn failure(&self) -> Option<Arc<str>> {
         self.shared().failure()
+    }
+
+    /// What there is no room for, while the disk is full. The journal goes on by itself once there is.
+    #[must_use]
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.shared().shortage()
     }
 
     /// Groups that pin the oldest file, heaviest first; none while few files are in use.

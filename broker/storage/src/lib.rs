@@ -18,7 +18,7 @@ pub use error::StorageError;
 pub use identity::NodeIdentity;
 pub use journal::{
     Damage, Done, GroupId, Journal, JournalEntry, JournalOptions, JournalStats, Laggard, LogRange, Recovery,
-    SyncPolicy, TornTail,
+    Shortage, SyncPolicy, TornTail,
 };
 pub use store::{
     FileStore, FileStoreOptions, Filter, Lookup, MemoryStore, MessageStore, Opened, StoreInspection,

@@ -65,11 +65,19 @@ pub trait MessageStore: Send {
     /// What one message counts toward `max_bytes`.
     fn message_bytes(&self, subject: usize, headers: usize, payload: usize) -> u64;
     /// Makes everything durable, together with the index of the last applied log entry and the owner's own
-    /// state. After it the journal may be purged up to that index. After an error the store must not be
-    /// used any more.
+    /// state. After it the journal may be purged up to that index. After an error that is not retryable no
+    /// later checkpoint succeeds.
     fn checkpoint(&mut self, applied_index: u64, extra: &[u8]) -> Result<(), StorageError>;
     /// Whether what is written from now on is compressed. Stores that keep no files have nothing to compress.
     fn set_compression(&mut self, _compress: bool) {}
+    /// What the store could not write because the disk is full. It keeps that in memory, within a bound.
+    fn shortage(&self) -> Option<String> {
+        None
+    }
+    /// Tries again to write what there was no room for.
+    fn retry(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
     /// A view of the whole content that stays as it is while the store goes on.
     fn snapshot(&mut self) -> Result<StoreSnapshot, StorageError>;
     /// The messages of one file, from the first that holds a sequence at or after `from`, to be checked elsewhere;

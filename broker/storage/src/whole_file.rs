@@ -21,8 +21,12 @@ pub fn write(disk: &dyn Disk, path: &Path, magic: &[u8; 8], content: &[u8]) -> R
     // A copy is never older than its file: whichever is read, nothing goes back.
     for target in [copy_path(path), path.to_owned()] {
         let temporary = beside(&target);
-        framed::write_one(disk, &temporary, label, content)?;
-        disk.rename(&temporary, &target).context("rename", &temporary)?;
+        let renamed = framed::write_one(disk, &temporary, label, content)
+            .and_then(|()| disk.rename(&temporary, &target).context("rename", &temporary));
+        if renamed.is_err() {
+            framed::discard(disk, [&*temporary]);
+        }
+        renamed?;
     }
     disk.sync_directory(folder).context("sync", folder)
 }

@@ -76,8 +76,8 @@ struct State {
     recording: bool,
     /// Operations at the start of the record that only make the first state.
     baseline: usize,
-    /// Operations that may fail, counted since the last `fail_at`.
-    countdown: Option<(u64, Fault)>,
+    /// Which operation fails, counted since the last `fail_at`, and whether all later ones do.
+    countdown: Option<(u64, Fault, bool)>,
     attempts: u64,
 }
 
@@ -131,11 +131,23 @@ impl SimDisk {
         self.state.lock().baseline
     }
 
-    /// Makes the n-th (0 = next) write, sync, allocation, creation or rename fail, once.
+    /// Makes the n-th (0 = next) write, sync, allocation, creation, rename or removal fail, once.
     pub fn fail_at(&self, operation: u64, fault: Fault) {
         let mut state = self.state.lock();
-        state.countdown = Some((operation, fault));
+        state.countdown = Some((operation, fault, false));
         state.attempts = 0;
+    }
+
+    /// Makes the n-th and all later ones fail until `heal`. A disk that is full refuses only what needs more room.
+    pub fn fail_from(&self, operation: u64, fault: Fault) {
+        let mut state = self.state.lock();
+        state.countdown = Some((operation, fault, true));
+        state.attempts = 0;
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        self.state.lock().countdown = None;
     }
 
     /// Fallible operations since the last `fail_at` (or since the start).
@@ -219,17 +231,24 @@ impl State {
         }
     }
 
-    /// The fault for this operation, if its turn has come.
-    fn attempt(&mut self) -> Option<Fault> {
+    /// The fault for this operation, if its turn has come. `grows`: it needs more room on the disk.
+    fn attempt(&mut self, grows: bool) -> Option<Fault> {
         let attempt = self.attempts;
         self.attempts += 1;
-        match self.countdown {
-            Some((at, fault)) if at == attempt => {
-                self.countdown = None;
-                Some(fault)
-            }
-            _ => None,
+        let (at, fault, lasting) = self.countdown?;
+        if attempt < at || (lasting && fault == Fault::OutOfSpace && !grows) {
+            return None;
         }
+        if !lasting {
+            self.countdown = None;
+        }
+        Some(fault)
+    }
+
+    /// The fault of an operation that never needs room.
+    fn attempt_removal(&mut self) -> Option<Fault> {
+        let fault = self.attempt(false);
+        fault.filter(|fault| *fault == Fault::Io)
     }
 }
 
@@ -246,7 +265,7 @@ impl Disk for SimDisk {
         let existing = state.names.get(path).copied();
         let file = match (existing, mode) {
             (Some(file), OpenMode::CreateEmpty) => {
-                if let Some(fault) = state.attempt() {
+                if let Some(fault) = state.attempt(false) {
                     return Err(error_of(fault));
                 }
                 state.contents[file].clear();
@@ -255,7 +274,7 @@ impl Disk for SimDisk {
             }
             (Some(file), _) => file,
             (None, OpenMode::CreateEmpty) => {
-                if let Some(fault) = state.attempt() {
+                if let Some(fault) = state.attempt(true) {
                     return Err(error_of(fault));
                 }
                 let file = state.contents.len();
@@ -271,7 +290,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
-        if let Some(fault) = state.attempt() {
+        if let Some(fault) = state.attempt(false) {
             return Err(error_of(fault));
         }
         if !crash::rename_names(&mut state.names, from, to) {
@@ -283,14 +302,20 @@ impl Disk for SimDisk {
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if let Some(fault) = state.attempt_removal() {
+            return Err(error_of(fault));
+        }
+        state.names.remove(path);
         state.note(Operation::Unlink { path: path.to_owned() });
         Ok(())
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
-        if let Some(fault) = state.attempt() {
+        if let Some(fault) = state.attempt(false) {
             return Err(error_of(fault));
         }
         state.note(Operation::SyncDirectory { path: path.to_owned() });
@@ -351,7 +376,8 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.state.lock();
-        let fault = state.attempt();
+        let grows = offset + bytes.len() as u64 > state.contents[self.file].len() as u64;
+        let fault = state.attempt(grows);
         let written = match fault {
             None => bytes,
             Some(Fault::ShortWrite) => &bytes[..bytes.len() / 2],
@@ -375,7 +401,7 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state.lock();
-        if let Some(fault) = state.attempt() {
+        if let Some(fault) = state.attempt(false) {
             state.note(Operation::SyncFailed { file: self.file });
             return Err(error_of(fault));
         }
@@ -385,7 +411,8 @@ impl DiskFile for SimFile {
 
     fn set_length(&self, length: u64) -> io::Result<()> {
         let mut state = self.state.lock();
-        if let Some(fault) = state.attempt() {
+        let grows = length > state.contents[self.file].len() as u64;
+        if let Some(fault) = state.attempt(grows) {
             return Err(error_of(fault));
         }
         state.contents[self.file].resize(usize::try_from(length).unwrap_or(usize::MAX), 0);

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -20,6 +21,8 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".making";
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
 /// Files kept for reuse; more are deleted.
 const FREE_FILES_MAX: usize = 4;
+/// Between two attempts to make a file for which there was no room.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// One file of the journal.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub(crate) struct FileSupply {
     free: Vec<FreeFile>,
     making: Option<JoinHandle<Result<FreeFile, StorageError>>>,
     background: bool,
+    /// Why the last attempt to make a file in the background failed, and when.
+    refused: Option<(StorageError, Instant)>,
 }
 
 impl FileSupply {
@@ -57,7 +62,16 @@ impl FileSupply {
         background: bool,
     ) -> Self {
         let directory = directory.to_owned();
-        Self { disk, directory, file_bytes, next_number, free: Vec::new(), making: None, background }
+        Self {
+            disk,
+            directory,
+            file_bytes,
+            next_number,
+            free: Vec::new(),
+            making: None,
+            background,
+            refused: None,
+        }
     }
 
     /// Gives a file back for reuse.
@@ -84,9 +98,34 @@ impl FileSupply {
         }
     }
 
+    /// Why there is no file ready, when the last attempt to make one failed.
+    pub(crate) fn refusal(&self) -> Option<&StorageError> {
+        self.refused.as_ref().filter(|_| self.free.is_empty()).map(|(error, _)| error)
+    }
+
+    /// A file is being made, or is to be tried again: `prepare` has something to do without being asked.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.making.is_some() || self.refusal().is_some()
+    }
+
+    /// Takes over what was made in the background.
+    fn collect(&mut self) {
+        let Some(making) = self.making.take_if(|making| making.is_finished()) else { return };
+        match making.join() {
+            Ok(Ok(made)) => {
+                self.refused = None;
+                self.free.push(made);
+            }
+            Ok(Err(error)) => self.refused = Some((error, Instant::now())),
+            Err(_) => {}
+        }
+    }
+
     /// Starts to make a file in the background when none is ready.
     pub(crate) fn prepare(&mut self) {
-        if !self.background || !self.free.is_empty() || self.making.is_some() {
+        self.collect();
+        let too_soon = self.refused.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY);
+        if !self.background || !self.free.is_empty() || self.making.is_some() || too_soon {
             return;
         }
         let (disk, path) = (Arc::clone(&self.disk), self.next_path());
@@ -134,7 +173,25 @@ impl Drop for FileSupply {
 }
 
 fn make_file(disk: &dyn Disk, directory: &Path, path: &Path, bytes: u64) -> Result<FreeFile, StorageError> {
-    let temporary = path.with_extension(TEMPORARY_SUFFIX.trim_start_matches('.'));
+    let made = try_make_file(disk, directory, path, bytes);
+    if made.is_err() {
+        // What there is of it would take the room that is missing.
+        let _ = disk.unlink(&temporary_path(path));
+    }
+    made
+}
+
+fn temporary_path(path: &Path) -> PathBuf {
+    path.with_extension(TEMPORARY_SUFFIX.trim_start_matches('.'))
+}
+
+fn try_make_file(
+    disk: &dyn Disk,
+    directory: &Path,
+    path: &Path,
+    bytes: u64,
+) -> Result<FreeFile, StorageError> {
+    let temporary = temporary_path(path);
     let file = disk.open(&temporary, OpenMode::CreateEmpty).context("create", &temporary)?;
     file.allocate(bytes).context("allocate", &temporary)?;
     let zeros = vec![0; ZERO_CHUNK_BYTES.min(usize::try_from(bytes).unwrap_or(ZERO_CHUNK_BYTES))];

@@ -13,7 +13,7 @@ use super::files::{LogFile, Window};
 use super::group::{Group, GroupLog, Released, Slot};
 use super::record::{Kind, RECORD_HEADER_BYTES};
 use super::writer::complete;
-use super::{Counters, Done, GroupId, JournalEntry, JournalOptions, Laggard, entry_bytes};
+use super::{Counters, Done, GroupId, JournalEntry, JournalOptions, Laggard, Shortage, entry_bytes};
 use crate::error::StorageError;
 use crate::vault::Vault;
 
@@ -86,6 +86,7 @@ pub(crate) struct Shared {
     queued_bytes: AtomicUsize,
     failure: OnceLock<Arc<str>>,
     doubts: Mutex<Doubts>,
+    shortage: Mutex<Option<Shortage>>,
 }
 
 /// Groups whose log may lack what was promised.
@@ -115,6 +116,7 @@ impl Shared {
             wake: Condvar::new(),
             queued_bytes: AtomicUsize::new(0),
             failure: OnceLock::new(),
+            shortage: Mutex::default(),
             doubts: Mutex::default(),
         }
     }
@@ -249,6 +251,23 @@ impl Shared {
         for request in requests {
             complete(request.done, Err(self.stopped()));
         }
+    }
+
+    /// Waits until something is queued or the time is over; true when the journal is closed.
+    pub(crate) fn is_closed_within(&self, timeout: Duration) -> bool {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            self.wake.wait_for(&mut queue, timeout);
+        }
+        queue.closed
+    }
+
+    pub(crate) fn set_shortage(&self, shortage: Option<Shortage>) {
+        *self.shortage.lock() = shortage;
+    }
+
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        self.shortage.lock().clone()
     }
 
     pub(crate) fn close(&self) {

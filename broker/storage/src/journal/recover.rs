@@ -422,8 +422,19 @@ fn start_writing(writer: &mut Writer) -> Result<(), StorageError> {
             live.1 += bytes;
         }
     }
+    if writer.closed {
+        writer.needs_file = true;
+        (writer.durable, writer.marked) = (writer.here(), writer.here());
+    }
     if writer.chain_files.is_empty() || writer.closed {
-        writer.activate(0)?;
+        match writer.activate(0) {
+            // What there is can be read; the epoch begins with the next file.
+            Err(_) if writer.is_waiting() => {
+                writer.note_shortage();
+                return Ok(());
+            }
+            result => result?,
+        }
     } else {
         writer.durable = (writer.chain.generation, writer.position);
         writer.marked = writer.durable;

@@ -10,7 +10,7 @@ use super::files::{FileSupply, FreeFile, LogFile, Window};
 use super::group::{Base, Group, MISSING, Released, Slot, Summary};
 use super::queue::{Operation, Request, Shared, Taken};
 use super::record::{Chain, FILE_HEADER_BYTES, Fields, FileHeader, Kind, encode, record_bytes, stored_bytes};
-use super::{GroupId, JournalEntry, SyncPolicy};
+use super::{Done, GroupId, JournalEntry, Shortage, SyncPolicy};
 use crate::error::{IoContext, StorageError};
 
 /// A quiet journal notes after this time that its last batch is durable, so that damage to it is not taken
@@ -22,6 +22,11 @@ const MOVE_ENTRIES_PER_GROUP: usize = 4096;
 /// A mark names again what earlier ones have named of so many bytes before it, and of the two marks before it, so
 /// that a damaged block that took a mark with it leaves no doubt of the groups that were not in it.
 const TOLD_AGAIN_BYTES: u64 = 16 << 10;
+/// How soon what is made in the background is looked at, while nothing else happens.
+const SUPPLY_POLL: Duration = Duration::from_millis(250);
+/// Between two attempts to go on after the disk was full: first, and at most.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(2);
 /// The write buffer is released above this size.
 const BUFFER_KEEP_BYTES: usize = 16 << 20;
 
@@ -43,6 +48,18 @@ pub(crate) struct ChainFile {
 enum Placed {
     New { group: Arc<Group>, index: u64, ticket: u32, slot: Slot },
     Moved { group: Arc<Group>, index: u64, from: Slot, to: Slot },
+}
+
+/// Whom to tell, and what the request itself came to.
+struct Completion {
+    done: Done,
+    own_result: Result<(), StorageError>,
+}
+
+impl std::fmt::Debug for Completion {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Completion").field("own_result", &self.own_result).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -78,6 +95,16 @@ pub(crate) struct Writer {
     cached_bytes: usize,
     last_sync: Option<Instant>,
     failed: Option<StorageError>,
+    /// Operations that are not encoded yet, and how many entries of the first one are.
+    work: VecDeque<(Arc<Group>, Operation)>,
+    entries_encoded: usize,
+    /// Of all operations that are not durable yet; the last ones belong to `work`.
+    completions: VecDeque<Completion>,
+    /// The newest file has its end record, and there is no next one yet.
+    pub(crate) needs_file: bool,
+    /// There is no room for the next file: nothing is written meanwhile, and all that was written is durable.
+    waiting: Option<StorageError>,
+    has_shortage: bool,
 }
 
 impl Writer {
@@ -105,13 +132,30 @@ impl Writer {
             cached_bytes: 0,
             last_sync: None,
             failed: None,
+            work: VecDeque::new(),
+            entries_encoded: 0,
+            completions: VecDeque::new(),
+            needs_file: false,
+            waiting: None,
+            has_shortage: false,
         }
     }
 
     /// The thread's loop, until the journal is closed.
     pub(crate) fn run(&mut self) {
         self.last_sync = Some(Instant::now());
+        let mut delay = WAIT_MIN;
         loop {
+            if self.is_waiting() {
+                if self.shared.is_closed_within(delay) {
+                    self.give_up();
+                    break;
+                }
+                delay = (delay * 2).min(WAIT_MAX);
+                self.retry();
+                continue;
+            }
+            delay = WAIT_MIN;
             let timeout = self.next_timeout();
             match self.shared.take(timeout) {
                 Taken::Batch(batch) => self.process(batch),
@@ -127,13 +171,18 @@ impl Writer {
             return None;
         }
         let unsynced = self.durable != self.here();
-        match self.shared.options.sync {
+        let timeout = match self.shared.options.sync {
             SyncPolicy::Interval(interval) if unsynced => {
                 let elapsed = self.last_sync.map_or(interval, |at| at.elapsed());
                 Some(interval.saturating_sub(elapsed))
             }
             SyncPolicy::Always if self.marked != self.durable => Some(IDLE_MARK_DELAY),
             _ => None,
+        };
+        if self.supply.is_busy() {
+            Some(timeout.map_or(SUPPLY_POLL, |at| at.min(SUPPLY_POLL)))
+        } else {
+            timeout
         }
     }
 
@@ -147,9 +196,14 @@ impl Writer {
             SyncPolicy::Interval(_) => self.sync(),
             SyncPolicy::Never => Ok(()),
         };
-        if let Err(error) = result {
-            self.fail(&error);
+        match result {
+            Err(error) if !self.is_waiting() => return self.fail(&error),
+            _ => {}
         }
+        if self.supply.is_busy() {
+            self.supply.prepare();
+        }
+        self.note_shortage();
     }
 
     /// Notes the durable position, without a sync of its own.
@@ -160,7 +214,7 @@ impl Writer {
 
     /// Last words of an orderly stop.
     pub(crate) fn finish(&mut self) {
-        if self.failed.is_none() {
+        if self.failed.is_none() && !self.is_waiting() {
             let result = self.sync().and_then(|()| self.write_mark()).and_then(|()| self.sync());
             if let Err(error) = result {
                 self.fail(&error);
@@ -171,18 +225,41 @@ impl Writer {
 
     /// Makes a batch durable and completes it.
     pub(crate) fn process(&mut self, batch: Vec<Request>) {
-        let mut completions = Vec::with_capacity(batch.len());
-        let result = match &self.failed {
-            Some(_) => {
-                completions.extend(batch.into_iter().map(|request| (request.done, Ok(()))));
-                Err(self.shared.stopped())
-            }
-            None => self.write_batch(batch, &mut completions),
-        };
-        if let (Err(error), None) = (&result, &self.failed) {
-            self.fail(error);
+        if self.failed.is_some() {
+            let stopped = self.shared.stopped();
+            batch.into_iter().for_each(|request| complete(request.done, Err(stopped.clone())));
+            return;
         }
-        for (done, own_result) in completions {
+        let counters = &self.shared.counters;
+        counters.batches.fetch_add(1, Ordering::Relaxed);
+        counters.requests.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        // All callbacks are kept aside first: an error on the way fails every one of them.
+        for request in batch {
+            let own_result = match &request.operation {
+                Operation::Reject(error) => Err(error.clone()),
+                _ => Ok(()),
+            };
+            self.completions.push_back(Completion { done: request.done, own_result });
+            self.work.push_back((request.group, request.operation));
+        }
+        self.go_on();
+    }
+
+    /// Writes what there is to write. Where there is no room for the next file, what was written so far is durable,
+    /// and the rest waits.
+    fn go_on(&mut self) {
+        let result = self.write_work();
+        if self.is_waiting() {
+            let durable = self.completions.len().saturating_sub(self.work.len());
+            let completions: Vec<_> = self.completions.drain(..durable).collect();
+            completions.into_iter().for_each(|one| complete(one.done, one.own_result));
+            return self.note_shortage();
+        }
+        if let Err(error) = &result {
+            self.fail(error);
+            self.work.clear();
+        }
+        for Completion { done, own_result } in std::mem::take(&mut self.completions) {
             complete(done, result.clone().and(own_result));
         }
         if self.failed.is_none() {
@@ -190,7 +267,47 @@ impl Writer {
             if self.position > self.newest_bytes() / 2 {
                 self.supply.prepare();
             }
+            self.note_shortage();
         }
+    }
+
+    /// Whether the disk is full and nothing is written until `retry` finds room.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Tries again to take a new file into use, and goes on in it.
+    pub(crate) fn retry(&mut self) {
+        if self.roll(0).is_ok() {
+            tracing::info!("the journal goes on: there is room for its next file");
+        } else if self.is_waiting() {
+            return;
+        }
+        self.go_on();
+    }
+
+    /// The journal is closed before there was room.
+    fn give_up(&mut self) {
+        let reason = self.waiting.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.work.clear();
+        self.shared.abandon(&format!("it was closed while the disk was full ({reason})"));
+        let stopped = self.shared.stopped();
+        for Completion { done, .. } in std::mem::take(&mut self.completions) {
+            complete(done, Err(stopped.clone()));
+        }
+    }
+
+    pub(crate) fn note_shortage(&mut self) {
+        let refusal = self.supply.refusal().filter(|error| error.is_out_of_space());
+        let Some(error) = self.waiting.as_ref().or(refusal) else {
+            if std::mem::take(&mut self.has_shortage) {
+                self.shared.set_shortage(None);
+            }
+            return;
+        };
+        let reason = error.to_string().into();
+        self.shared.set_shortage(Some(Shortage { reason, is_waiting: self.is_waiting() }));
+        self.has_shortage = true;
     }
 
     fn fail(&mut self, error: &StorageError) {
@@ -199,27 +316,13 @@ impl Writer {
         self.failed = Some(error.clone());
     }
 
-    fn write_batch(
-        &mut self,
-        batch: Vec<Request>,
-        completions: &mut Vec<(super::Done, Result<(), StorageError>)>,
-    ) -> Result<(), StorageError> {
-        let counters = &self.shared.counters;
-        counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.requests.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        // All callbacks are kept aside first: an error on the way fails every one of them.
-        let mut operations = Vec::with_capacity(batch.len());
-        for request in batch {
-            let own_result = match &request.operation {
-                Operation::Reject(error) => Err(error.clone()),
-                _ => Ok(()),
-            };
-            completions.push((request.done, own_result));
-            operations.push((request.group, request.operation));
-        }
+    fn write_work(&mut self) -> Result<(), StorageError> {
         self.emit_mark()?;
-        for (group, operation) in operations {
-            self.encode_operation(&group, operation)?;
+        while let Some((group, mut operation)) = self.work.pop_front() {
+            if let Err(error) = self.encode_operation(&group, &mut operation) {
+                self.work.push_front((group, operation));
+                return Err(error);
+            }
         }
         self.move_forward()?;
         self.write_out()?;
@@ -235,14 +338,21 @@ impl Writer {
         Ok(())
     }
 
-    fn encode_operation(&mut self, group: &Arc<Group>, operation: Operation) -> Result<(), StorageError> {
+    /// After an error the same operation goes on where it stopped.
+    fn encode_operation(
+        &mut self,
+        group: &Arc<Group>,
+        operation: &mut Operation,
+    ) -> Result<(), StorageError> {
         let id = group.id;
         match operation {
             Operation::Append { entries, ticket } => {
-                self.shared.counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
-                for entry in &entries {
-                    self.encode_entry(group, entry, ticket)?;
+                while let Some(entry) = entries.get(self.entries_encoded) {
+                    self.encode_entry(group, entry, *ticket)?;
+                    self.entries_encoded += 1;
                 }
+                self.entries_encoded = 0;
+                self.shared.counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
                 if let Some(last) = entries.last() {
                     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
                     self.cached.push_back((Arc::clone(group), last.index, bytes));
@@ -250,23 +360,23 @@ impl Writer {
                 }
             }
             Operation::Truncate { index, released } => {
-                self.emit(Fields { kind: Kind::Truncate, group: id.0, term: 0, index }, &[])?;
-                self.bases.entry(id).or_default().truncate_after(index);
-                self.release(released);
+                self.emit(Fields { kind: Kind::Truncate, group: id.0, term: 0, index: *index }, &[])?;
+                self.bases.entry(id).or_default().truncate_after(*index);
+                self.release(std::mem::take(released));
             }
             Operation::Purge { index, released } => {
-                self.emit(Fields { kind: Kind::Purge, group: id.0, term: 0, index }, &[])?;
-                self.bases.entry(id).or_default().purge_to(index);
-                self.release(released);
+                self.emit(Fields { kind: Kind::Purge, group: id.0, term: 0, index: *index }, &[])?;
+                self.bases.entry(id).or_default().purge_to(*index);
+                self.release(std::mem::take(released));
             }
             Operation::PutState { key, value } => {
-                self.emit(Fields { kind: Kind::State, group: id.0, term: u64::from(key), index: 0 }, &value)?;
-                self.bases.entry(id).or_default().states.insert(key, value);
+                self.emit(Fields { kind: Kind::State, group: id.0, term: u64::from(*key), index: 0 }, value)?;
+                self.bases.entry(id).or_default().states.insert(*key, value.clone());
             }
             Operation::Drop { released } => {
                 self.emit(Fields { kind: Kind::Drop, group: id.0, term: 0, index: 0 }, &[])?;
                 self.bases.remove(&id);
-                self.release(released);
+                self.release(std::mem::take(released));
             }
             Operation::Reject(_) => {}
         }
@@ -317,7 +427,8 @@ impl Writer {
     /// Goes on in the next file where the newest has no room for a record and its end record.
     fn make_room(&mut self, needed: usize) -> Result<(), StorageError> {
         let end = self.record_bytes(END_PAYLOAD_BYTES) as u64;
-        if self.position + needed as u64 + end > self.newest_bytes() { self.roll(needed) } else { Ok(()) }
+        let is_full = self.needs_file || self.position + needed as u64 + end > self.newest_bytes();
+        if is_full { self.roll(needed) } else { Ok(()) }
     }
 
     fn emit_mark(&mut self) -> Result<(), StorageError> {
@@ -444,7 +555,7 @@ impl Writer {
         Ok(())
     }
 
-    fn here(&self) -> Position {
+    pub(crate) fn here(&self) -> Position {
         (self.chain.generation, self.position - self.buffer.len() as u64)
     }
 
@@ -458,6 +569,13 @@ impl Writer {
 
     /// Closes the newest file and goes on in the next one, which restates all groups.
     fn roll(&mut self, needed: usize) -> Result<(), StorageError> {
+        if !self.needs_file {
+            self.close_newest()?;
+        }
+        self.activate(needed)
+    }
+
+    fn close_newest(&mut self) -> Result<(), StorageError> {
         // Files freed by this sync are not needed according to the end record that follows, before one of
         // them can be overwritten.
         self.write_out()?;
@@ -469,7 +587,8 @@ impl Writer {
         self.position += self.record_bytes(END_PAYLOAD_BYTES) as u64;
         self.write_out()?;
         self.sync_newest()?;
-        self.activate(needed)
+        self.needs_file = true;
+        Ok(())
     }
 
     /// Takes a file into use: header, then the base of every group. Everything before it is durable.
@@ -480,7 +599,15 @@ impl Writer {
         // Much base in a small file would leave no room for entries.
         let fixed = self.record_bytes(0) + self.record_bytes(END_PAYLOAD_BYTES) + self.record_bytes(8);
         let bytes_min = FILE_HEADER_BYTES + (needed + fixed + base_bytes * 2) as u64;
-        let FreeFile { file, header_copy } = self.supply.take(bytes_min)?;
+        let FreeFile { file, header_copy } = match self.supply.take(bytes_min) {
+            Ok(free) => free,
+            Err(error) => {
+                // Nothing of it was in use: a later attempt is a new one. The first file of all is not waited for.
+                self.waiting = (error.is_out_of_space() && self.needs_file).then(|| error.clone());
+                return Err(error);
+            }
+        };
+        (self.needs_file, self.waiting) = (false, None);
         let generation = self.next_generation;
         self.next_generation += 1;
         let header = FileHeader {
@@ -598,7 +725,7 @@ impl Writer {
 }
 
 /// A callback that panics must not take the journal with it.
-pub(crate) fn complete(done: super::Done, result: Result<(), StorageError>) {
+pub(crate) fn complete(done: Done, result: Result<(), StorageError>) {
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(result))).is_err() {
         tracing::error!("a journal callback panicked");
     }

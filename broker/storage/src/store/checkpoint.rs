@@ -149,11 +149,16 @@ pub(crate) fn write(
     let path = checkpoint_path(directory, generation);
     let temporary = directory.join(format!("{generation:010}{TEMPORARY_SUFFIX}"));
     let label = Label::new(CHECKPOINT_MAGIC, seed, &path);
-    framed::write_one(disk, &framed::copy_path(&path), label, content)?;
-    framed::write_one(disk, &temporary, label, content)?;
-    // The names of the files it refers to come first.
-    disk.sync_directory(directory).context("sync", directory)?;
-    disk.rename(&temporary, &path).context("rename", &temporary)?;
+    let copy = framed::copy_path(&path);
+    let renamed = framed::write_one(disk, &copy, label, content)
+        .and_then(|()| framed::write_one(disk, &temporary, label, content))
+        // The names of the files it refers to come first.
+        .and_then(|()| disk.sync_directory(directory).context("sync", directory))
+        .and_then(|()| disk.rename(&temporary, &path).context("rename", &temporary));
+    if renamed.is_err() {
+        framed::discard(disk, [&*copy, &*temporary]);
+    }
+    renamed?;
     disk.sync_directory(directory).context("sync", directory)
 }
 

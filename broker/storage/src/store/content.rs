@@ -32,6 +32,9 @@ pub(crate) struct Sizes {
     pub(crate) compress: bool,
 }
 
+/// Bytes kept while the disk is full; a store that got more stops.
+const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
+
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) disk: Arc<dyn Disk>,
@@ -52,6 +55,10 @@ pub(crate) struct Content {
     erasures: Vec<(u64, Slot)>,
     /// The end of the newest segment, not written yet.
     unwritten: Vec<u8>,
+    /// The disk was full when the buffer was to be written; the journal has what it holds.
+    pub(crate) shortage: Option<StorageError>,
+    /// Bytes in the buffer at which writing it is tried next.
+    write_out_at: usize,
     recent: VecDeque<StoredMessage>,
     recent_bytes: usize,
     read_ahead: RefCell<ReadAhead>,
@@ -77,6 +84,8 @@ impl Content {
             retired: Vec::new(),
             erasures: Vec::new(),
             unwritten: Vec::new(),
+            shortage: None,
+            write_out_at: sizes.buffer_bytes,
             recent: VecDeque::new(),
             recent_bytes: 0,
             read_ahead: RefCell::default(),
@@ -117,10 +126,22 @@ impl Content {
             self.first_timestamp.set(Some((seq, message.timestamp)));
         }
         self.remember(message, length);
-        if self.unwritten.len() >= self.sizes.buffer_bytes {
-            self.write_out()?;
+        if self.unwritten.len() >= self.write_out_at {
+            self.write_out_or_wait()?;
         }
         Ok(())
+    }
+
+    /// Writes the buffer, or keeps it while the disk is full.
+    fn write_out_or_wait(&mut self) -> Result<(), StorageError> {
+        match self.write_out() {
+            Err(error) if error.is_retryable() && self.unwritten.len() < UNWRITTEN_BYTES_MAX => {
+                self.write_out_at = self.unwritten.len() + self.sizes.buffer_bytes;
+                self.shortage = Some(error);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Makes sure that the newest segment can take `seq`.
@@ -132,10 +153,25 @@ impl Content {
         {
             return Ok(());
         }
+        self.write_out_or_wait()?;
+        if !self.unwritten.is_empty() && self.stretch_newest(seq)? {
+            return Ok(());
+        }
         self.write_out()?;
         self.drop_newest_if_empty();
         self.start_segment(SegmentIndex::new(seq), seq);
         Ok(())
+    }
+
+    /// There is one buffer: while it cannot be written, its segment takes what the next one would. False when it
+    /// cannot take that sequence.
+    fn stretch_newest(&mut self, seq: u64) -> Result<bool, StorageError> {
+        let Some(newest) = self.segments.back_mut() else { return Ok(false) };
+        let index = newest.index_mut(&*self.disk, &self.directory)?;
+        if !index.accepts(seq) {
+            index.make_sparse();
+        }
+        Ok(index.accepts(seq))
     }
 
     fn start_segment(&mut self, index: SegmentIndex, base_seq: u64) {
@@ -183,8 +219,25 @@ impl Content {
         let offset = newest.data_bytes - self.unwritten.len() as u64;
         newest.write(&*self.disk, &self.directory, &self.unwritten, offset, self.sizes.compress)?;
         self.unwritten.clear();
+        (self.shortage, self.write_out_at) = (None, self.sizes.buffer_bytes);
         self.read_ahead.borrow_mut().forget();
         Ok(())
+    }
+
+    /// The live records of a segment that are in its file, and the messages that are only in the buffer.
+    pub(crate) fn split_live(
+        &self,
+        segment: &Segment,
+    ) -> Result<(Vec<(u64, Slot)>, Vec<StoredMessage>), StorageError> {
+        let written = self.written_bytes(segment);
+        let (filed, buffered): (Vec<_>, Vec<_>) =
+            self.live_slots(segment)?.into_iter().partition(|(_, slot)| u64::from(slot.offset) < written);
+        let mut messages = Vec::with_capacity(buffered.len());
+        for (seq, slot) in buffered {
+            let message = self.read(segment, seq, slot)?.ok_or(StorageError::UnreadableMessage { seq })?;
+            messages.push(message);
+        }
+        Ok((filed, messages))
     }
 
     pub(crate) fn get(&self, seq: u64) -> Result<Lookup, StorageError> {
@@ -436,6 +489,7 @@ impl Content {
     fn retire(&mut self, at: usize) {
         if at + 1 == self.segments.len() {
             self.unwritten.clear();
+            (self.shortage, self.write_out_at) = (None, self.sizes.buffer_bytes);
         }
         let Some(segment) = self.segments.remove(at) else { return };
         self.retired.push(segment_path(&self.directory, segment.id));

@@ -128,11 +128,17 @@ impl FileStore {
     }
 
     fn try_checkpoint(&mut self, applied_index: u64, extra: &[u8]) -> Result<(), StorageError> {
-        let generation = self.generation + 1;
+        // A name is used once, whatever becomes of the attempt.
+        self.generation += 1;
+        let generation = self.generation;
         let content = &mut self.content;
         // First, so that the newest segment can be rewritten as well.
         content.write_out()?;
-        compaction::run(content)?;
+        match compaction::run(content) {
+            // Nothing was changed; a checkpoint without it needs less room.
+            Err(error) if error.is_retryable() => {}
+            result => result?,
+        }
         let (disk, directory) = (Arc::clone(&content.disk), content.directory.clone());
         for segment in &mut content.segments {
             if segment.data_changed {
@@ -153,7 +159,6 @@ impl FileStore {
         }
         let encoded = checkpoint::encode(content, generation, self.subjects_generation, applied_index, extra);
         checkpoint::write(&*disk, &directory, generation, content.sizes.seed, &encoded)?;
-        self.generation = generation;
         self.checkpoints.push(generation);
         self.delete_superseded();
         self.content.finish_erasures()?;
@@ -250,19 +255,38 @@ impl MessageStore for FileStore {
         }
         let result = self.try_checkpoint(applied_index, extra);
         // What a failed write or sync left behind is unknown: no later checkpoint may build on it.
-        self.failed = result.clone().err();
+        self.failed = result.clone().err().filter(|error| !error.is_retryable());
         result
     }
 
+    fn shortage(&self) -> Option<String> {
+        self.content.shortage.as_ref().map(ToString::to_string)
+    }
+
+    fn retry(&mut self) -> Result<(), StorageError> {
+        match self.content.write_out() {
+            Err(error) if error.is_retryable() => Ok(()),
+            result => result,
+        }
+    }
+
     fn snapshot(&mut self) -> Result<StoreSnapshot, StorageError> {
-        self.content.write_out()?;
+        match self.content.write_out() {
+            Err(error) if error.is_retryable() => {}
+            result => result?,
+        }
         let content = &self.content;
         let mut parts = Vec::with_capacity(content.segments.len());
+        let mut buffered = Vec::new();
         for segment in content.segments.iter().filter(|segment| segment.live > 0) {
-            let file = segment.file(&*content.disk, &content.directory)?;
-            parts.push(content.part_of(segment, file, content.live_slots(segment)?)?);
+            let (filed, messages) = content.split_live(segment)?;
+            buffered.extend(messages);
+            if !filed.is_empty() {
+                let file = segment.file(&*content.disk, &content.directory)?;
+                parts.push(content.part_of(segment, file, filed)?);
+            }
         }
-        Ok(StoreSnapshot::of_files(self.state(), parts))
+        Ok(StoreSnapshot::of_files(self.state(), parts, buffered))
     }
 
     fn set_compression(&mut self, compress: bool) {

@@ -52,8 +52,19 @@ pub(crate) fn write(
     label: Label<'_>,
     content: &[u8],
 ) -> Result<(), StorageError> {
-    write_one(disk, path, label, content)?;
-    write_one(disk, &copy_path(path), label, content)
+    let copy = copy_path(path);
+    let written = write_one(disk, path, label, content).and_then(|()| write_one(disk, &copy, label, content));
+    if written.is_err() {
+        discard(disk, [path, &copy]);
+    }
+    written
+}
+
+/// Deletes what a failed attempt left: on a full disk it would take the room that is missing.
+pub(crate) fn discard<'a>(disk: &dyn Disk, paths: impl IntoIterator<Item = &'a Path>) {
+    for path in paths {
+        let _ = disk.unlink(path);
+    }
 }
 
 /// Writes and syncs one of the two.

@@ -39,6 +39,12 @@ impl SegmentIndex {
         Self { base_seq, distances: Some(Vec::new()), ..Self::default() }
     }
 
+    /// From now on records may be far from contiguous.
+    pub(crate) fn make_sparse(&mut self) {
+        let count = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.distances.get_or_insert_with(|| (0..count).collect());
+    }
+
     /// True when the sequence can be the next one.
     pub(crate) fn accepts(&self, seq: u64) -> bool {
         let Some(distance) = seq.checked_sub(self.base_seq) else { return false };

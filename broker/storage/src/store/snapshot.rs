@@ -100,7 +100,8 @@ impl StorePart {
 
 #[derive(Debug)]
 enum Messages {
-    Files(Vec<Part>),
+    /// In files, and behind them those that are not written yet.
+    Files(Vec<Part>, Vec<StoredMessage>),
     Memory(Vec<StoredMessage>),
 }
 
@@ -112,8 +113,8 @@ pub struct StoreSnapshot {
 }
 
 impl StoreSnapshot {
-    pub(crate) fn of_files(state: StoreState, parts: Vec<Part>) -> Self {
-        Self { state, messages: Messages::Files(parts) }
+    pub(crate) fn of_files(state: StoreState, parts: Vec<Part>, buffered: Vec<StoredMessage>) -> Self {
+        Self { state, messages: Messages::Files(parts, buffered) }
     }
 
     pub(crate) fn of_memory(state: StoreState, messages: Vec<StoredMessage>) -> Self {
@@ -138,20 +139,18 @@ impl StoreSnapshot {
         }
         header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
         output.put(&header)?;
-        match &self.messages {
-            Messages::Files(parts) => {
-                for part in parts {
-                    write_part(part, &mut output)?;
-                }
-            }
-            Messages::Memory(messages) => {
-                let mut buffer = Vec::new();
-                for message in messages {
-                    buffer.clear();
-                    record::encode(&mut buffer, message, 0)?;
-                    output.put(&buffer)?;
-                }
-            }
+        let (parts, in_memory) = match &self.messages {
+            Messages::Files(parts, buffered) => (&parts[..], buffered),
+            Messages::Memory(messages) => (&[][..], messages),
+        };
+        for part in parts {
+            write_part(part, &mut output)?;
+        }
+        let mut buffer = Vec::new();
+        for message in in_memory {
+            buffer.clear();
+            record::encode(&mut buffer, message, 0)?;
+            output.put(&buffer)?;
         }
         let mut trailer = vec![0; 4];
         trailer.extend_from_slice(&messages.to_le_bytes());

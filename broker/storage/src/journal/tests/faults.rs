@@ -88,3 +88,72 @@ fn a_journal_that_cannot_be_opened_says_which_file_and_why() {
     let error = open(&disk).unwrap_err();
     assert!(matches!(&error, StorageError::Foreign { path: at, .. } if *at == path), "{error}");
 }
+
+/// A disk that stays full: what was written before is acknowledged, the rest waits, and all of it goes on in order
+/// once there is room.
+#[test]
+fn a_journal_without_room_for_its_next_file_waits_and_goes_on() {
+    let mut waited = 0;
+    for operation in 0..60 {
+        let disk = SimDisk::new();
+        let (journal, _) = open(&disk).unwrap();
+        let outcomes = Outcomes::default();
+        disk.fail_from(operation, Fault::OutOfSpace);
+        for index in 1..=90 {
+            append(&journal, index, &outcomes);
+            while journal.pump() {}
+        }
+        let acked = outcomes.lock().len();
+        assert!(outcomes.lock().iter().all(Result::is_ok), "told of a failure, though nothing failed");
+        assert!(journal.failure().is_none());
+        if acked < 90 {
+            waited += 1;
+            let shortage = journal.shortage().unwrap();
+            assert!(shortage.is_waiting);
+            assert!(shortage.reason.contains("/store/journal/"), "{}", shortage.reason);
+            // A server that stops and starts meanwhile serves what was acknowledged, and waits again.
+            let (again, recovery) = open(&disk.fork()).unwrap();
+            assert!(recovery.damages.is_empty(), "{:?}", recovery.damages);
+            assert!(again.log_range(GROUP).last >= acked as u64);
+        }
+        disk.heal();
+        while journal.pump() {}
+        assert_eq!(outcomes.lock().len(), 90, "operation {operation}: {acked} before there was room");
+        assert!(outcomes.lock().iter().all(Result::is_ok));
+        assert_eq!(journal.shortage(), None);
+        drop(journal);
+        let (journal, recovery) = open(&disk).unwrap();
+        assert!(recovery.damages.is_empty() && recovery.torn_tail.is_none(), "{recovery:?}");
+        assert_eq!(journal.read(GROUP, 1, 91, usize::MAX).unwrap().len(), 90);
+    }
+    assert!(waited > 20, "only {waited} runs had to wait");
+}
+
+/// The disk is still full at the next start: the journal opens, and takes new entries once there is room.
+#[test]
+fn a_journal_opens_on_a_full_disk() {
+    let disk = SimDisk::new();
+    let (journal, _) = open(&disk).unwrap();
+    let outcomes = Outcomes::default();
+    disk.fail_from(0, Fault::OutOfSpace);
+    for index in 1..=90 {
+        append(&journal, index, &outcomes);
+        while journal.pump() {}
+    }
+    let acked = outcomes.lock().len() as u64;
+    drop(journal);
+    let (journal, _) = open(&disk).unwrap();
+    let last = journal.log_range(GROUP).last;
+    assert!(last >= acked);
+    let outcomes = Outcomes::default();
+    append(&journal, last + 1, &outcomes);
+    while journal.pump() {}
+    assert!(outcomes.lock().is_empty() && journal.shortage().is_some());
+    disk.heal();
+    while journal.pump() {}
+    assert_eq!(outcomes.lock().len(), 1);
+    drop(journal);
+    let (journal, recovery) = open(&disk).unwrap();
+    assert!(recovery.damages.is_empty(), "{:?}", recovery.damages);
+    assert_eq!(journal.read(GROUP, 1, last + 2, usize::MAX).unwrap().len() as u64, last + 1);
+}

@@ -83,8 +83,15 @@ fn rewrite(content: &mut Content, range: Range<usize>) -> Result<(), StorageErro
     let id = content.next_segment_id;
     let coded = content.codes_segments();
     let mut target = Segment::new(id, content.sizes.seed, first.base_seq, index, coded);
-    if !copy(content, &sources, &plan, &mut target)? {
+    if plan.is_empty() {
+        content.replace(range, target);
+        return Ok(());
+    }
+    let copied = copy(content, &sources, &plan, &mut target);
+    if !matches!(copied, Ok(true)) {
+        crate::store::framed::discard(&*content.disk, [&*segment_path(&content.directory, id)]);
         // Damaged records stay where they are, as they are.
+        copied?;
         content.segments.range_mut(range).for_each(|segment| segment.keep = true);
         return Ok(());
     }

@@ -153,19 +153,66 @@ fn a_failing_disk_fails_the_checkpoint_and_leaves_the_one_before() {
                 }
                 later.apply(&change);
             }
-            if !failed && store.checkpoint(999, b"").is_err() {
-                assert!(store.checkpoint(1000, b"").is_err(), "a failed store made a checkpoint");
-                failed = true;
+            let mut index = 999;
+            if !failed && let Err(error) = store.checkpoint(index, b"") {
+                index = 1000;
+                let again = store.checkpoint(index, b"");
+                assert_eq!(again.is_ok(), error.is_retryable(), "after {error}");
+                failed = again.is_err();
             }
             drop(store);
             let (store, opened) = open(&disk, None).unwrap();
-            if !failed || opened.applied_index == 999 {
+            if !failed || opened.applied_index >= 999 {
                 super::model::check(&store, &later, &mut rng).unwrap();
             } else {
                 super::model::check(&store, &model, &mut rng).unwrap();
             }
         }
     }
+}
+
+/// A disk that stays full from any operation on: changes are kept in memory, everything is served, and once there is
+/// room a checkpoint has it all.
+#[test]
+fn a_store_on_a_full_disk_serves_everything_and_goes_on() {
+    let (mut short, mut refused) = (0, 0);
+    for operation in 0..45 {
+        let (disk, mut model) = filled(8, 150);
+        let (mut store, _) = open(&disk, None).unwrap();
+        let mut rng = SeededRng::new(operation);
+        disk.fail_from(operation, Fault::OutOfSpace);
+        for _ in 0..60 {
+            let change = random_change(&model, &mut rng);
+            apply(&mut store, &change).unwrap();
+            model.apply(&change);
+        }
+        if let Err(error) = store.checkpoint(999, b"") {
+            assert!(error.is_retryable() && error.to_string().contains("/store/"), "{error}");
+            refused += 1;
+        }
+        short += u32::from(store.shortage().is_some());
+        super::model::check(&store, &model, &mut rng).unwrap();
+        let mut snapshot = Vec::new();
+        store.snapshot_write(&mut snapshot).unwrap();
+        let mut copy = MemoryStore::new();
+        copy.snapshot_install(&mut &snapshot[..]).unwrap();
+        assert_eq!(copy.state().messages, store.state().messages);
+        store.retry().unwrap();
+        disk.heal();
+        store.retry().unwrap();
+        assert_eq!(store.shortage(), None);
+        store.checkpoint(1000, b"").unwrap();
+        drop(store);
+        let (store, opened) = open(&disk, None).unwrap();
+        assert_eq!(
+            (opened.applied_index, opened.report.unknown_files.len()),
+            (1000, 0),
+            "{:?}",
+            opened.report
+        );
+        super::model::check(&store, &model, &mut rng).unwrap();
+    }
+    assert!(short > 5 && refused > 20, "{short} times short, {refused} checkpoints refused");
 }
 
 #[test]
