@@ -4,11 +4,13 @@
 pub fn usage_text(program: &str) -> String {
     format!(
         "
-Usage: {program} [options]
+Usage: {program} [options]{STORE}
 {SERVER}{LOGGING}{JETSTREAM}{AUTHORIZATION}{TLS}{CLUSTER}{WEIR}{COMMON}"
     )
 }
 
+const STORE: &str = "
+       weir store check|repair <dir>  Check or repair the store of a stopped server (weir store help)";
 const SERVER: &str = "
 Server Options:
     -a, --addr, --net <host>         Address to listen on for clients (default: 0.0.0.0)

@@ -69,6 +69,9 @@ impl JetStreamNode {
         let mut rng = SeededRng::new(random()?);
         let peer_id = PeerId(NodeIdentity::load_or_create(&options.store_dir, &mut rng)?.peer_id);
         let journal = open_journal(&options)?;
+        for line in crate::offline::past_losses(&options.store_dir) {
+            tracing::warn!("{line}");
+        }
         let meta_file = options.store_dir.join("meta").join("checkpoint");
         let meta = Replicated::new(
             MetaState::open(Arc::clone(&disk), meta_file).map_err(StartError::Meta)?,
@@ -254,6 +257,7 @@ impl JetStreamNode {
 }
 
 fn open_journal(options: &NodeOptions) -> Result<Journal, StartError> {
+    crate::offline::refuse_unfinished(&options.store_dir).map_err(StartError::Store)?;
     let journal_options = JournalOptions { sync: options.sync, ..JournalOptions::default() };
     let (journal, recovery) = Journal::open(&options.store_dir.join("journal"), journal_options)?;
     if let Some(torn) = &recovery.torn_tail {

@@ -162,6 +162,11 @@ impl MetaMachine {
         self.next_group.max(FIRST_STREAM_GROUP)
     }
 
+    /// Gives no group below this one any more: those were given to streams whose creation is lost.
+    pub fn skip_groups(&mut self, next_group: u64) {
+        self.next_group = self.next_group.max(next_group);
+    }
+
     /// Every stream, also those that are being restored.
     pub fn streams(&self) -> impl Iterator<Item = &Arc<StreamAssignment>> {
         self.streams.values().flat_map(BTreeMap::values)

@@ -10,7 +10,7 @@ use crate::{
     COMPATIBLE_VERSION, VERSION, entrance, lifecycle,
     log::{self, LogOptions},
     ocsp::Revocations,
-    resolver, signal_command,
+    resolver, signal_command, store_command,
 };
 
 /// How this program was started.
@@ -28,6 +28,11 @@ pub fn main() -> ExitCode {
     let name = Path::new(&called).file_name().map(|name| name.to_string_lossy().into_owned());
     let program = Program { persona: Persona::from_program(&called), name: name.unwrap_or(called) };
     let arguments: Vec<String> = arguments.collect();
+    if let (Persona::Weir, Some((word, words))) = (program.persona, arguments.split_first())
+        && word == "store"
+    {
+        return store_command::run(words);
+    }
     match Invocation::from_args(&arguments, &SystemSources) {
         Ok(invocation) => obey(invocation, &program),
         Err(error) => refuse(&error, &program),

@@ -27,6 +27,7 @@ mod settings;
 mod signal_command;
 mod signals;
 mod startup;
+mod store_command;
 mod system;
 
 pub use app::main;

@@ -9,11 +9,12 @@ use std::{
 };
 
 use serde::Serialize;
-use weir_conf::{Flags, Options, SystemSources};
+use weir_conf::{Invocation, Options, SystemSources};
 use weir_jetstream_node::offline::{self, RepairMode};
 use weir_storage::{
     FileStoreOptions,
     disk::{Disk, RealDisk},
+    vault::EncryptionOptions,
 };
 
 const SOUND: u8 = 0;
@@ -89,7 +90,9 @@ fn parse(words: &[String]) -> Result<Option<Request>, String> {
                 request.config = Some(words.next().ok_or("-c needs a file")?.clone());
             }
             flag if flag.starts_with('-') => return Err(format!("there is no option {flag}")),
-            _ if request.directory.is_some() => return Err(format!("one folder at a time: {word:?} is too much")),
+            _ if request.directory.is_some() => {
+                return Err(format!("one folder at a time: {word:?} is too much"));
+            }
             directory => request.directory = Some(directory.into()),
         }
     }
@@ -107,11 +110,11 @@ fn obey(request: &Request) -> Result<u8, String> {
     let configured = options.and_then(|options| options.jetstream).and_then(|jetstream| jetstream.store_dir);
     let directory = request.directory.clone().or(configured).ok_or("the configuration names no store_dir")?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let store = FileStoreOptions::default();
+    let (store, encryption) = (FileStoreOptions::default(), None);
     if request.is_repair {
-        return repair(request, &disk, &directory, &store);
+        return repair(request, &disk, &directory, &store, encryption);
     }
-    let report = offline::check(&disk, &directory, &store).map_err(|error| error.to_string())?;
+    let report = offline::check(&disk, &directory, &store, encryption).map_err(|error| error.to_string())?;
     show(request, &report)?;
     Ok(match (report.is_refused(), report.is_damaged()) {
         (_, true) => DAMAGED,
@@ -120,9 +123,16 @@ fn obey(request: &Request) -> Result<u8, String> {
     })
 }
 
-fn repair(request: &Request, disk: &Arc<dyn Disk>, directory: &Path, store: &FileStoreOptions) -> Result<u8, String> {
+fn repair(
+    request: &Request,
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    store: &FileStoreOptions,
+    encryption: Option<&EncryptionOptions>,
+) -> Result<u8, String> {
     let mode = if request.yes { RepairMode::Change } else { RepairMode::Try };
-    let report = offline::repair(disk, directory, store, mode).map_err(|error| error.to_string())?;
+    let report =
+        offline::repair(disk, directory, store, encryption, mode).map_err(|error| error.to_string())?;
     show(request, &report)?;
     Ok(if report.is_sound() { SOUND } else { DAMAGED })
 }
@@ -137,8 +147,11 @@ fn show(request: &Request, report: &(impl Serialize + Display)) -> Result<(), St
 }
 
 fn configured(file: &str) -> Result<Options, String> {
-    let (flags, _) = Flags::parse(&["-c".to_owned(), file.to_owned()])?;
-    flags.options(&SystemSources).map_err(|error| error.to_string())
+    match Invocation::from_args(&["-c".to_owned(), file.to_owned()], &SystemSources) {
+        Ok(Invocation::Run(request)) => Ok(request.options),
+        Ok(_) => Err(format!("{file} is no configuration of a server")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub use crate::journal::inspect::inspect_journal;
 pub enum FindingKind {
     /// Messages, or what else the file held, cannot be read.
     Lost,
+    /// The bytes are wrong; the file's twin (see `whole_file`) is whole.
+    Twin,
     /// The bytes are wrong, but what they held is elsewhere or can be made anew.
     Repairable,
     /// The file is of a newer format than this program reads.
@@ -68,7 +70,7 @@ pub(crate) fn inspect_pair(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Ve
         let Some(error) = error else { continue };
         let kind = match &error {
             StorageError::UnsupportedVersion { .. } => FindingKind::NewerFormat,
-            _ if whole => FindingKind::Repairable,
+            _ if whole => FindingKind::Twin,
             StorageError::Foreign { .. } => FindingKind::Foreign,
             _ => FindingKind::Lost,
         };
@@ -77,6 +79,16 @@ pub(crate) fn inspect_pair(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Ve
         findings.push(Finding::of_file(path, kind, reason));
     }
     findings
+}
+
+/// The other one of a small file and its copy.
+#[must_use]
+pub fn twin_of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match name.strip_suffix(framed::COPY_SUFFIX) {
+        Some(name) => path.with_file_name(name),
+        None => copy_path(path),
+    }
 }
 
 /// What an error says beside the path.

@@ -341,6 +341,13 @@ impl Journal {
         self.shared().find(group)?.log.lock().state(key)
     }
 
+    /// The values last put, by key; what the journal keeps for itself is not among them.
+    #[must_use]
+    pub fn states(&self, group: GroupId) -> Vec<(u8, Bytes)> {
+        let states = self.shared().find(group).map(|group| group.log.lock().states());
+        states.into_iter().flatten().filter(|(key, _)| *key != DOUBT_KEY).collect()
+    }
+
     /// The entries of a group, those on their way to the disk included.
     #[must_use]
     pub fn log_range(&self, group: GroupId) -> LogRange {

@@ -22,7 +22,9 @@ use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, No
 use ring::hkdf::{HKDF_SHA256, Prk};
 use rustc_hash::FxHashMap;
 
-pub use key_file::{EncryptionOptions, KEY_FILE_NAME, StoreKey, is_key_file, open_store, open_store_with};
+pub use key_file::{
+    EncryptionOptions, KEY_FILE_MAGIC, KEY_FILE_NAME, StoreKey, is_key_file, open_store, open_store_with,
+};
 
 /// Bytes that sealing adds.
 pub const SEAL_BYTES: usize = TAG_BYTES + SALT_BYTES + NUMBER_BYTES;

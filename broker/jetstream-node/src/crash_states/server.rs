@@ -20,6 +20,7 @@ use weir_storage::{
 use crate::identity::{self, Mode};
 use crate::meta::state::MetaState;
 use crate::replicated::{LogEntry, Replicated, StateMachine};
+use crate::replicator::known::Known;
 use crate::replicator::local;
 use crate::stream::replica;
 use crate::stream::state::StreamState;
@@ -41,7 +42,7 @@ pub(super) struct Stream {
     pub(super) state: Arc<Replicated<StreamState>>,
 }
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new("/store")
 }
 
@@ -56,7 +57,7 @@ fn journal_options() -> JournalOptions {
     }
 }
 
-fn store_options() -> FileStoreOptions {
+pub(super) fn store_options() -> FileStoreOptions {
     FileStoreOptions {
         segment_bytes_min: 1500,
         segment_bytes_max: 4000,
@@ -138,6 +139,15 @@ impl Server {
             Some(stream) => stream.state.lock().applied().1,
             None => self.meta.lock().applied().1,
         }
+    }
+
+    /// What a log's entries tell of a group.
+    pub(super) fn known(&self, group: u64) -> Known {
+        let count = match self.streams.get(&group) {
+            Some(stream) => stream.state.lock().count(),
+            None => self.meta.lock().count(),
+        };
+        Known { applied: self.applied(group), count }
     }
 
     /// Why a group goes no further, if it does not.

@@ -119,10 +119,11 @@ impl Workload {
 
     fn submit(&mut self, group: u64, command: Bytes) {
         let flying = self.flying.iter().filter(|(other, ..)| *other == group).count() as u64;
-        let index = self.server.applied(group) + flying + 1;
+        let known = self.server.known(group);
+        let index = known.applied + flying + 1;
         let payload = Envelope { origin: 1, number: index, command }.encode();
         let (acked, disk) = (Arc::clone(&self.acked), self.disk.clone());
-        let entry = JournalEntry { index, term: 0, payload: payload.clone() };
+        let entry = JournalEntry { index, term: known.term_of(index), payload: payload.clone() };
         let done =
             Box::new(move |result: Result<(), _>| promise(&acked, &disk, group, index, result.is_ok()));
         self.server.journal.append(GroupId(group), vec![entry], done);
@@ -310,11 +311,7 @@ impl Workload {
         unreadable: &[u64],
     ) -> Result<(), String> {
         let found = server.messages(group)?;
-        for (seq, message) in &found {
-            if self.ever.get(&(group, *seq)) != Some(message) {
-                return Err(format!("group {group}: message {seq} is {message}, which was never stored"));
-            }
-        }
+        self.never_wrong(group, &found)?;
         if server.failure(group).is_none() {
             let mut expected = self.server.messages(group)?;
             expected.retain(|seq, _| !unreadable.contains(seq));
@@ -327,6 +324,17 @@ impl Workload {
             }
         }
         Ok(())
+    }
+
+    /// Nothing but what was stored once.
+    pub(super) fn never_wrong(&self, group: u64, found: &BTreeMap<u64, String>) -> Result<(), String> {
+        let wrong = found.iter().find(|(seq, message)| self.ever.get(&(group, **seq)) != Some(*message));
+        match wrong {
+            Some((seq, message)) => {
+                Err(format!("group {group}: message {seq} is {message}, which was never stored"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The last index promised for a group by the time of a mark.

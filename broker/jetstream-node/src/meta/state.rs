@@ -43,10 +43,19 @@ impl MetaState {
         &self.machine
     }
 
+    pub(crate) fn machine_mut(&mut self) -> &mut MetaMachine {
+        &mut self.machine
+    }
+
     /// Writes the checkpoint; entries up to the index it returns need not be kept any more.
     pub(crate) fn checkpoint(&self) -> Result<u64, StorageError> {
         whole_file::write(&*self.disk, &self.file, MAGIC, &self.encode())?;
         Ok(self.index)
+    }
+
+    /// `checkpoint` on another disk than it was read from.
+    pub(crate) fn checkpoint_on(&self, disk: &dyn Disk) -> Result<(), StorageError> {
+        whole_file::write(disk, &self.file, MAGIC, &self.encode())
     }
 
     fn encode(&self) -> Vec<u8> {

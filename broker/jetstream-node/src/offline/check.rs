@@ -9,12 +9,15 @@ use weir_jetstream::{Lookup, Store};
 use weir_jsapi::StorageType;
 use weir_storage::disk::Disk;
 use weir_storage::inspect::{self, FindingKind, inspect_journal, inspect_whole_file, ranges, reason_of};
+use weir_storage::vault::{EncryptionOptions, KEY_FILE_MAGIC, KEY_FILE_NAME, open_store};
 use weir_storage::{FileStore, FileStoreOptions, GroupId, MessageStore, StorageError};
 
-use super::layout::{self, JOURNAL, NEW_JOURNAL, TRASH};
+use super::layout::{self, JOURNAL, NEW_JOURNAL, QUARANTINE, TRASH};
 use super::open::{Opened, overlay};
 use super::report::{CannotCheck, CheckReport, Finding, StreamReport, pairs};
 use crate::meta::state as meta_state;
+use crate::replicated::StateMachine;
+use crate::replicator::known::Gap;
 use crate::replicator::local;
 use crate::stream::store::MEMORY_MAGIC;
 use crate::{identity, stream::state::StreamState};
@@ -28,8 +31,21 @@ pub fn check(
     disk: &Arc<dyn Disk>,
     directory: &Path,
     options: &FileStoreOptions,
+    encryption: Option<&EncryptionOptions>,
 ) -> Result<CheckReport, CannotCheck> {
     let root = layout::find(&**disk, directory)?;
+    // A store that is under its previous key is not taken over by being looked at.
+    let opened = open_store(overlay(disk), &root, encryption);
+    check_opened(&opened.map_err(|error| CannotCheck::new(&root, error.to_string()))?, &root, options)
+}
+
+/// `check` of a store whose keys are at hand.
+pub(super) fn check_opened(
+    disk: &Arc<dyn Disk>,
+    root: &Path,
+    options: &FileStoreOptions,
+) -> Result<CheckReport, CannotCheck> {
+    let root = root.to_owned();
     let mut report = CheckReport { path: root.clone(), ..CheckReport::default() };
     let failed = |error: StorageError| CannotCheck::new(&root, error.to_string());
     small_files(&**disk, &root, &mut report).map_err(|error| CannotCheck::new(&root, error.to_string()))?;
@@ -91,10 +107,11 @@ fn refusal(otherwise: &Path, error: &StorageError) -> Finding {
 
 /// Those that are replaced as a whole, and names that are nobody's.
 fn small_files(disk: &dyn Disk, root: &Path, report: &mut CheckReport) -> std::io::Result<()> {
-    let files = [
+    let files: [(_, &[u8; 8]); 4] = [
         (root.join(identity::FILE), identity::MAGIC),
         (root.join(weir_storage::identity::FILE_NAME), weir_storage::identity::MAGIC),
         (root.join("meta").join("checkpoint"), meta_state::MAGIC),
+        (root.join(KEY_FILE_NAME), KEY_FILE_MAGIC),
     ];
     for (path, magic) in files {
         report.findings.extend(inspect_whole_file(disk, &path, magic).into_iter().map(Finding::from));
@@ -103,6 +120,10 @@ fn small_files(disk: &dyn Disk, root: &Path, report: &mut CheckReport) -> std::i
     for name in layout::unknown(disk, root)? {
         let reason = "it is not of this store, and is left alone";
         report.findings.push(Finding::of(&root.join(name), FindingKind::Foreign, reason));
+    }
+    if disk.exists(&root.join(QUARANTINE)) {
+        let reason = "what earlier repairs set aside; delete it when nobody needs it any more";
+        report.findings.push(Finding::of(&root.join(QUARANTINE), FindingKind::Harmless, reason));
     }
     if disk.exists(&root.join(NEW_JOURNAL)) {
         let reason = "a repair was cut off before it was through: repair the store again";
@@ -241,6 +262,11 @@ fn machine(opened: &Opened, disk: &Arc<dyn Disk>, assignment: &StreamAssignment,
     }
     let state = replicated.lock();
     describe(&state, stream);
+    let (applied, count) = (state.applied().1, state.count());
+    let counted = Gap::find(&opened.journal, group, applied).and_then(|gap| gap.counted(count));
+    if let Some(counted) = counted.filter(|counted| keeps_log && !counted.is_empty()) {
+        stream.lost.push((*counted.start(), *counted.end()));
+    }
 }
 
 fn describe(state: &StreamState, stream: &mut StreamReport) {

@@ -15,8 +15,19 @@ pub(super) const QUARANTINE: &str = "quarantine";
 /// A journal that a repair is making.
 pub(super) const NEW_JOURNAL: &str = "journal.repaired";
 /// Folders and files that belong to a store.
-const KNOWN: [&str; 9] =
-    [JOURNAL, STREAMS, TRASH, QUARANTINE, NEW_JOURNAL, "meta", "spool", "identity", "mode"];
+const KNOWN: [&str; 11] = [
+    JOURNAL,
+    STREAMS,
+    TRASH,
+    QUARANTINE,
+    NEW_JOURNAL,
+    "meta",
+    "spool",
+    "restore",
+    "identity",
+    "mode",
+    "encryption",
+];
 
 /// The folder of the store that `directory` names: itself, or the one that a server makes in its `store_dir`.
 pub(super) fn find(disk: &dyn Disk, directory: &Path) -> Result<PathBuf, CannotCheck> {

@@ -75,6 +75,12 @@ impl Opened {
         Ok(Self { base, root, options, journal, recovery, meta, mode })
     }
 
+    /// The meta state once more, as its checkpoint has it.
+    pub(super) fn fresh_meta(&self) -> Result<Arc<Replicated<MetaState>>, String> {
+        let meta = MetaState::open(overlay(&self.base), self.root.join("meta").join("checkpoint"))?;
+        Ok(Replicated::new(meta, ORIGIN))
+    }
+
     /// Streams that the meta state knows.
     pub(super) fn assignments(&self) -> Vec<Arc<StreamAssignment>> {
         self.meta

@@ -37,20 +37,24 @@ pub struct Finding {
     /// First and last, both included.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sequences: Vec<(u64, u64)>,
+    /// The file's twin is whole.
+    #[serde(skip)]
+    pub(super) has_twin: bool,
 }
 
 impl From<inspect::Finding> for Finding {
     fn from(found: inspect::Finding) -> Self {
         let kind = match found.kind {
             FindingKind::Lost => "lost",
-            FindingKind::Repairable => "repairable",
+            FindingKind::Twin | FindingKind::Repairable => "repairable",
             FindingKind::NewerFormat => "newer format",
             FindingKind::Foreign => "foreign",
             FindingKind::Harmless => "harmless",
         };
         let sequences = found.sequences.iter().map(|range| (*range.start(), *range.end())).collect();
+        let has_twin = found.kind == FindingKind::Twin;
         let inspect::Finding { path, offset, length, reason, .. } = found;
-        Self { path, kind, offset, length, reason, sequences }
+        Self { path, kind, offset, length, reason, sequences, has_twin }
     }
 }
 
@@ -146,7 +150,7 @@ impl CheckReport {
         self.all_findings().any(Finding::is_refusal)
     }
 
-    fn all_findings(&self) -> impl Iterator<Item = &Finding> {
+    pub(super) fn all_findings(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().chain(self.streams.iter().flat_map(|stream| &stream.findings))
     }
 
@@ -216,7 +220,7 @@ impl fmt::Display for StreamReport {
 }
 
 /// For people: `5, 7 to 9`.
-fn name(ranges: &[(u64, u64)]) -> String {
+pub(super) fn name(ranges: &[(u64, u64)]) -> String {
     let mut names: Vec<String> = ranges
         .iter()
         .take(NAMED_MAX)

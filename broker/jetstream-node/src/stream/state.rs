@@ -69,6 +69,10 @@ impl StreamState {
         &self.machine
     }
 
+    pub(crate) fn machine_mut(&mut self) -> &mut StreamMachine<StreamStore> {
+        &mut self.machine
+    }
+
     /// Bytes of log applied since the last checkpoint.
     pub(crate) fn log_bytes(&self) -> u64 {
         self.log_bytes

@@ -145,6 +145,15 @@ impl<S: Store> StreamMachine<S> {
         Ok(Outcome::Refused(error))
     }
 
+    /// Takes a message out that cannot be read any more, whatever the configuration says of deleting.
+    pub fn drop_unreadable(&mut self, seq: u64) -> Result<bool, StoreFailure> {
+        let removed = self.remove_one(seq, false)?;
+        if removed {
+            self.drop_from_consumers(seq);
+        }
+        Ok(removed)
+    }
+
     pub(super) fn purge(&mut self, purge: &Purge) -> Result<Outcome, StoreFailure> {
         if self.config.sealed || self.config.deny_purge {
             let error = if self.config.sealed {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::{Disk, DiskFile, OpenMode};
+use crate::vault::Vault;
 
 const PAGE_BYTES: usize = 4096;
 
@@ -92,6 +93,14 @@ impl OverlayDisk {
         Ok(Some(file))
     }
 
+    fn rename_folder(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (files, folders) = (self.list_files(from)?, self.list_directories(from)?);
+        if files.is_empty() && folders.is_empty() && !self.exists(from) {
+            return Err(not_found());
+        }
+        files.iter().chain(&folders).try_for_each(|name| self.rename(&from.join(name), &to.join(name)))
+    }
+
     fn handle(&self, path: &Path, file: Arc<File>) -> Arc<dyn DiskFile> {
         Arc::new(Handle { shared: Arc::clone(&self.shared), path: path.to_owned(), file })
     }
@@ -102,6 +111,10 @@ fn not_found() -> io::Error {
 }
 
 impl Disk for OverlayDisk {
+    fn vault(&self) -> Option<&Arc<Vault>> {
+        self.shared.base.vault()
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         if mode != OpenMode::CreateEmpty {
             return self.find(path)?.map(|file| self.handle(path, file)).ok_or_else(not_found);
@@ -128,7 +141,7 @@ impl Disk for OverlayDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let file = self.find(from)?.ok_or_else(not_found)?;
+        let Some(file) = self.find(from).ok().flatten() else { return self.rename_folder(from, to) };
         file.content.lock().is_changed = true;
         let mut names = self.shared.names.lock();
         names.changed.insert(from.to_owned(), None);

@@ -86,6 +86,10 @@ impl GroupLog {
         self.states.get(&key).cloned()
     }
 
+    pub(crate) fn states(&self) -> BTreeMap<u8, Bytes> {
+        self.states.clone()
+    }
+
     pub(crate) fn put_state(&mut self, key: u8, value: Bytes) {
         self.states.insert(key, value);
     }

@@ -22,7 +22,8 @@ use crate::error::StorageError;
 use crate::store::framed::copy_path;
 use crate::whole_file;
 
-const MAGIC: &[u8; 8] = b"WEIRKEYS";
+/// What the key file starts with.
+pub const KEY_FILE_MAGIC: &[u8; 8] = b"WEIRKEYS";
 /// The key file's name in the folder of the store.
 pub const KEY_FILE_NAME: &str = "encryption";
 const FORMAT: u8 = 1;
@@ -84,7 +85,7 @@ pub fn open_store_with(
     random: Random<'_>,
 ) -> Result<Arc<dyn Disk>, StorageError> {
     let path = folder.join(KEY_FILE_NAME);
-    let content = whole_file::read(&*disk, &path, MAGIC)?;
+    let content = whole_file::read(&*disk, &path, KEY_FILE_MAGIC)?;
     let refused = |reason: &str| StorageError::Key { path: path.clone(), reason: reason.to_owned() };
     let (Some(options), content) = (options, &content) else {
         return match content {
@@ -187,7 +188,7 @@ fn write(
         reason: "the data key cannot be encrypted".to_owned(),
     })?;
     content.extend_from_slice(&sealed);
-    whole_file::write(disk, path, MAGIC, &content)
+    whole_file::write(disk, path, KEY_FILE_MAGIC, &content)
 }
 
 fn fill(random: Random<'_>, bytes: &mut [u8]) -> Result<(), StorageError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::FileStore;
 use crate::disk::{Disk, OpenMode};
-use crate::error::StorageError;
+use crate::error::{IoContext, StorageError};
 use crate::inspect::{Finding, FindingKind, inspect_pair, ranges, reason_of};
 use crate::store::checkpoint::{
     self, CHECKPOINT_MAGIC, Checkpoint, SUBJECTS_MAGIC, checkpoint_path, subjects_path,
@@ -14,7 +14,7 @@ use crate::store::checkpoint::{
 use crate::store::framed::Label;
 use crate::store::index::Slot;
 use crate::store::segment::{
-    INDEX_MAGIC, SEGMENT_HEADER_BYTES, Segment, header_problem, index_path, segment_path,
+    INDEX_MAGIC, SEGMENT_HEADER_BYTES, Segment, encode_header, header_problem, index_path, segment_path,
 };
 use crate::store::snapshot::{Part, Window, read_message};
 
@@ -35,6 +35,23 @@ impl FileStore {
         inspection.small_files();
         inspection.segments();
         inspection.result
+    }
+
+    /// Makes headers of segments anew that are not what they were made with.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or is of a newer format.
+    pub fn repair_headers(&self) -> Result<(), StorageError> {
+        let content = &self.content;
+        for segment in &content.segments {
+            let path = segment_path(&content.directory, segment.id);
+            let Ok(file) = content.disk.open(&path, OpenMode::ReadWrite) else { continue };
+            if header_problem(&*file, segment, &path)?.is_some() {
+                file.write_at(&encode_header(segment.id, segment.is_coded()), 0).context("write", &path)?;
+                file.sync_data().context("sync", &path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -106,7 +123,9 @@ impl Inspection<'_> {
         let before = self.result.findings.len();
         self.segment(segment, &mut ignored);
         for finding in &mut self.result.findings[before..] {
-            finding.kind = FindingKind::Repairable;
+            if finding.kind == FindingKind::Lost {
+                finding.kind = FindingKind::Repairable;
+            }
             finding.sequences.clear();
             finding.reason.push_str("; only the checkpoint before the newest needs it");
         }
