@@ -21,6 +21,7 @@ use crate::limits::ServerRoom;
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
 use crate::replicated::Replicated;
+use crate::space::Space;
 use crate::stream::ingest::IngestLimits;
 use crate::stream::replica::StreamReplica;
 
@@ -63,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) open_failures: Mutex<BTreeMap<u64, String>>,
     /// Restores that run here, by account and stream.
     pub(crate) restores: Mutex<BTreeMap<(String, String), usize>>,
+    /// Room on the disk.
+    pub(crate) space: Arc<Space>,
     pub(crate) rng: Mutex<SeededRng>,
     pub(crate) api: ApiCounters,
     pub(crate) api_load: ApiLoad,

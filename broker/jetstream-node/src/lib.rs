@@ -26,6 +26,7 @@ mod replicated;
 mod replicator;
 mod requester;
 mod snapshot;
+mod space;
 mod stream;
 mod usage;
 

@@ -104,6 +104,7 @@ impl JetStreamNode {
             replicas: RwLock::default(),
             open_failures: Mutex::default(),
             restores: Mutex::default(),
+            space: Arc::default(),
             rng: Mutex::new(rng),
             api: ApiCounters::default(),
             api_load: ApiLoad::new(options.api_requests_max),
@@ -149,6 +150,7 @@ impl JetStreamNode {
         self.spawn(meta::leader::run(Arc::clone(context)));
         self.spawn(checkpoint_meta(Arc::clone(context)));
         self.spawn(crate::usage::run(Arc::clone(context)));
+        self.spawn(crate::space::run(Arc::clone(context)));
         Ok(())
     }
 

@@ -216,6 +216,9 @@ impl Context {
     /// What keeps this server from being caught up, one line each; empty when nothing does.
     pub(crate) fn behind(&self) -> Vec<String> {
         let mut behind = Vec::new();
+        if let Some(reason) = self.space.reason() {
+            behind.push(format!("no room on the disk, messages are refused: {reason}"));
+        }
         if let Some(reason) = self.meta.failure() {
             behind.push(format!("meta state: {reason}"));
         }

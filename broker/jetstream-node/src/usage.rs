@@ -60,7 +60,8 @@ pub(crate) fn refresh(context: &Context, elsewhere: &Bytes) {
         let Some(leader) = replica.leader() else { continue };
         let assignment = replica.assignment();
         let mut update = context.room_of(&assignment, &bytes);
-        update.server_is_full = is_full(assignment.config.storage);
+        update.server_is_full = is_full(assignment.config.storage)
+            || (context.space.is_full() && crate::space::needs_disk(&assignment));
         leader.room.update(update);
     }
 }
@@ -75,7 +76,9 @@ impl Context {
     fn room_in(&self, account: &str, config: &StreamConfig, group: u64, bytes: &Bytes) -> RoomUpdate {
         let copies = config.num_replicas.max(1);
         let own = bytes.get(&group).copied().unwrap_or(0);
-        let free = RoomUpdate { limit: -1, others: 0, own, copies, server_is_full: false };
+        let is_on_disk = config.storage == StorageType::File || copies > 1;
+        let server_is_full = is_on_disk && self.space.is_full();
+        let free = RoomUpdate { limit: -1, others: 0, own, copies, server_is_full };
         let Some(served) = self.accounts.get(account) else { return free };
         let share = served.share();
         let Some((_, limits)) = share.select(config.num_replicas) else { return free };

@@ -43,6 +43,10 @@ pub(crate) async fn create(
         let existing = meta.machine().stream(account, name).map(|stream| stream.peers.clone());
         (config, existing)
     };
+    let is_alone = context.cluster.is_none();
+    if peers.is_none() && is_alone && config.storage == StorageType::File && context.space.is_full() {
+        return Err(errors::INSUFFICIENT_RESOURCES.error());
+    }
     let peers = match peers {
         Some(peers) => peers,
         None => place_soon(context, &config).await?,

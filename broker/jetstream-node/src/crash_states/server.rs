@@ -190,7 +190,7 @@ impl Server {
     /// Writes a group's checkpoint and lets the log before it go.
     pub(super) fn checkpoint(&self, group: u64) -> Result<(), String> {
         let index = match self.streams.get(&group) {
-            Some(stream) => stream.state.lock().checkpoint()?,
+            Some(stream) => stream.state.lock().checkpoint().map_err(text)?,
             None => self.meta.lock().checkpoint().map_err(text)?,
         };
         self.journal.purge_to(GroupId(group), index, Box::new(|_| {}));

@@ -1,5 +1,7 @@
 //! A seeded workload over a few streams, and what each of them was after each entry of its log. Not a test itself.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,6 +43,15 @@ pub(super) struct Workload {
 impl Workload {
     /// Runs it from an empty disk.
     pub(super) fn run(seed: u64, rounds: u32) -> Result<Self, String> {
+        let mut workload = Self::begin(seed)?;
+        for _ in 0..rounds {
+            workload.round()?;
+        }
+        Ok(workload)
+    }
+
+    /// A server on an empty disk.
+    fn begin(seed: u64) -> Result<Self, String> {
         let disk = SimDisk::recording();
         let server = Server::start(&disk)?;
         let mut workload = Self {
@@ -56,9 +67,6 @@ impl Workload {
             names: 0,
         };
         workload.note(META_GROUP)?;
-        for _ in 0..rounds {
-            workload.round()?;
-        }
         Ok(workload)
     }
 

@@ -378,8 +378,8 @@ impl Repair {
         result.lost = super::report::pairs(&ranges);
         // Twice: two checkpoints are kept, and neither is to need what was damaged.
         let mut state = replicated.lock();
-        state.checkpoint()?;
-        state.checkpoint().map(|_| ())
+        state.checkpoint().map_err(|error| error.to_string())?;
+        state.checkpoint().map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// The stream with its log applied, without messages that go before or after that.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use weir_jetstream::meta::META_GROUP;
 use weir_storage::{GroupId, Journal, JournalEntry, StorageError};
 
 use super::known::{Gap, Known};
@@ -93,6 +94,16 @@ impl LocalLog {
         let applier = tokio::spawn(apply_durable(Arc::clone(&shared), Arc::downgrade(replicated)));
         replicated.set_role(Role::Leader { term: 0 });
         Ok(Arc::new(Self { journal, group, shared, durability, applier }))
+    }
+}
+
+impl LocalLog {
+    /// Changes of the meta state are refused rather than left waiting for room: who asked is told at once. What
+    /// streams have on its way waits, since messages are refused before they come here.
+    fn no_room(&self) -> Option<String> {
+        let journal = self.journal.as_ref().filter(|_| self.group.0 == META_GROUP)?;
+        let shortage = journal.shortage().filter(|shortage| shortage.is_waiting)?;
+        Some(format!("no room on the disk: {}", shortage.reason))
     }
 }
 
@@ -223,6 +234,9 @@ fn take_up_to(shared: &Shared, durable: u64) -> Vec<Waiting> {
 impl Replicator for LocalLog {
     fn submit(&self, entry: Bytes, on_failure: OnFailure) {
         if let Some(reason) = self.shared.failed.lock().clone() {
+            return on_failure(ProposeError::Failed(reason));
+        }
+        if let Some(reason) = self.no_room() {
             return on_failure(ProposeError::Failed(reason));
         }
         // The journal is called under the lock: the order of indexes is the order of its queue.

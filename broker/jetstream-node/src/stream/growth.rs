@@ -34,7 +34,7 @@ pub(crate) async fn end_local_log(context: &Context, replica: &Arc<StreamReplica
         state.release();
         result
     });
-    ended.await.map_err(|error| error.to_string())?.map(|_| ())
+    ended.await.map_err(|error| error.to_string())?.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Before the group is opened for the first time: takes over what the local log holds, also after a crash.
@@ -53,7 +53,7 @@ pub(crate) async fn begin_group(
     if let Some(reason) = replicated.failure() {
         return Err(reason.to_owned());
     }
-    let index = replicated.lock().checkpoint()?;
+    let index = replicated.lock().checkpoint().map_err(|error| error.to_string())?;
     cluster.raft.begin_group_at(group, index).await.map_err(|error| error.to_string())
 }
 

@@ -167,6 +167,9 @@ impl StreamLeader {
         let Some(replica) = self.replica() else {
             return Err(ProposeError::Unknown("the replica was closed".to_owned()));
         };
+        if let Some(shortage) = self.context.journal.shortage().filter(|shortage| shortage.is_waiting) {
+            return Err(ProposeError::Failed(format!("no room on the disk: {}", shortage.reason)));
+        }
         replica.replicated.propose_wait(command.encode()).await
     }
 

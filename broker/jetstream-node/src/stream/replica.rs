@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +44,8 @@ pub(crate) struct StreamReplica {
     tasks: Mutex<Vec<AbortHandle>>,
     /// Messages whose bytes on disk are damaged, as far as is known.
     unreadable: Mutex<Vec<RangeInclusive<u64>>>,
+    /// There was no room for the last checkpoint.
+    checkpoint_refused: AtomicBool,
 }
 
 /// The folder of a stream's files: named by its group, never by user text.
@@ -78,6 +81,7 @@ impl StreamReplica {
         let (disk, options) = (&context.disk, &context.store_options);
         let mut state = StreamState::open(disk, &context.journal, options, folder, assignment)?;
         state.count_fast_batches(&context.batch_totals.fast);
+        state.report_to(&context.space, assignment.group);
         let replicated = Replicated::new(state, context.origin);
         let replica = Arc::new(Self {
             context: Arc::clone(context),
@@ -86,6 +90,7 @@ impl StreamReplica {
             leader: RwLock::new(None),
             tasks: Mutex::new(Vec::new()),
             unreadable: Mutex::default(),
+            checkpoint_refused: AtomicBool::new(false),
         });
         // Who is asked for unknown accounts hears of this one by that.
         context.account(&assignment.account);
@@ -301,9 +306,18 @@ impl StreamReplica {
         let result = tokio::task::spawn_blocking(move || replicated.lock().checkpoint()).await;
         match result {
             Ok(Ok(index)) => {
+                if self.checkpoint_refused.swap(false, Ordering::AcqRel) {
+                    self.context.space.clear(self.assignment().group);
+                }
                 if let Some(replicator) = self.replicated.replicator() {
                     replicator.compact(index);
                 }
+            }
+            Ok(Err(error)) if error.is_retryable() => {
+                self.checkpoint_refused.store(true, Ordering::Release);
+                let assignment = self.assignment();
+                let reason = format!("checkpoint of stream {}: {error}", assignment.name());
+                self.context.space.note(assignment.group, reason);
             }
             Ok(Err(reason)) => {
                 let name = self.assignment().name().to_owned();
@@ -311,6 +325,11 @@ impl StreamReplica {
             }
             Err(error) => tracing::error!("checkpoint task: {error}"),
         }
+    }
+
+    /// There was no room for the last checkpoint.
+    pub(crate) fn is_checkpoint_refused(&self) -> bool {
+        self.checkpoint_refused.load(Ordering::Acquire)
     }
 
     /// Proposes a command of the leader's own; its refusal is only logged.

@@ -70,6 +70,11 @@ impl Room {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// Takes nothing until the next update.
+    pub(crate) fn close(&self) {
+        self.limit.store(FULL, Ordering::Relaxed);
+    }
+
     /// Why a message of that size (subject, headers, payload) is refused, if it is.
     #[inline]
     pub(crate) fn refusal(&self, subject: usize, headers: usize, payload: usize) -> Option<ApiError> {

@@ -10,11 +10,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use weir_jetstream::meta::StreamAssignment;
 use weir_jetstream::{Outcome, Store, StreamCommand, StreamMachine};
 use weir_storage::disk::Disk;
-use weir_storage::{FileStoreOptions, Journal};
+use weir_storage::{FileStoreOptions, Journal, StorageError};
 
 use super::quarantine::OpenFailure;
 use super::store::StreamStore;
 use crate::replicated::{SnapshotView, StateMachine};
+use crate::space::Space;
 
 /// Format of the state that goes into checkpoints and snapshots beside the messages.
 const VERSION: u8 = 1;
@@ -33,6 +34,8 @@ pub(crate) struct StreamState {
     consumers_revision: u64,
     /// Fast batches of the whole server.
     fast_total: Option<Arc<AtomicUsize>>,
+    /// Who is told when there is no room for the stream's messages, and its group.
+    space: Option<(Arc<Space>, u64)>,
 }
 
 impl StreamState {
@@ -56,13 +59,32 @@ impl StreamState {
     }
 
     fn new(machine: StreamMachine<StreamStore>, term: u64, index: u64) -> Self {
-        Self { machine, term, index, log_bytes: 0, consumers_revision: 0, fast_total: None }
+        Self { machine, term, index, log_bytes: 0, consumers_revision: 0, fast_total: None, space: None }
     }
 
     /// Counts the stream's fast batches with those of the whole server.
     pub(crate) fn count_fast_batches(&mut self, total: &Arc<AtomicUsize>) {
         self.machine.count_fast_batches(Arc::clone(total));
         self.fast_total = Some(Arc::clone(total));
+    }
+
+    /// Who is told when there is no room for the stream's messages.
+    pub(crate) fn report_to(&mut self, space: &Arc<Space>, group: u64) {
+        self.space = Some((Arc::clone(space), group));
+    }
+
+    fn report_shortage(&self) {
+        if let Some(reason) = self.machine.store().shortage()
+            && let Some((space, group)) = &self.space
+        {
+            space.note(*group, reason);
+        }
+    }
+
+    /// Tries again to write what there was no room for; gives what there still is none for.
+    pub(crate) fn retry(&mut self) -> Result<Option<String>, String> {
+        self.machine.store_mut().retry()?;
+        Ok(self.machine.store().shortage())
     }
 
     pub(crate) fn machine(&self) -> &StreamMachine<StreamStore> {
@@ -84,7 +106,7 @@ impl StreamState {
     }
 
     /// Makes the state durable; entries up to the index it returns need not be kept any more.
-    pub(crate) fn checkpoint(&mut self) -> Result<u64, String> {
+    pub(crate) fn checkpoint(&mut self) -> Result<u64, StorageError> {
         let extra = self.encode();
         self.machine.store_mut().checkpoint(self.index, &extra)?;
         self.log_bytes = 0;
@@ -140,7 +162,9 @@ impl StateMachine for StreamState {
         ) {
             self.consumers_revision += 1;
         }
-        self.machine.apply(command).map_err(|error| error.to_string())
+        let outcome = self.machine.apply(command).map_err(|error| error.to_string());
+        self.report_shortage();
+        outcome
     }
 
     fn skip(&mut self, term: u64, index: u64) {
@@ -191,6 +215,6 @@ impl StateMachine for StreamState {
         }
         (self.term, self.index) = (term, applied);
         self.consumers_revision += 1;
-        self.checkpoint().map(|_| ())
+        self.checkpoint().map(|_| ()).map_err(|error| error.to_string())
     }
 }

@@ -88,15 +88,25 @@ impl StreamStore {
     }
 
     /// Makes everything durable that a restart must find, together with the machine's own state.
-    pub(crate) fn checkpoint(&mut self, index: u64, extra: &[u8]) -> Result<(), String> {
+    pub(crate) fn checkpoint(&mut self, index: u64, extra: &[u8]) -> Result<(), StorageError> {
         let Some((disk, file)) = &self.memory_file else {
-            return self.messages.checkpoint(index, extra).map_err(|error| error.to_string());
+            return self.messages.checkpoint(index, extra);
         };
         let mut content = Vec::new();
         content.extend_from_slice(&(extra.len() as u64).to_le_bytes());
         content.extend_from_slice(extra);
-        self.messages.snapshot_write(&mut content).map_err(|error| error.to_string())?;
-        whole_file::write(&**disk, file, MEMORY_MAGIC, &content).map_err(|error| error.to_string())
+        self.messages.snapshot_write(&mut content)?;
+        whole_file::write(&**disk, file, MEMORY_MAGIC, &content)
+    }
+
+    /// What could not be written because the disk is full, and is kept in memory.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        self.messages.shortage()
+    }
+
+    /// Tries again to write it.
+    pub(crate) fn retry(&mut self) -> Result<(), String> {
+        self.messages.retry().map_err(|error| error.to_string())
     }
 
     /// The messages of one file, to be checked elsewhere.

@@ -59,7 +59,13 @@ pub(crate) struct GroupLog {
     states: BTreeMap<u8, Bytes>,
     next_ticket: u32,
     dropped: bool,
+    /// A record stated more missing entries than there can be: what the log holds is not what it held.
+    overstated: bool,
 }
+
+/// Entries of one log that may be missing: more than the largest journal can hold. A record that states more is damaged,
+/// whatever its checksum says, and no room is made for what it states.
+const MISSING_MAX: u64 = 1 << 22;
 
 /// Where to read entries from.
 #[derive(Debug)]
@@ -179,7 +185,7 @@ impl GroupLog {
             release(released, slot);
         }
         if self.slots.is_empty() {
-            self.first = self.first.max(index + 1);
+            self.first = self.first.max(index.saturating_add(1));
         }
         while self.recent.len() > self.slots.len() {
             self.recent.pop_front();
@@ -266,7 +272,11 @@ impl GroupLog {
                 self.first = index;
                 self.started = true;
             }
-            Some(next) if index > next => self.extend_missing(index - 1),
+            Some(next) if index > next => {
+                if !self.extend_missing(index - 1) {
+                    return;
+                }
+            }
             Some(next) if index < next => {
                 if index < self.first {
                     // Only damage can make an entry reappear below what was purged; later records decide.
@@ -303,10 +313,14 @@ impl GroupLog {
         if let Some(next) = base.next_index {
             if !self.started {
                 self.started = true;
-                self.first = base.purged_to.map_or(base.first, |purged| purged + 1);
+                self.first = base.purged_to.map_or(base.first, |purged| purged.saturating_add(1));
             }
             // Its first entries may be those that were lost.
-            let first = base.purged_to.map_or(base.first, |purged| purged + 1);
+            let first = base.purged_to.map_or(base.first, |purged| purged.saturating_add(1));
+            if self.first.saturating_sub(first) > MISSING_MAX {
+                self.overstated = true;
+                return;
+            }
             while self.first > first {
                 self.slots.push_front(Slot { generation: MISSING, offset: 0, length: 0, term: 0 });
                 self.first -= 1;
@@ -325,10 +339,22 @@ impl GroupLog {
         }
     }
 
-    fn extend_missing(&mut self, last: u64) {
+    /// False when that is not believed.
+    fn extend_missing(&mut self, last: u64) -> bool {
+        let end = self.first.saturating_add(self.slots.len() as u64);
+        if last.saturating_add(1).saturating_sub(end) > MISSING_MAX {
+            self.overstated = true;
+            return false;
+        }
         while self.first + (self.slots.len() as u64) <= last {
             self.slots.push_back(Slot { generation: MISSING, offset: 0, length: 0, term: 0 });
         }
+        true
+    }
+
+    /// A record stated more missing entries than there can be.
+    pub(crate) fn is_overstated(&self) -> bool {
+        self.overstated
     }
 
     /// Live entries and their bytes by file.
@@ -377,11 +403,11 @@ impl Base {
         if self.next_index.is_none() {
             self.first = index;
         }
-        self.next_index = Some(index + 1);
+        self.next_index = Some(index.saturating_add(1));
     }
 
     pub(crate) fn truncate_after(&mut self, index: u64) {
-        let floor = self.purged_to.map_or(self.first, |purged| purged + 1);
+        let floor = self.purged_to.map_or(self.first, |purged| purged.saturating_add(1));
         if let Some(next) = self.next_index {
             self.next_index = Some(next.min(index.saturating_add(1)).max(floor));
         }
@@ -390,7 +416,8 @@ impl Base {
     pub(crate) fn purge_to(&mut self, index: u64) {
         if self.purged_to.is_none_or(|purged| purged < index) {
             self.purged_to = Some(index);
-            self.next_index = Some(self.next_index.map_or(index + 1, |next| next.max(index + 1)));
+            let end = index.saturating_add(1);
+            self.next_index = Some(self.next_index.map_or(end, |next| next.max(end)));
         }
     }
 
@@ -556,6 +583,26 @@ mod tests {
         log.forget_payload(3);
         let sources = log.sources(1, 9, usize::MAX);
         assert!(matches!(sources[..], [Source::Disk { .. }, Source::Disk { .. }, Source::Memory(_)]));
+    }
+
+    #[test]
+    fn a_record_that_states_more_entries_than_there_can_be_is_not_believed() {
+        let stated = |first, next| Base { first, next_index: Some(next), ..Base::default() };
+        for (held, base) in [(1..4, stated(1, u64::MAX)), (u64::MAX - 9..u64::MAX - 6, stated(1, u64::MAX - 6))] {
+            let mut log = GroupLog::default();
+            log.push(GroupId(1), &entries(held)).unwrap();
+            log.replay_positions(&base, &mut Released::new());
+            assert!(log.is_overstated() && log.slots.len() == 3);
+        }
+        let mut log = GroupLog::default();
+        let slot = Slot { generation: 1, offset: 8, length: 2, term: 1 };
+        for index in [1, u64::MAX - 1, 2] {
+            log.replay_entry(index, slot, &mut Released::new());
+        }
+        assert!(log.is_overstated() && log.range().last == 2);
+        let mut log = GroupLog::default();
+        log.replay_positions(&stated(1, 1000), &mut Released::new());
+        assert!(!log.is_overstated() && log.missing() == [1..1000]);
     }
 
     #[test]

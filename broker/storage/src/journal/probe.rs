@@ -62,31 +62,6 @@ pub(crate) fn open(records: &[u8], damage: &[usize]) {
     drop(writer);
 }
 
-/// Where positions lie in the payloads that state some, and how long what states them is.
-fn positions(kind: Kind) -> (usize, usize) {
-    match kind {
-        Kind::Base => (1, usize::MAX),
-        Kind::Mark => (4 + 9, 37),
-        _ => (usize::MAX, usize::MAX),
-    }
-}
-
-/// A payload whose positions are below 65,536: what a record with a right checksum states is believed, and room is made
-/// for as many entries as it says are missing.
-fn believable(kind: Kind, payload: &[u8]) -> Vec<u8> {
-    let (mut at, step) = positions(kind);
-    let mut payload = payload.to_vec();
-    while at < payload.len() {
-        for number in 0..3 {
-            for byte in payload.iter_mut().skip(at + number * 8 + 2).take(6) {
-                *byte = 0;
-            }
-        }
-        at = at.saturating_add(step);
-    }
-    payload
-}
-
 /// Records as six bytes each tell them, and where they say that one is damaged.
 pub(crate) fn records(description: &[u8]) -> (Vec<u8>, Vec<usize>) {
     let mut chain =
@@ -109,9 +84,8 @@ pub(crate) fn records(description: &[u8]) -> (Vec<u8>, Vec<usize>) {
         if kind == Kind::Mark {
             index = FILE_HEADER_BYTES + index * 8;
         }
-        let payload = believable(kind, payload);
         let offset = FILE_HEADER_BYTES + start as u64;
-        encode(&mut bytes, &mut chain, Fields { kind, group, term, index }, &payload, offset, None);
+        encode(&mut bytes, &mut chain, Fields { kind, group, term, index }, payload, offset, None);
         written += 1;
         if written == 100 {
             break;

@@ -482,6 +482,10 @@ fn describe(shared: &Shared, recovery: &mut Recovery) {
     shared.doubt(&recovery.suspects, "a value in the journal, such as its vote, was lost to damage");
     let mut unreadable = BTreeMap::new();
     for group in shared.all_groups() {
+        if group.log.lock().is_overstated() {
+            recovery.suspects.push(group.id);
+            shared.doubt(&[group.id], "a record states more entries of its log than there can be");
+        }
         unreadable.insert(group.id, group.log.lock().missing());
     }
     for (group, ranges) in unreadable {

@@ -264,7 +264,8 @@ impl Writer {
         }
         if self.failed.is_none() {
             self.evict_payloads();
-            if self.position > self.newest_bytes() / 2 {
+            // Early, so that what a full disk stops goes on for a while: deletions make room.
+            if self.position > self.newest_bytes() / 8 {
                 self.supply.prepare();
             }
             self.note_shortage();

@@ -194,16 +194,18 @@ pub(crate) fn read_subjects(
         .ok_or_else(|| StorageError::corrupt(&path, 0, "its content is not a subject table"))
 }
 
-fn decode_subjects(bytes: &[u8]) -> Option<Subjects> {
+pub(super) fn decode_subjects(bytes: &[u8]) -> Option<Subjects> {
     let mut reader = Reader::new(bytes);
     let mut subjects = Subjects::default();
-    // A number beyond the count of all messages ever can only come from damage.
-    let numbers_max = u64::from(u32::MAX);
-    for _ in 0..reader.u64()? {
+    let count = usize::try_from(reader.u64()?).ok().filter(|count| *count <= bytes.len())?;
+    for _ in 0..count {
         let subject = Bytes::copy_from_slice(reader.bytes()?);
-        let number = u32::try_from(reader.u64()?.min(numbers_max)).ok()?;
+        let number = reader.u32()?;
         let state = SubjectState { count: reader.u64()?, first: reader.u64()?, last: reader.u64()? };
-        subjects.restore(subject, number, state);
+        if state.count == 0 || subject.is_empty() {
+            return None;
+        }
+        subjects.restore(subject, number, state, count);
     }
     subjects.finish_restore();
     Some(subjects)

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
 use weir_subject::SubjectMap;
 
 use super::{Filter, SubjectState};
@@ -66,8 +67,15 @@ impl Entry {
 pub(crate) struct Subjects {
     map: SubjectMap<Entry>,
     names: Vec<Bytes>,
+    /// Subjects whose numbers lie far beyond the others', as after a removal of most subjects: no room is made for
+    /// the numbers in between.
+    far: FxHashMap<u32, Bytes>,
     free: Vec<u32>,
 }
+
+/// Room is made for all numbers up to this many, and to so many for each subject.
+const NEAR_MIN: usize = 1 << 16;
+const NEAR_PER_SUBJECT: usize = 8;
 
 impl Subjects {
     pub(crate) fn len(&self) -> u64 {
@@ -77,7 +85,7 @@ impl Subjects {
     /// The subject of a number that is in use.
     pub(crate) fn name(&self, number: u32) -> &Bytes {
         static NONE: Bytes = Bytes::new();
-        self.names.get(number as usize).unwrap_or(&NONE)
+        self.names.get(number as usize).or_else(|| self.far.get(&number)).unwrap_or(&NONE)
     }
 
     pub(crate) fn get(&self, subject: &[u8]) -> Option<&Entry> {
@@ -97,13 +105,17 @@ impl Subjects {
         number
     }
 
-    /// Sets a subject as a checkpoint has it.
-    pub(crate) fn restore(&mut self, subject: Bytes, number: u32, state: SubjectState) {
+    /// Sets a subject as a checkpoint of `count` subjects has it.
+    pub(crate) fn restore(&mut self, subject: Bytes, number: u32, state: SubjectState, count: usize) {
         let at = number as usize;
+        self.map.insert(&subject, new_entry(number, state));
+        if at >= NEAR_MIN.max(count.saturating_mul(NEAR_PER_SUBJECT)) {
+            self.far.insert(number, subject);
+            return;
+        }
         if self.names.len() <= at {
             self.names.resize(at + 1, Bytes::new());
         }
-        self.map.insert(&subject, new_entry(number, state));
         self.names[at] = subject;
     }
 
@@ -118,19 +130,27 @@ impl Subjects {
             self.names[number as usize] = name;
             return number;
         }
+        // The numbers grow into those that were far.
+        while let Some(far) = u32::try_from(self.names.len()).ok().and_then(|next| self.far.remove(&next)) {
+            self.names.push(far);
+        }
         self.names.push(name);
         u32::try_from(self.names.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// Counts a removed message.
     pub(crate) fn remove(&mut self, number: u32, seq: u64) {
-        let Some(name) = self.names.get(number as usize).cloned() else { return };
+        let name = self.name(number).clone();
         let Some(entry) = self.map.get_mut(&name) else { return };
         entry.count -= 1;
         if entry.count == 0 {
             self.map.remove(&name);
-            self.names[number as usize] = Bytes::new();
-            self.free.push(number);
+            if let Some(near) = self.names.get_mut(number as usize) {
+                *near = Bytes::new();
+                self.free.push(number);
+            } else {
+                self.far.remove(&number);
+            }
             return;
         }
         if seq == entry.first.get() {
@@ -160,15 +180,18 @@ impl Subjects {
     pub(crate) fn matching(&self, filter: &Filter) -> Matching {
         let mut matching = Matching {
             selected: vec![false; self.names.len()],
+            far: FxHashSet::default(),
             entries: Vec::new(),
             first: u64::MAX,
             last: 0,
         };
         for pattern in filter.patterns() {
             let _ = self.map.for_each_match::<()>(pattern, |_, entry| {
-                let selected = &mut matching.selected[entry.number as usize];
-                if !*selected {
-                    *selected = true;
+                let is_new = match matching.selected.get_mut(entry.number as usize) {
+                    Some(selected) => !std::mem::replace(selected, true),
+                    None => matching.far.insert(entry.number),
+                };
+                if is_new {
                     let (first, last) = entry.bounds();
                     matching.first = matching.first.min(first);
                     matching.last = matching.last.max(last);
@@ -196,7 +219,8 @@ fn new_entry(number: u32, state: SubjectState) -> Entry {
 #[derive(Debug)]
 pub(crate) struct Matching {
     /// By subject number.
-    pub(crate) selected: Vec<bool>,
+    selected: Vec<bool>,
+    far: FxHashSet<u32>,
     /// (count, first at or above, last at or below)
     pub(crate) entries: Vec<(u64, u64, u64)>,
     pub(crate) first: u64,
@@ -205,7 +229,10 @@ pub(crate) struct Matching {
 
 impl Matching {
     pub(crate) fn contains(&self, number: u32) -> bool {
-        self.selected.get(number as usize).copied().unwrap_or(false)
+        match self.selected.get(number as usize) {
+            Some(selected) => *selected,
+            None => self.far.contains(&number),
+        }
     }
 
     /// Messages at or after `from`, when that is known without looking at them.
@@ -223,5 +250,39 @@ impl Matching {
 
     pub(crate) fn total(&self) -> u64 {
         self.entries.iter().map(|(count, _, _)| count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: SubjectState = SubjectState { count: 1, first: 5, last: 5 };
+
+    #[test]
+    fn a_number_far_beyond_the_others_takes_no_room_for_those_in_between() {
+        let mut subjects = Subjects::default();
+        subjects.restore(Bytes::from_static(b"near"), 3, STATE, 2);
+        subjects.restore(Bytes::from_static(b"far"), u32::MAX - 1, STATE, 2);
+        subjects.finish_restore();
+        assert!(subjects.names.len() < 10);
+        assert_eq!((&subjects.name(3)[..], &subjects.name(u32::MAX - 1)[..]), (&b"near"[..], &b"far"[..]));
+        let matching = subjects.matching(&Filter::new(["far"]));
+        assert!(matching.contains(u32::MAX - 1) && !matching.contains(3));
+        subjects.remove(u32::MAX - 1, 5);
+        assert!(subjects.get(b"far").is_none() && subjects.name(u32::MAX - 1).is_empty());
+    }
+
+    #[test]
+    fn numbers_that_were_far_are_not_given_twice() {
+        let mut subjects = Subjects::default();
+        let far = u32::try_from(NEAR_MIN).unwrap();
+        subjects.restore(Bytes::from_static(b"far"), far, STATE, 1);
+        subjects.finish_restore();
+        for number in 0..=far {
+            subjects.add(&Bytes::from(format!("s{number}")), 9);
+        }
+        assert_eq!(&subjects.name(far)[..], b"far");
+        assert_eq!(&subjects.name(far + 1)[..], format!("s{far}").as_bytes());
     }
 }
