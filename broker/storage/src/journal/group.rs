@@ -588,7 +588,9 @@ mod tests {
     #[test]
     fn a_record_that_states_more_entries_than_there_can_be_is_not_believed() {
         let stated = |first, next| Base { first, next_index: Some(next), ..Base::default() };
-        for (held, base) in [(1..4, stated(1, u64::MAX)), (u64::MAX - 9..u64::MAX - 6, stated(1, u64::MAX - 6))] {
+        for (held, base) in
+            [(1..4, stated(1, u64::MAX)), (u64::MAX - 9..u64::MAX - 6, stated(1, u64::MAX - 6))]
+        {
             let mut log = GroupLog::default();
             log.push(GroupId(1), &entries(held)).unwrap();
             log.replay_positions(&base, &mut Released::new());
@@ -602,7 +604,7 @@ mod tests {
         assert!(log.is_overstated() && log.range().last == 2);
         let mut log = GroupLog::default();
         log.replay_positions(&stated(1, 1000), &mut Released::new());
-        assert!(!log.is_overstated() && log.missing() == [1..1000]);
+        assert!(!log.is_overstated() && log.missing()[0] == (1..1000));
     }
 
     #[test]

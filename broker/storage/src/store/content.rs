@@ -32,6 +32,9 @@ pub(crate) struct Sizes {
     pub(crate) compress: bool,
 }
 
+/// Live records that are in a file.
+type Filed = Vec<(u64, Slot)>;
+
 /// Bytes kept while the disk is full; a store that got more stops.
 const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
 
@@ -225,10 +228,7 @@ impl Content {
     }
 
     /// The live records of a segment that are in its file, and the messages that are only in the buffer.
-    pub(crate) fn split_live(
-        &self,
-        segment: &Segment,
-    ) -> Result<(Vec<(u64, Slot)>, Vec<StoredMessage>), StorageError> {
+    pub(crate) fn split_live(&self, segment: &Segment) -> Result<(Filed, Vec<StoredMessage>), StorageError> {
         let written = self.written_bytes(segment);
         let (filed, buffered): (Vec<_>, Vec<_>) =
             self.live_slots(segment)?.into_iter().partition(|(_, slot)| u64::from(slot.offset) < written);
