@@ -138,7 +138,7 @@ pub(crate) fn replay<M: StateMachine>(
         };
         if entries.is_empty() {
             let damage = journal.doubt(group).unwrap_or_else(|| "an entry is missing".to_owned());
-            let is_stream = group.0 != weir_jetstream::meta::META_GROUP;
+            let is_stream = group.0 != META_GROUP;
             let lost = if is_stream { lost_with(journal, group, known(replicated)) } else { String::new() };
             replicated.fail(format!(
                 "{damage}{lost}; it ends at entry {applied} for now, entries up to {} are kept as they are",
