@@ -22,8 +22,8 @@ pub use journal::{
 };
 pub use store::{
     FileStore, FileStoreOptions, Filter, Lookup, MemoryStore, MessageStore, Opened, StoreInspection,
-    StorePart, StoreReport, StoreSnapshot, StoreState, StoredMessage, SubjectState, file_message_bytes,
-    memory_message_bytes,
+    StorePart, StoreReport, StoreSnapshot, StoreState, StoredMessage, SubjectState, Unsynced,
+    file_message_bytes, memory_message_bytes,
 };
 pub use trash::{Trash, TrashEntry};
 pub use vault::{Cipher, EncryptionOptions, StoreKey};

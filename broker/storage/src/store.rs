@@ -20,10 +20,13 @@ mod tests;
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use weir_stdx::time::UnixNanos;
 
-use crate::error::StorageError;
+use crate::disk::DiskFile;
+use crate::error::{IoContext, StorageError};
 
 pub use file::{FileStore, FileStoreOptions, Opened, StoreInspection, StoreReport};
 pub use memory::MemoryStore;
@@ -70,6 +73,11 @@ pub trait MessageStore: Send {
     fn checkpoint(&mut self, applied_index: u64, extra: &[u8]) -> Result<(), StorageError>;
     /// Whether what is written from now on is compressed. Stores that keep no files have nothing to compress.
     fn set_compression(&mut self, _compress: bool) {}
+    /// The files that the next checkpoint has to sync. Whoever holds the store up syncs them first, while it goes on:
+    /// the checkpoint then finds little to sync. Where such a sync fails no checkpoint may follow.
+    fn unsynced(&mut self) -> Result<Vec<Unsynced>, StorageError> {
+        Ok(Vec::new())
+    }
     /// What the store could not write because the disk is full. It keeps that in memory, within a bound.
     fn shortage(&self) -> Option<String> {
         None
@@ -91,6 +99,23 @@ pub trait MessageStore: Send {
     /// Writes the whole content, checksummed.
     fn snapshot_write(&mut self, output: &mut dyn Write) -> Result<(), StorageError> {
         self.snapshot()?.write_to(output)
+    }
+}
+
+/// A file with bytes that are not durable yet.
+#[derive(Debug)]
+pub struct Unsynced {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+}
+
+impl Unsynced {
+    /// Makes them durable.
+    ///
+    /// # Errors
+    /// The system's. What it kept is unknown then.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        self.file.sync_data().context("sync", &self.path)
     }
 }
 

@@ -13,6 +13,7 @@ use weir_jetstream::meta::{StreamAssignment, StreamLog};
 use weir_jetstream::{StopReason, Store, StreamCommand};
 use weir_jsapi::PeerInfo;
 use weir_raft::{GroupId, PeerId};
+use weir_storage::Unsynced;
 
 use super::growth;
 use super::leader::StreamLeader;
@@ -303,7 +304,12 @@ impl StreamReplica {
     /// Writes a checkpoint and lets the log before it go.
     pub(crate) async fn checkpoint(self: &Arc<Self>) {
         let replicated = Arc::clone(&self.replicated);
-        let result = tokio::task::spawn_blocking(move || replicated.lock().checkpoint()).await;
+        let result = tokio::task::spawn_blocking(move || {
+            let unsynced = replicated.lock().unsynced()?;
+            unsynced.iter().try_for_each(Unsynced::sync)?;
+            replicated.lock().checkpoint()
+        })
+        .await;
         match result {
             Ok(Ok(index)) => {
                 if self.checkpoint_refused.swap(false, Ordering::AcqRel) {

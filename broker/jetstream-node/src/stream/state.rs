@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use weir_jetstream::meta::StreamAssignment;
 use weir_jetstream::{Outcome, Store, StreamCommand, StreamMachine};
 use weir_storage::disk::Disk;
-use weir_storage::{FileStoreOptions, Journal, StorageError};
+use weir_storage::{FileStoreOptions, Journal, StorageError, Unsynced};
 
 use super::quarantine::OpenFailure;
 use super::store::StreamStore;
@@ -103,6 +103,11 @@ impl StreamState {
     /// Grows with every change to the set of consumers or to a consumer's configuration.
     pub(crate) fn consumers_revision(&self) -> u64 {
         self.consumers_revision
+    }
+
+    /// The files that the next checkpoint has to sync; without the lock that is no stall.
+    pub(crate) fn unsynced(&mut self) -> Result<Vec<Unsynced>, StorageError> {
+        self.machine.store_mut().unsynced()
     }
 
     /// Makes the state durable; entries up to the index it returns need not be kept any more.

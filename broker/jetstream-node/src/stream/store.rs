@@ -15,7 +15,7 @@ use weir_stdx::time::UnixNanos;
 use weir_storage::disk::Disk;
 use weir_storage::{
     FileStore, FileStoreOptions, GroupId, Journal, MemoryStore, MessageStore, StorageError, StorePart,
-    whole_file,
+    Unsynced, whole_file,
 };
 
 use super::quarantine::OpenFailure;
@@ -97,6 +97,11 @@ impl StreamStore {
         content.extend_from_slice(extra);
         self.messages.snapshot_write(&mut content)?;
         whole_file::write(&**disk, file, MEMORY_MAGIC, &content)
+    }
+
+    /// The files that the next checkpoint has to sync.
+    pub(crate) fn unsynced(&mut self) -> Result<Vec<Unsynced>, StorageError> {
+        self.messages.unsynced()
     }
 
     /// What could not be written because the disk is full, and is kept in memory.

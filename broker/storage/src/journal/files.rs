@@ -23,6 +23,9 @@ const ZERO_CHUNK_BYTES: usize = 1 << 20;
 const FREE_FILES_MAX: usize = 4;
 /// Between two attempts to make a file for which there was no room.
 const RETRY: Duration = Duration::from_secs(1);
+/// Bytes of the first file of a new journal, which the start waits for; each file after it is twice as large as the one
+/// before, up to the size that is wanted.
+const FIRST_FILE_BYTES: u64 = 16 << 20;
 
 /// One file of the journal.
 #[derive(Debug)]
@@ -45,7 +48,11 @@ pub(crate) struct FileSupply {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     file_bytes: u64,
+    /// Bytes of the file that is made next.
+    next_bytes: u64,
     next_number: u64,
+    /// Made and never used.
+    prepared: Option<FreeFile>,
     free: Vec<FreeFile>,
     making: Option<JoinHandle<Result<FreeFile, StorageError>>>,
     background: bool,
@@ -66,7 +73,10 @@ impl FileSupply {
             disk,
             directory,
             file_bytes,
+            // Only the names of files tell whether there ever was one.
+            next_bytes: if next_number == 1 { FIRST_FILE_BYTES.min(file_bytes) } else { file_bytes },
             next_number,
+            prepared: None,
             free: Vec::new(),
             making: None,
             background,
@@ -100,7 +110,11 @@ impl FileSupply {
 
     /// Why there is no file ready, when the last attempt to make one failed.
     pub(crate) fn refusal(&self) -> Option<&StorageError> {
-        self.refused.as_ref().filter(|_| self.free.is_empty()).map(|(error, _)| error)
+        self.refused.as_ref().filter(|_| !self.is_ready()).map(|(error, _)| error)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.prepared.is_some() || !self.free.is_empty()
     }
 
     /// A file is being made, or is to be tried again: `prepare` has something to do without being asked.
@@ -114,7 +128,7 @@ impl FileSupply {
         match making.join() {
             Ok(Ok(made)) => {
                 self.refused = None;
-                self.free.push(made);
+                self.prepared = Some(made);
             }
             Ok(Err(error)) => self.refused = Some((error, Instant::now())),
             Err(_) => {}
@@ -125,11 +139,11 @@ impl FileSupply {
     pub(crate) fn prepare(&mut self) {
         self.collect();
         let too_soon = self.refused.as_ref().is_some_and(|(_, at)| at.elapsed() < RETRY);
-        if !self.background || !self.free.is_empty() || self.making.is_some() || too_soon {
+        if !self.background || self.is_ready() || self.making.is_some() || too_soon {
             return;
         }
         let (disk, path) = (Arc::clone(&self.disk), self.next_path());
-        let (directory, bytes) = (self.directory.clone(), self.file_bytes);
+        let (directory, bytes) = (self.directory.clone(), self.next_size());
         let spawned = std::thread::Builder::new()
             .name("weir-journal-file".to_owned())
             .spawn(move || make_file(&*disk, &directory, &path, bytes));
@@ -148,13 +162,25 @@ impl FileSupply {
         if let Some(free) = self.free.pop() {
             return Ok(free);
         }
-        match self.making.take().map(JoinHandle::join) {
-            Some(Ok(made)) => made,
-            _ => {
-                let path = self.next_path();
-                make_file(&*self.disk, &self.directory, &path, self.file_bytes)
+        let made = match self.making.take().map(JoinHandle::join) {
+            Some(Ok(made)) => Some(made?),
+            _ => self.prepared.take(),
+        };
+        if let Some(made) = made {
+            if made.file.bytes >= bytes_min {
+                return Ok(made);
             }
+            self.free.push(made);
+            self.next_bytes = self.file_bytes;
         }
+        let (path, bytes) = (self.next_path(), self.next_size());
+        make_file(&*self.disk, &self.directory, &path, bytes.max(bytes_min.next_multiple_of(4096)))
+    }
+
+    fn next_size(&mut self) -> u64 {
+        let bytes = self.next_bytes;
+        self.next_bytes = (bytes * 2).min(self.file_bytes);
+        bytes
     }
 
     fn next_path(&mut self) -> PathBuf {

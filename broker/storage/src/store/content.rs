@@ -208,7 +208,7 @@ impl Content {
     }
 
     /// Bytes of the newest segment that are in its file.
-    fn written_bytes(&self, segment: &Segment) -> u64 {
+    pub(crate) fn written_bytes(&self, segment: &Segment) -> u64 {
         let newest = self.segments.back().is_some_and(|newest| newest.id == segment.id);
         segment.data_bytes - if newest { self.unwritten.len() as u64 } else { 0 }
     }

@@ -20,7 +20,8 @@ use super::record;
 use super::segment::{Segment, segment_path};
 use super::snapshot::{self, StorePart, StoreSnapshot};
 use super::{
-    Filter, Lookup, MessageStore, StoreState, StoredMessage, SubjectState, checkpoint, file_message_bytes,
+    Filter, Lookup, MessageStore, StoreState, StoredMessage, SubjectState, Unsynced, checkpoint,
+    file_message_bytes,
 };
 use crate::disk::{Disk, RealDisk};
 use crate::error::{IoContext, StorageError};
@@ -257,6 +258,22 @@ impl MessageStore for FileStore {
         // What a failed write or sync left behind is unknown: no later checkpoint may build on it.
         self.failed = result.clone().err().filter(|error| !error.is_retryable());
         result
+    }
+
+    fn unsynced(&mut self) -> Result<Vec<Unsynced>, StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        // With what is left in memory the checkpoint deals.
+        self.retry()?;
+        let content = &self.content;
+        let changed = content.segments.iter().filter(|segment| segment.data_changed && segment.live > 0);
+        let on_disk = changed.filter(|segment| content.written_bytes(segment) > 0);
+        let files = on_disk.map(|segment| {
+            let path = segment_path(&content.directory, segment.id);
+            Ok(Unsynced { path, file: segment.file(&*content.disk, &content.directory)? })
+        });
+        files.collect()
     }
 
     fn shortage(&self) -> Option<String> {
