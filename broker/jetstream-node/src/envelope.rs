@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// Format of the frame. Readers refuse what they do not know.
 const VERSION: u8 = 1;
 /// Bytes before the command: version, origin, number.
-const HEADER_LEN: usize = 1 + 8 + 8;
+pub(crate) const HEADER_LEN: usize = 1 + 8 + 8;
 
 /// One framed command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +27,21 @@ pub(crate) enum EnvelopeError {
     Version(u8),
 }
 
+/// Writes the frame into the `HEADER_LEN` bytes that were left free in front of a command.
+pub(crate) fn frame(mut framed: BytesMut, origin: u64, number: u64) -> Bytes {
+    let mut header = &mut framed[..HEADER_LEN];
+    header.put_u8(VERSION);
+    header.put_u64_le(origin);
+    header.put_u64_le(number);
+    framed.freeze()
+}
+
 impl Envelope {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(HEADER_LEN + self.command.len());
-        out.put_u8(VERSION);
-        out.put_u64_le(self.origin);
-        out.put_u64_le(self.number);
+        out.put_bytes(0, HEADER_LEN);
         out.put_slice(&self.command);
-        out.freeze()
+        frame(out, self.origin, self.number)
     }
 
     /// Splits a log entry without copying the command.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 use weir_stdx::time::UnixNanos;
 
-use crate::envelope::Envelope;
+use crate::envelope::{self, Envelope};
 use crate::replicator::{LogStatus, ProposeError, Replicator};
 
 /// The deterministic state behind one log.
@@ -154,6 +154,23 @@ impl<M: StateMachine> Replicated<M> {
         command: Bytes,
         done: impl FnOnce(Result<M::Outcome, ProposeError>) + Send + 'static,
     ) {
+        self.propose_with(|origin, number| Envelope { origin, number, command }.encode(), done);
+    }
+
+    /// `propose` of a command with `envelope::HEADER_LEN` bytes left free in front of it, which is not copied.
+    pub(crate) fn propose_framed(
+        self: &Arc<Self>,
+        framed: BytesMut,
+        done: impl FnOnce(Result<M::Outcome, ProposeError>) + Send + 'static,
+    ) {
+        self.propose_with(|origin, number| envelope::frame(framed, origin, number), done);
+    }
+
+    fn propose_with(
+        self: &Arc<Self>,
+        entry: impl FnOnce(u64, u64) -> Bytes,
+        done: impl FnOnce(Result<M::Outcome, ProposeError>) + Send + 'static,
+    ) {
         if let Some(reason) = self.failure.get() {
             return done(Err(ProposeError::Failed(reason.clone())));
         }
@@ -162,7 +179,7 @@ impl<M: StateMachine> Replicated<M> {
         };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         self.pending.lock().insert(number, Box::new(done));
-        let entry = Envelope { origin: self.origin, number, command }.encode();
+        let entry = entry(self.origin, number);
         let this = Arc::downgrade(self);
         replicator.submit(
             entry,

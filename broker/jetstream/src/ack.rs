@@ -5,6 +5,37 @@ use bytes::{BufMut, BytesMut};
 
 use crate::command::{FlowReply, PublishOutcome};
 
+/// Writes the acknowledgements of one stream: what is the same in each is encoded once.
+#[derive(Debug)]
+pub struct PubAckWriter {
+    /// Up to the sequence.
+    start: Vec<u8>,
+    /// Behind it.
+    end: Vec<u8>,
+}
+
+impl PubAckWriter {
+    pub fn new(stream: &str, domain: Option<&str>) -> Self {
+        let mut start = b"{\"stream\":".to_vec();
+        start.extend(serde_json::to_vec(stream).unwrap_or_default());
+        start.extend_from_slice(b",\"seq\":");
+        let mut end = Vec::new();
+        if let Some(domain) = domain {
+            end.extend_from_slice(b",\"domain\":");
+            end.extend(serde_json::to_vec(domain).unwrap_or_default());
+        }
+        end.push(b'}');
+        Self { start, end }
+    }
+
+    /// Appends the acknowledgement of a message that was stored and asked for nothing else.
+    pub fn write_stored(&self, out: &mut BytesMut, seq: u64) {
+        out.put_slice(&self.start);
+        out.put_slice(decimal(seq, &mut [0; 20]));
+        out.put_slice(&self.end);
+    }
+}
+
 /// Appends one acknowledgement; a refused publish has the error and sequence 0.
 pub fn write_pub_ack(out: &mut BytesMut, stream: &str, domain: Option<&str>, outcome: &PublishOutcome) {
     out.put_u8(b'{');
@@ -98,6 +129,15 @@ mod tests {
     #[test]
     fn a_stored_message_is_acknowledged_with_stream_and_sequence() {
         assert_eq!(written(&PublishOutcome::Stored { seq: 1020 }, None), r#"{"stream":"ORDERS","seq":1020}"#);
+    }
+
+    #[test]
+    fn what_is_encoded_once_is_what_is_encoded_each_time() {
+        for domain in [None, Some("hub")] {
+            let mut out = BytesMut::new();
+            PubAckWriter::new("ORDERS", domain).write_stored(&mut out, 1020);
+            assert_eq!(out, written(&PublishOutcome::Stored { seq: 1020 }, domain));
+        }
     }
 
     #[test]

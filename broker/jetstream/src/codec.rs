@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use weir_stdx::time::UnixNanos;
 
 pub(crate) use consumer_state::{read_consumer_state, write_consumer_state};
+pub use publishes::PublishEncoder;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +30,7 @@ pub enum DecodeError {
     Trailing { extra: usize },
 }
 
+#[derive(Debug)]
 pub(crate) struct Writer {
     out: BytesMut,
 }

@@ -17,9 +17,9 @@ pub mod sourcing;
 pub mod store;
 pub mod stream;
 
-pub use ack::{write_flow_reply, write_pub_ack};
+pub use ack::{PubAckWriter, write_flow_reply, write_pub_ack};
 pub use batch::{AbandonReason, AtomicBatches, AtomicStep, BatchLimits, BatchTotals, atomic_batch_id};
-pub use codec::DecodeError;
+pub use codec::{DecodeError, PublishEncoder};
 pub use command::{
     ConsumerDelta, FastLimits, FastRecord, Firing, FiringAction, FlowReply, MirrorBatch, OriginRecord,
     Outcome, PublishOutcome, PublishRecord, Purge, Republished, RestoreBatch, SourceBatch, StreamCommand,

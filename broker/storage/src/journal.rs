@@ -287,6 +287,16 @@ impl Journal {
     /// Appends entries that continue the group's log. Returns at once; the entries are readable from now
     /// on and durable when `done` says so. Never blocks: callers hold back while `is_congested`.
     pub fn append(&self, group: GroupId, entries: Vec<JournalEntry>, done: Done) {
+        self.append_entries(group, entries, true, done);
+    }
+
+    /// `append` of entries that nobody reads back before the next start: their payloads leave memory once they are
+    /// written.
+    pub fn append_unread(&self, group: GroupId, entries: Vec<JournalEntry>, done: Done) {
+        self.append_entries(group, entries, false, done);
+    }
+
+    fn append_entries(&self, group: GroupId, entries: Vec<JournalEntry>, cached: bool, done: Done) {
         if let Some(entry) = entries.iter().find(|entry| entry.payload.len() > MAX_ENTRY_BYTES) {
             let error = StorageError::TooLarge {
                 what: "journal entry",
@@ -296,7 +306,7 @@ impl Journal {
             return self.submit(group, done, |_, _| Operation::Reject(error));
         }
         self.submit(group, done, |id, log| match log.push(id, &entries) {
-            Ok(ticket) => Operation::Append { entries, ticket },
+            Ok(ticket) => Operation::Append { entries, ticket, cached },
             Err(error) => Operation::Reject(error),
         });
     }

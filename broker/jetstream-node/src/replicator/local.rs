@@ -259,7 +259,7 @@ impl Replicator for LocalLog {
             shared.durable.fetch_max(index, Ordering::AcqRel);
             shared.wake.notify_one();
         }
-        journal.append(
+        journal.append_unread(
             self.group,
             vec![JournalEntry { index, term, payload: entry }],
             Box::new(move |result| match result {

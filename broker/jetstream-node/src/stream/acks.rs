@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use weir_hub::Account;
-use weir_jetstream::{Outcome, PublishOutcome, Republished};
+use weir_jetstream::{Outcome, PubAckWriter, PublishOutcome, Republished};
 
 use crate::replicator::ProposeError;
 
@@ -20,13 +20,36 @@ pub(crate) fn republish(account: &Arc<Account>, messages: &[Republished]) {
     }));
 }
 
+/// Reply subjects, behind each other in one piece of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Replies {
+    pub(crate) fn push(&mut self, reply: &[u8]) {
+        self.bytes.extend_from_slice(reply);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| self.bytes.get(start..end).unwrap_or_default())
+    }
+}
+
 /// The publishers of one log entry that wait for an answer.
 pub(crate) struct Acks {
     pub(crate) stream: Arc<str>,
     pub(crate) domain: Option<Arc<str>>,
     pub(crate) account: Arc<Account>,
     /// One for each outcome; empty where nobody waits.
-    pub(crate) replies: Vec<Bytes>,
+    pub(crate) replies: Replies,
 }
 
 impl Acks {
@@ -43,6 +66,7 @@ impl Acks {
         };
         let mut bodies = BytesMut::with_capacity(self.replies.len() * 48);
         let mut messages = Vec::with_capacity(self.replies.len());
+        let writer = PubAckWriter::new(&self.stream, self.domain.as_deref());
         for (reply, outcome) in self.replies.iter().zip(outcomes) {
             if reply.is_empty() {
                 continue;
@@ -61,7 +85,17 @@ impl Acks {
                 }
                 continue;
             }
-            weir_jetstream::write_pub_ack(&mut bodies, &self.stream, self.domain.as_deref(), &outcome);
+            match outcome {
+                PublishOutcome::Stored { seq } => writer.write_stored(&mut bodies, seq),
+                outcome => {
+                    weir_jetstream::write_pub_ack(
+                        &mut bodies,
+                        &self.stream,
+                        self.domain.as_deref(),
+                        &outcome,
+                    );
+                }
+            }
             messages.push((reply, start..bodies.len()));
         }
         self.account.publish_batch(messages.into_iter().map(|(reply, body)| weir_hub::OutboundMessage {

@@ -12,6 +12,7 @@ use weir_jetstream::{
 };
 use weir_jsapi::{ApiError, StreamConfig};
 
+use super::acks::Replies;
 use super::ingest::Batch;
 use super::leader::StreamLeader;
 use crate::clock;
@@ -52,10 +53,9 @@ impl Gathering {
         match self.batches.accept(config, &self.leader.context.room().batches, record, now) {
             AtomicStep::Staged => self.answer(&reply, b""),
             AtomicStep::Commit { batch, records } => {
-                return Some(Batch {
-                    command: StreamCommand::PublishAtomic { batch, records },
-                    replies: vec![reply],
-                });
+                let mut replies = Replies::default();
+                replies.push(&reply);
+                return Some(Batch { command: StreamCommand::PublishAtomic { batch, records }, replies });
             }
             AtomicStep::Refused { error, abandoned } => {
                 if let (Some(reason), Some(id)) = (abandoned, atomic_batch_id(&headers)) {

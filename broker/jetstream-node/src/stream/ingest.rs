@@ -2,12 +2,13 @@
 //! publisher's task, queued, drained as one batch into the log, acknowledged when applied.
 //! It does not judge messages: the machine does, when it applies them.
 
-use std::iter::Peekable;
+mod intake;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use weir_hub::Inbound;
@@ -17,7 +18,8 @@ use weir_stdx::rng::SeededRng;
 use weir_stdx::time::UnixNanos;
 use weir_subject::Transform;
 
-use super::acks::Acks;
+use self::intake::{Arrived, ENCODED_BYTES_MAX, Incoming, Intake, Kind, Next};
+use super::acks::{Acks, Replies};
 use super::gathering::Gathering;
 use super::leader::StreamLeader;
 use super::state::StreamState;
@@ -25,34 +27,8 @@ use crate::clock;
 use crate::context::Context;
 use crate::replicated::Replicated;
 
-/// Messages in one log entry.
-const BATCH_MESSAGES_MAX: usize = 4_096;
-/// Bytes in one log entry, unless a single message is larger.
-const BATCH_BYTES_MAX: usize = 512 << 10;
 /// Log entries of one stream on their way at the same time.
 const BATCHES_IN_FLIGHT_MAX: usize = 64;
-
-/// What a message is part of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Single,
-    FastBatch,
-    AtomicBatch,
-}
-
-struct Incoming {
-    kind: Kind,
-    subject: Bytes,
-    reply: Bytes,
-    headers: Bytes,
-    payload: Bytes,
-}
-
-#[derive(Default)]
-struct Queue {
-    incoming: Vec<Incoming>,
-    bytes: usize,
-}
 
 /// What may wait before the log (`jetstream.max_buffered_msgs` and `max_buffered_size`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +46,14 @@ impl Default for IngestLimits {
 
 /// The queue between the hub and the log.
 pub(crate) struct Ingest {
-    queue: Mutex<Queue>,
+    queue: Mutex<Intake>,
     wake: Notify,
     /// Publishers are answered; off for streams with `no_ack`.
     acks: AtomicBool,
     /// What subjects become before they are stored.
     transform: ArcSwapOption<Transform>,
+    /// There is a transform.
+    renames: AtomicBool,
     config: ArcSwap<StreamConfig>,
     in_flight: Arc<Semaphore>,
     /// Messages that may wait for the log before publishers are answered "too many requests".
@@ -91,10 +69,11 @@ impl Ingest {
     pub(crate) fn new(context: &Context) -> Arc<Self> {
         let limits = &context.ingest_limits;
         Arc::new(Self {
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::new(Intake::default()),
             wake: Notify::new(),
             acks: AtomicBool::new(true),
             transform: ArcSwapOption::empty(),
+            renames: AtomicBool::new(false),
             config: ArcSwap::default(),
             in_flight: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX)),
             messages_max: limits.messages,
@@ -106,7 +85,7 @@ impl Ingest {
 
     /// Messages that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.lock().incoming.len()
+        self.queue.lock().messages()
     }
 
     /// Takes over what the configuration says of publishes.
@@ -116,27 +95,37 @@ impl Ingest {
         // One that is not valid was refused before.
         let transform = config.subject_transform.as_ref();
         let transform = transform.and_then(|pair| Transform::new(&pair.src, &pair.dest).ok());
+        self.renames.store(transform.is_some(), Ordering::Relaxed);
         self.transform.store(transform.map(Arc::new));
     }
 
     /// Takes a message from the hub. The error is why it does not.
     pub(crate) fn accept(&self, message: &Inbound<'_>) -> Result<(), ErrorDefinition> {
-        let mut incoming = copy(message);
-        if incoming.kind == Kind::FastBatch && self.is_one_batch_too_many(&incoming.reply) {
+        let headers = message.headers_to_store();
+        let mut reply = message.reply.unwrap_or_default();
+        let kind = Kind::of(reply, &headers);
+        if kind == Kind::FastBatch && self.is_one_batch_too_many(reply) {
             return Err(errors::BATCH_PUBLISH_TOO_MANY_INFLIGHT);
         }
         // The reply subject of a fast batch's message says what it is.
-        if !self.acks.load(Ordering::Relaxed) && incoming.kind != Kind::FastBatch {
-            incoming.reply = Bytes::new();
+        if kind != Kind::FastBatch && !self.acks.load(Ordering::Relaxed) {
+            reply = b"";
         }
-        let size = incoming.subject.len() + incoming.headers.len() + incoming.payload.len();
+        let size = message.subject.len() + headers.len() + message.payload.len();
+        let arrived =
+            Arrived { subject: message.subject, reply, headers: &headers, payload: message.payload };
+        let apart = kind != Kind::Single || size > ENCODED_BYTES_MAX || self.renames.load(Ordering::Relaxed);
+        let incoming = apart.then(|| arrived.copy(kind));
+        let now = clock::now();
         let mut queue = self.queue.lock();
-        if queue.incoming.len() >= self.messages_max || queue.bytes + size > self.bytes_max {
+        if queue.messages() >= self.messages_max || queue.bytes() + size > self.bytes_max {
             return Err(errors::STREAM_TOO_MANY_REQUESTS);
         }
-        queue.bytes += size;
-        queue.incoming.push(incoming);
-        let first = queue.incoming.len() == 1;
+        let first = queue.messages() == 0;
+        match incoming {
+            Some(incoming) => queue.push(incoming),
+            None => queue.encode(&arrived, now),
+        }
         drop(queue);
         if first {
             self.wake.notify_one();
@@ -166,25 +155,28 @@ impl Ingest {
                 () = gathering.until_expiry() => gathering.expire(),
             }
             let limits = leader.context.room().batches;
-            let mut drained = std::mem::take(&mut *self.queue.lock()).incoming.into_iter().peekable();
-            while let Some(kind) = drained.peek().map(|message| message.kind) {
+            let mut drained = self.queue.lock().take();
+            while let Some(next) = drained.next_entry() {
                 let Ok(permit) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
-                let batch = if kind == Kind::AtomicBatch {
-                    let Some(message) = drained.next() else { break };
-                    gathering.take(message.into_record(clock::now()), &self.config.load())
-                } else {
-                    Some(next_batch(&mut drained, &limits))
+                let batch = match next {
+                    Next::Encoded(encoder, replies) => {
+                        let acks = self.acks_to(&leader, replies);
+                        replicated.propose_framed(encoder.finish(), move |result| {
+                            acks.send(result);
+                            drop(permit);
+                        });
+                        continue;
+                    }
+                    Next::Atomic(message) => {
+                        gathering.take(message.into_record(clock::now()), &self.config.load())
+                    }
+                    Next::Apart(messages) => Some(batch_of(messages, &limits)),
                 };
                 let Some(mut batch) = batch else { continue };
                 if let Some(transform) = &*self.transform.load() {
                     batch.rename(transform, &mut random);
                 }
-                let acks = Acks {
-                    stream: Arc::clone(leader.name()),
-                    domain: leader.context.domain.clone(),
-                    account: Arc::clone(&leader.account),
-                    replies: batch.replies,
-                };
+                let acks = self.acks_to(&leader, batch.replies);
                 replicated.propose(batch.command.encode(), move |result| {
                     acks.send(result);
                     drop(permit);
@@ -192,86 +184,50 @@ impl Ingest {
             }
         }
     }
+
+    fn acks_to(&self, leader: &StreamLeader, replies: Replies) -> Acks {
+        Acks {
+            stream: Arc::clone(leader.name()),
+            domain: leader.context.domain.clone(),
+            account: Arc::clone(&leader.account),
+            replies,
+        }
+    }
 }
 
 /// One log entry to be, and whom its outcomes go to.
 pub(super) struct Batch {
     pub(super) command: StreamCommand,
-    pub(super) replies: Vec<Bytes>,
+    pub(super) replies: Replies,
 }
 
-/// One allocation for all four parts.
-fn copy(message: &Inbound<'_>) -> Incoming {
-    let reply = message.reply.unwrap_or_default();
-    let stored = message.headers_to_store();
-    let total = message.subject.len() + reply.len() + stored.len() + message.payload.len();
-    let mut buffer = BytesMut::with_capacity(total);
-    buffer.put_slice(message.subject);
-    buffer.put_slice(reply);
-    buffer.put_slice(&stored);
-    buffer.put_slice(message.payload);
-    let mut rest = buffer.freeze();
-    let subject = rest.split_to(message.subject.len());
-    let reply = rest.split_to(reply.len());
-    let headers = rest.split_to(stored.len());
-    let kind = if weir_jetstream::is_fast_reply(&reply) {
-        Kind::FastBatch
-    } else if weir_jetstream::atomic_batch_id(&headers).is_some() {
-        Kind::AtomicBatch
-    } else {
-        Kind::Single
-    };
-    Incoming { kind, subject, reply, headers, payload: rest }
-}
-
-impl Incoming {
-    /// The message as the log has it, and where its acknowledgement goes.
-    fn into_record(self, timestamp: UnixNanos) -> (PublishRecord, Bytes) {
-        let record =
-            PublishRecord { subject: self.subject, headers: self.headers, payload: self.payload, timestamp };
-        (record, self.reply)
-    }
-}
-
-/// As many messages as go into one entry; those of atomic batches have their own.
-fn next_batch(incoming: &mut Peekable<impl Iterator<Item = Incoming>>, limits: &BatchLimits) -> Batch {
+/// One entry of messages that were kept apart.
+fn batch_of(messages: Vec<Incoming>, limits: &BatchLimits) -> Batch {
     let now = clock::now();
-    let mut records = Vec::new();
-    let mut replies = Vec::new();
-    let mut bytes = 0;
-    // The places of messages of fast batches; mostly none.
+    let mut records = Vec::with_capacity(messages.len());
+    let mut replies = Replies::default();
+    // The places of messages of fast batches, with their replies; mostly none.
     let mut fast = Vec::new();
-    while let Some(message) = incoming.next_if(|message| message.kind != Kind::AtomicBatch) {
-        bytes += message.subject.len() + message.headers.len() + message.payload.len();
-        if message.kind == Kind::FastBatch {
-            fast.push(records.len());
-        }
+    for message in messages {
+        let kind = message.kind;
         let (record, reply) = message.into_record(UnixNanos(now.0 + records.len() as u64 + 1));
-        records.push(record);
-        replies.push(reply);
-        if records.len() >= BATCH_MESSAGES_MAX || bytes >= BATCH_BYTES_MAX {
-            break;
+        replies.push(&reply);
+        if kind == Kind::FastBatch {
+            fast.push((records.len(), reply));
         }
+        records.push(record);
     }
-    let command = if fast.is_empty() {
-        StreamCommand::Publish(records)
-    } else {
-        with_fast(records, &replies, &fast, limits)
-    };
+    let command =
+        if fast.is_empty() { StreamCommand::Publish(records) } else { with_fast(records, fast, limits) };
     Batch { command, replies }
 }
 
-fn with_fast(
-    records: Vec<PublishRecord>,
-    replies: &[Bytes],
-    fast: &[usize],
-    limits: &BatchLimits,
-) -> StreamCommand {
+fn with_fast(records: Vec<PublishRecord>, fast: Vec<(usize, Bytes)>, limits: &BatchLimits) -> StreamCommand {
     let mut records: Vec<FastRecord> =
         records.into_iter().map(|record| FastRecord { record, reply: Bytes::new() }).collect();
-    for &place in fast {
-        if let (Some(record), Some(reply)) = (records.get_mut(place), replies.get(place)) {
-            record.reply = reply.clone();
+    for (place, reply) in fast {
+        if let Some(record) = records.get_mut(place) {
+            record.reply = reply;
         }
     }
     let limits = FastLimits { timeout: limits.timeout, inflight_max: limits.fast_per_stream() as u64 };

@@ -20,7 +20,9 @@ const NAMED_MAX: usize = 20;
 
 /// Runs until the replica is closed.
 pub(crate) async fn run(replica: Arc<StreamReplica>) {
-    tokio::time::sleep(FIRST_DELAY).await;
+    // What a new stream gets is as good as its disk for a while.
+    let is_new = replica.replicated.lock().machine().state().messages == 0;
+    tokio::time::sleep(if is_new { INTERVAL } else { FIRST_DELAY }).await;
     loop {
         if let Some(damaged) = round(&replica).await {
             replica.set_unreadable(ranges(&damaged));

@@ -9,7 +9,7 @@ use crate::command::{ConsumerDelta, Purge, StreamCommand};
 pub(super) const VERSION: u8 = 1;
 const WHAT: &str = "stream command";
 
-const PUBLISH: u8 = 1;
+pub(super) const PUBLISH: u8 = 1;
 const DELETE_MESSAGE: u8 = 2;
 const PURGE: u8 = 3;
 const EXPIRE: u8 = 4;

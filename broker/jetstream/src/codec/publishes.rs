@@ -1,15 +1,72 @@
 //! The log form of the commands that store messages.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use weir_stdx::time::UnixNanos;
 
-use super::commands::{FIRE_SCHEDULES, PUBLISH_ATOMIC, PUBLISH_FAST, VERSION};
+use super::commands::{FIRE_SCHEDULES, PUBLISH, PUBLISH_ATOMIC, PUBLISH_FAST, VERSION};
 use super::{DecodeError, Reader, Writer};
 use crate::command::{FastLimits, FastRecord, Firing, FiringAction, PublishRecord, StreamCommand};
 
 const ACTION_ONCE: u8 = 1;
 const ACTION_REPEAT: u8 = 2;
 const ACTION_DROP: u8 = 3;
+
+/// Bytes of a count that is written once it is known: a varint that is as long as the largest needs to be.
+const COUNT_BYTES: usize = 3;
+
+/// A [`StreamCommand::Publish`] in its log form, written message by message, behind room for a frame.
+#[derive(Debug)]
+pub struct PublishEncoder {
+    writer: Writer,
+    count_at: usize,
+    count: usize,
+}
+
+impl PublishEncoder {
+    /// Most messages of one command.
+    pub const MESSAGES_MAX: usize = (1 << (7 * COUNT_BYTES)) - 1;
+
+    /// Leaves `frame` bytes free at the start.
+    pub fn new(frame: usize, capacity: usize) -> Self {
+        let mut out = BytesMut::with_capacity(frame + 2 + COUNT_BYTES + capacity);
+        out.put_bytes(0, frame);
+        out.put_u8(VERSION);
+        out.put_u8(PUBLISH);
+        out.put_bytes(0, COUNT_BYTES);
+        Self { writer: Writer { out }, count_at: frame + 2, count: 0 }
+    }
+
+    /// Appends a message, of at most [`Self::MESSAGES_MAX`].
+    pub fn push(&mut self, timestamp: UnixNanos, subject: &[u8], headers: &[u8], payload: &[u8]) {
+        self.writer.time(timestamp);
+        self.writer.bytes(subject);
+        self.writer.bytes(headers);
+        self.writer.bytes(payload);
+        self.count += 1;
+    }
+
+    /// Messages so far.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes so far.
+    pub fn length(&self) -> usize {
+        self.writer.out.len()
+    }
+
+    /// The frame and the command.
+    pub fn finish(self) -> BytesMut {
+        let mut out = self.writer.out;
+        let mut rest = self.count.min(Self::MESSAGES_MAX);
+        for (place, byte) in out[self.count_at..self.count_at + COUNT_BYTES].iter_mut().enumerate() {
+            let more = if place + 1 < COUNT_BYTES { 0x80 } else { 0 };
+            *byte = (rest & 0x7f) as u8 | more;
+            rest >>= 7;
+        }
+        out
+    }
+}
 
 fn size_of<'a>(records: impl Iterator<Item = &'a PublishRecord>) -> usize {
     records.map(|record| record.subject.len() + record.headers.len() + record.payload.len() + 24).sum()
@@ -128,4 +185,36 @@ pub(super) fn decode_firings(reader: &mut Reader) -> Result<StreamCommand, Decod
         firings.push(Firing { at, seq, action });
     }
     Ok(StreamCommand::FireSchedules { now, firings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_written_message_by_message_is_the_command_of_these_messages() {
+        for count in [0, 1, 127, 128, 300, 20_000] {
+            let records: Vec<PublishRecord> = (0..count)
+                .map(|number: u64| PublishRecord {
+                    subject: Bytes::from(format!("s.{number}")),
+                    headers: if number % 3 == 0 {
+                        Bytes::from_static(b"NATS/1.0\r\n\r\n")
+                    } else {
+                        Bytes::new()
+                    },
+                    payload: Bytes::from(vec![7; (number % 300) as usize]),
+                    timestamp: UnixNanos(number),
+                })
+                .collect();
+            let mut encoder = PublishEncoder::new(17, 100);
+            for record in &records {
+                encoder.push(record.timestamp, &record.subject, &record.headers, &record.payload);
+            }
+            assert_eq!(encoder.count(), records.len());
+            let framed = encoder.finish();
+            assert_eq!(framed[..17], [0; 17]);
+            let decoded = StreamCommand::decode(framed.freeze().slice(17..));
+            assert_eq!(decoded, Ok(StreamCommand::Publish(records)));
+        }
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Operation {
     Append {
         entries: Vec<JournalEntry>,
         ticket: u32,
+        /// The payloads stay in memory for a while, for followers.
+        cached: bool,
     },
     Truncate {
         index: u64,

@@ -93,6 +93,8 @@ pub(crate) struct Writer {
     /// Written entries whose payloads are cached, in order: (group, last index, bytes).
     cached: VecDeque<(Arc<Group>, u64, usize)>,
     cached_bytes: usize,
+    /// Last indexes of entries whose payloads are not kept, by group.
+    unread: Vec<(Arc<Group>, u64)>,
     last_sync: Option<Instant>,
     failed: Option<StorageError>,
     /// Operations that are not encoded yet, and how many entries of the first one are.
@@ -130,6 +132,7 @@ impl Writer {
             released: Released::new(),
             cached: VecDeque::new(),
             cached_bytes: 0,
+            unread: Vec::new(),
             last_sync: None,
             failed: None,
             work: VecDeque::new(),
@@ -347,14 +350,16 @@ impl Writer {
     ) -> Result<(), StorageError> {
         let id = group.id;
         match operation {
-            Operation::Append { entries, ticket } => {
+            Operation::Append { entries, ticket, cached } => {
                 while let Some(entry) = entries.get(self.entries_encoded) {
                     self.encode_entry(group, entry, *ticket)?;
                     self.entries_encoded += 1;
                 }
                 self.entries_encoded = 0;
                 self.shared.counters.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
-                if let Some(last) = entries.last() {
+                if let (false, Some(last)) = (*cached, entries.last()) {
+                    self.unread.push((Arc::clone(group), last.index));
+                } else if let Some(last) = entries.last() {
                     let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
                     self.cached.push_back((Arc::clone(group), last.index, bytes));
                     self.cached_bytes += bytes;
@@ -716,6 +721,9 @@ impl Writer {
 
     /// Keeps the payload cache within its bound, oldest first.
     fn evict_payloads(&mut self) {
+        for (group, index) in self.unread.drain(..) {
+            group.log.lock().forget_payload(index);
+        }
         while self.cached_bytes > self.shared.options.cache_bytes {
             let Some((group, index, bytes)) = self.cached.pop_front() else { break };
             group.log.lock().forget_payload(index);

@@ -301,17 +301,16 @@ impl Content {
                 return Ok(None);
             }
         };
+        // The path is put together for an error only.
+        let unreadable = |error| StorageError::io("read", &segment_path(&self.directory, segment.id), error);
         if segment.is_coded() {
             let (chunks, coding) = (&self.index(segment)?.chunks, segment.coding(&*self.disk));
             let (offset, length) = (u64::from(slot.offset), slot.length as usize);
             let bytes = self.chunk.borrow_mut().read(&*file, chunks, coding, offset, length);
-            return bytes.context("read", &segment_path(&self.directory, segment.id));
+            return bytes.map_err(unreadable);
         }
-        let bytes = self
-            .read_ahead
-            .borrow_mut()
-            .read(segment.id, &*file, slot, written)
-            .context("read", &segment_path(&self.directory, segment.id))?;
+        let bytes =
+            self.read_ahead.borrow_mut().read(segment.id, &*file, slot, written).map_err(unreadable)?;
         Ok(Some(bytes))
     }
 

@@ -43,40 +43,29 @@ pub(super) fn whole_blocks(length: usize, offset: u64) -> std::ops::Range<usize>
 pub(super) struct Staging {
     memory: Vec<u8>,
     start: usize,
-    length: usize,
 }
 
 impl Staging {
     /// Empties it and makes room, up to a multiple of `BLOCK_BYTES`.
     fn reset(&mut self, capacity: usize) {
-        let wanted = capacity.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
-        if self.memory.len() < wanted {
-            self.memory = vec![0; wanted];
-            self.start = self.memory.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
-        }
-        self.length = 0;
+        self.memory.clear();
+        self.memory.reserve(capacity.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES);
+        self.start = self.memory.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        self.memory.resize(self.start, 0);
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let from = self.start + self.length;
-        if let Some(room) = self.memory.get_mut(from..from + bytes.len()) {
-            room.copy_from_slice(bytes);
-            self.length += bytes.len();
-        }
+        self.memory.extend_from_slice(bytes);
     }
 
     /// Fills the last block with zeros.
     fn pad(&mut self) {
-        let from = self.start + self.length;
-        let to = self.start + self.length.next_multiple_of(BLOCK_BYTES);
-        if let Some(rest) = self.memory.get_mut(from..to) {
-            rest.fill(0);
-            self.length = to - self.start;
-        }
+        let length = (self.memory.len() - self.start).next_multiple_of(BLOCK_BYTES);
+        self.memory.resize(self.start + length, 0);
     }
 
     fn bytes(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + self.length).unwrap_or_default()
+        &self.memory[self.start..]
     }
 }
 
@@ -146,7 +135,7 @@ impl LogEnd {
         } else {
             self.partial.extend_from_slice(bytes);
         }
-        if self.staging.memory.len() > STAGING_BYTES + 2 * BLOCK_BYTES {
+        if self.staging.memory.capacity() > STAGING_BYTES + 2 * BLOCK_BYTES {
             self.staging = Staging::default();
         }
         Ok(true)
