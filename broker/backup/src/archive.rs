@@ -111,10 +111,8 @@ impl<R: Read> ArchiveReader<R> {
             bytes.resize(from + wanted, 0);
             match self.source.fill(bytes.get_mut(from..).unwrap_or_default()) {
                 Ok(filled) if filled == wanted => {}
-                Ok(_) | Err(BackupError::Corrupt | BackupError::Unsupported) => {
-                    return Err(BackupError::InvalidArchive);
-                }
-                Err(error) => return Err(error),
+                Ok(_) => return Err(BackupError::InvalidArchive),
+                Err(error) => return Err(error.within_archive()),
             }
         }
         Ok(bytes)
@@ -128,10 +126,8 @@ impl<R: Read> ArchiveReader<R> {
                 Ok(Some(byte)) => byte,
                 Ok(None) if is_first && at == 0 => return Err(BackupError::End),
                 Ok(None) if is_first => return Err(BackupError::UnexpectedEnd),
-                Ok(None) | Err(BackupError::Corrupt | BackupError::Unsupported) => {
-                    return Err(BackupError::InvalidArchive);
-                }
-                Err(error) => return Err(error),
+                Ok(None) => return Err(BackupError::InvalidArchive),
+                Err(error) => return Err(error.within_archive()),
             };
             if at == VARINT_BYTES_MAX - 1 && byte > 1 {
                 break;

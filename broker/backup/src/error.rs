@@ -9,6 +9,8 @@ pub enum BackupError {
     UnexpectedEnd,
     #[error("s2: corrupt input")]
     Corrupt,
+    #[error("s2: corrupt input, crc mismatch")]
+    Checksum,
     #[error("s2: unsupported input")]
     Unsupported,
     #[error("archive: invalid archive stream")]
@@ -22,6 +24,14 @@ pub enum BackupError {
 }
 
 impl BackupError {
+    /// Behind the first bytes of an archive damage to the stream it is in is damage to the archive.
+    pub(crate) fn within_archive(self) -> Self {
+        match self {
+            Self::Corrupt | Self::Checksum | Self::Unsupported => Self::InvalidArchive,
+            other => other,
+        }
+    }
+
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
         Self::Invalid(text.into())
     }

@@ -190,7 +190,7 @@ impl<R: Read> S2Reader<R> {
         }
         match checksum(&self.block) == u32::from_le_bytes(*expected) {
             true => Ok(()),
-            false => Err(BackupError::Corrupt),
+            false => Err(BackupError::Checksum),
         }
     }
 }

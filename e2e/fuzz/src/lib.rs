@@ -4,6 +4,7 @@
 //! Beyond "no panic", targets hold what the reader promises: a stream cut anywhere parses like the whole, an index
 //! finds what matching says, what is written reads back.
 
+mod backups;
 mod config;
 mod headers;
 mod jetstream;
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("log_command", jetstream::commands),
     ("journal", journal),
     ("store", store),
+    ("backup", backups::backup),
     ("words", words::words),
 ];
 

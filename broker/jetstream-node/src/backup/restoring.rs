@@ -197,7 +197,10 @@ impl Restore {
         let outcome = self.context.meta.propose_wait(end(assignment, true)).await;
         match outcome {
             Ok(MetaOutcome::Updated(assignment)) => {
-                wait_for_leader(&self.context, &self.account, &assignment).await.map_err(Failure::Api)
+                let info = wait_for_leader(&self.context, &self.account, &assignment).await;
+                let info = info.map_err(Failure::Api)?;
+                self.context.stream_action(&self.account, assignment.name(), "create");
+                Ok(info)
             }
             Ok(_) => Err(Failure::Text("the restore was given up".to_owned())),
             Err(error) => {

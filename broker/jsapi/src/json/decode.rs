@@ -10,7 +10,7 @@ use serde::de::{
 use super::parse::Value;
 
 /// Fields that are Go's `int`, where the default would be `int64`.
-const INT_FIELDS: [&str; 11] = [
+const INT_FIELDS: [&str; 13] = [
     "max_consumers",
     "num_replicas",
     "max_deliver",
@@ -22,6 +22,8 @@ const INT_FIELDS: [&str; 11] = [
     "max_bytes",
     "min_pending",
     "priority",
+    "chunk_size",
+    "window_size",
 ];
 /// Fields whose own readers refuse `null`, which elsewhere means "unset".
 const ENUM_FIELDS: [&str; 7] =
