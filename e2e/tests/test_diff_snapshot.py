@@ -1,6 +1,9 @@
 """Backups of streams: the same requests bring the same answers, chunks and advisories; and a stream that one program gave
 out comes back whole in the other."""
 
+import random
+import time
+
 import pytest
 
 import backups
@@ -84,7 +87,6 @@ def test_chunks_come_in_the_same_sizes_and_end_alike(both, request_of):
     def conversation(js):
         js.raw("STREAM.CREATE.S", S)
         # What does not shrink, so that the sizes are not the compressor's.
-        import random
         noise = random.Random(7)
         for _ in range(60):
             js.publish("s.a", noise.randbytes(512))
@@ -106,10 +108,26 @@ def test_a_backup_that_fits_into_one_chunk_ends_without_a_status(both):
     both(conversation)
 
 
+def test_chunks_wait_for_a_client_that_listens_late(both):
+    """As clients do: answers come by a wildcard that takes the deliver subject too; for the chunks it listens afterwards."""
+    def conversation(js):
+        js.raw("STREAM.CREATE.S", S)
+        js.fill("s.a", 2)
+        js.wire.subscribe("late.*")
+        js.wire.sync()
+        assert "error" not in js.raw("STREAM.SNAPSHOT.S", {"deliver_subject": "late.1"})
+        time.sleep(0.5)
+        early = js.quiet()
+        sid = js.wire.subscribe("late.1")
+        chunks = [message for message in (js.wire.read_message() for _ in range(4)) if message.sid == sid]
+        return len(early), [len(message.payload) > 0 for message in chunks]
+
+    both(conversation)
+
+
 def test_a_client_that_does_not_acknowledge_is_given_up(both):
     def conversation(js):
         js.raw("STREAM.CREATE.S", S)
-        import random
         noise = random.Random(7)
         for _ in range(20):
             js.publish("s.a", noise.randbytes(512))
@@ -117,6 +135,12 @@ def test_a_client_that_does_not_acknowledge_is_given_up(both):
         return [size for size, _ in taken.chunks], taken.end.status
 
     both(conversation)
+
+
+def delete(js):
+    """nats-server removes the files after its answer."""
+    js.raw("STREAM.DELETE.S")
+    time.sleep(0.3)
 
 
 def advisories(messages):
@@ -138,7 +162,7 @@ def test_advisories_tell_of_backups_and_restores(both):
             listener.wire.sync()
             taken = backups.take(js, "S")
             seen = [listener.wire.read_message() for _ in range(2)]
-            js.raw("STREAM.DELETE.S")
+            delete(js)
             restored = backups.begin(js, "S", taken.answer["config"], taken.answer["state"])
             backups.give(js, restored["deliver_subject"], taken.data)
             seen += [listener.wire.read_message() for _ in range(3)]
@@ -251,7 +275,7 @@ def test_a_damaged_backup_is_refused_alike(pair, name):
             try:
                 filled(js)
                 taken = backups.take(js, "S")
-                js.raw("STREAM.DELETE.S")
+                delete(js)
                 begun = backups.begin(js, "S", taken.answer["config"], taken.answer["state"])
                 answer = backups.give(js, begun["deliver_subject"], DAMAGE[name](taken.data))
                 if broker is pair.weir:
@@ -270,7 +294,7 @@ def test_a_backup_whose_subjects_are_taken_is_refused_alike(both):
         js.raw("STREAM.CREATE.S", S)
         js.fill("s.a", 2)
         taken = backups.take(js, "S")
-        js.raw("STREAM.DELETE.S")
+        delete(js)
         js.raw("STREAM.CREATE.T", {"name": "T", "subjects": ["s.a"]})
         begun = backups.begin(js, "S", taken.answer["config"])
         return backups.give(js, begun["deliver_subject"], taken.data)
@@ -283,7 +307,7 @@ def test_a_name_taken_while_chunks_come_is_refused_alike(both):
         js.raw("STREAM.CREATE.S", S)
         js.fill("s.a", 2)
         taken = backups.take(js, "S")
-        js.raw("STREAM.DELETE.S")
+        delete(js)
         begun = backups.begin(js, "S", taken.answer["config"])
         js.raw("STREAM.CREATE.S", S)
         answer = backups.give(js, begun["deliver_subject"], taken.data)
@@ -309,8 +333,6 @@ def test_a_chunk_without_a_reply_ends_the_restore(both):
 
 def test_a_silent_client_is_forgotten(both):
     def conversation(js):
-        import time
-
         begun = backups.begin(js, "S", S)
         first = js.wire.request(begun["deliver_subject"], "chunk")
         time.sleep(6)

@@ -101,7 +101,8 @@ pub(crate) async fn send(
         account,
         deliver_subject: request.deliver_subject.as_bytes(),
         pace,
-        interest: account.watch_interest(&request.deliver_subject),
+        // Clients ask before they listen on this subject alone, with a wildcard that takes it already.
+        interest: account.watch_listeners(&request.deliver_subject, None),
         acks,
         slots,
         _acked: acked,
