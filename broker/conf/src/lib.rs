@@ -25,7 +25,7 @@ mod value;
 
 pub use bytesize::friendly_bytes;
 pub use cli::{Flags, Invocation, Persona, RunRequest, SignalCommand, SignalRequest, UsageError};
-pub use duration::{format_duration, parse_duration};
+pub use duration::parse_duration;
 pub use error::{ConfError, ConfErrors};
 pub use options::{
     AccountConfig, AccountJetStream, AccountLimits, AuthCallout, BatchOptions, CertPair, ClusterOptions,
@@ -40,3 +40,4 @@ pub use sources::{MemorySources, Sources, SystemSources};
 pub use url::Url;
 pub use usage::{TLS_HELP, usage_text};
 pub use value::{Map, Node, Value};
+pub use weir_stdx::duration::format_duration;

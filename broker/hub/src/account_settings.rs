@@ -4,6 +4,10 @@ use crate::permissions::Permissions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+pub use weir_conf::{
+    ExchangeKind, LatencyConfig, MappingConfig, MappingDestination, MessageTrace as MessageTraceSettings,
+    ResponseType,
+};
 
 /// One account's whole configuration; `Hub::configure_account` replaces what was there.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,7 +17,7 @@ pub struct AccountSettings {
     /// What this account takes from others.
     pub imports: Vec<Import>,
     /// Where publishes of clients go instead.
-    pub mappings: Vec<MappingSettings>,
+    pub mappings: Vec<MappingConfig>,
     /// Bounds on connections, subscriptions and payloads.
     pub limits: AccountLimits,
     /// Permissions of users that have none of their own.
@@ -37,27 +41,6 @@ pub struct AccountLimits {
     pub max_leafnodes: Option<usize>,
 }
 
-/// Streams flow from the exporter to the importer, requests to a service from the importer to the exporter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExchangeKind {
-    /// Messages of the exporter.
-    Stream,
-    /// Requests of the importer, and the responses to them.
-    Service,
-}
-
-/// How many responses a service gives to a request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ResponseType {
-    /// One.
-    #[default]
-    Singleton,
-    /// Any number.
-    Stream,
-    /// One, in pieces, the last of them empty.
-    Chunked,
-}
-
 /// A subject offered to other accounts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Export {
@@ -72,7 +55,7 @@ pub struct Export {
     /// How long a service may be silent; `None` is nats-server's 2 minutes.
     pub response_threshold: Option<Duration>,
     /// Where a service's latency is told.
-    pub latency: Option<LatencySettings>,
+    pub latency: Option<LatencyConfig>,
     /// Whether message traces of importers go on in this account.
     pub allow_trace: bool,
 }
@@ -88,15 +71,6 @@ pub struct ExportAccess {
     pub token_required: bool,
     /// Accounts (or `*`) whose activations issued before that second (Unix time) are void.
     pub revocations: BTreeMap<String, i64>,
-}
-
-/// Latency tracking of a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LatencySettings {
-    /// How many requests of a hundred (1-100); 0 follows the requests' trace headers.
-    pub sampling: u8,
-    /// Where the measurements are published, in the exporting account.
-    pub subject: String,
 }
 
 /// A subject taken from another account.
@@ -119,35 +93,6 @@ pub struct Import {
     pub allow_trace: bool,
     /// The activation token, for exports that need one.
     pub activation: Option<String>,
-}
-
-/// One subject's mapping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MappingSettings {
-    /// The subject published to, wildcards included.
-    pub source: String,
-    /// Where such messages go; what the weights leave over goes nowhere, or to the source if that is literal.
-    pub destinations: Vec<MappingDestination>,
-}
-
-/// A weighted destination of a mapping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MappingDestination {
-    /// The destination in the language of subject transforms.
-    pub subject: String,
-    /// How many of a hundred messages (0-100).
-    pub weight: u8,
-    /// The cluster for which it counts; `None` for all that have no destination of their own.
-    pub cluster: Option<String>,
-}
-
-/// Message tracing by `traceparent`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageTraceSettings {
-    /// Where trace events go.
-    pub destination: String,
-    /// How many of a hundred sampled messages are traced (1-100).
-    pub sampling: u8,
 }
 
 /// Why an account cannot be configured so.

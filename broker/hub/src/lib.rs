@@ -34,7 +34,7 @@ mod websocket;
 pub use account::{Account, AccountTraffic, InternalHandler, InternalSubscription};
 pub use account_settings::{
     AccountError, AccountLimits, AccountSettings, ActivationCheck, ActivationRequest, ExchangeKind, Export,
-    ExportAccess, Import, LatencySettings, MappingDestination, MappingSettings, MessageTraceSettings,
+    ExportAccess, Import, LatencyConfig, MappingConfig, MappingDestination, MessageTraceSettings,
     ResponseType,
 };
 pub use auth::{

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use weir_hub::{
-    AccountSettings, ExchangeKind, Export, Import, LatencySettings, MappingSettings, ResponseType,
-};
+use weir_hub::{AccountSettings, ExchangeKind, Export, Import, LatencyConfig, MappingConfig, ResponseType};
 
 /// Requests that every account may make of the system account: the local subject, the last token of the service's
 /// subject behind the account's name, and whether the service is told who asks.
@@ -67,7 +65,7 @@ fn kind(kind: ExchangeKind) -> &'static str {
     }
 }
 
-fn latency(settings: &LatencySettings) -> Value {
+fn latency(settings: &LatencyConfig) -> Value {
     let sampling = match settings.sampling {
         0 => Value::from("headers"),
         percent => percent.into(),
@@ -145,7 +143,7 @@ pub(crate) fn mappings(settings: &AccountSettings) -> BTreeMap<String, Vec<Value
     settings.mappings.iter().map(|mapping| (mapping.source.clone(), destinations(mapping))).collect()
 }
 
-fn destinations(mapping: &MappingSettings) -> Vec<Value> {
+fn destinations(mapping: &MappingConfig) -> Vec<Value> {
     let mut by_cluster: BTreeMap<Option<&str>, Vec<(String, u32)>> = BTreeMap::new();
     by_cluster.entry(None).or_default();
     for destination in &mapping.destinations {
@@ -199,7 +197,7 @@ mod tests {
             weight,
             cluster: cluster.map(str::to_owned),
         };
-        let mapping = MappingSettings {
+        let mapping = MappingConfig {
             source: "m.*".to_owned(),
             destinations: vec![destination("n.$1", 50, None), destination("o.$1", 30, Some("c"))],
         };

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::jetstream::domain;
-use weir_conf::{AccountConfig, ExchangeKind, MappingConfig, Options, ResponseType};
-use weir_hub::{
-    AccountLimits, AccountSettings, Export, ExportAccess, GLOBAL_ACCOUNT, Hub, Import, LatencySettings,
-    MappingDestination, MappingSettings, MessageTraceSettings,
-};
+use weir_conf::{AccountConfig, Options};
+use weir_hub::{AccountLimits, AccountSettings, Export, ExportAccess, GLOBAL_ACCOUNT, Hub, Import};
 
 /// What nats-server would refuse in the accounts of these options, in its words.
 pub(crate) fn check(options: &Options, cluster: Option<&str>) -> Result<(), String> {
@@ -27,7 +24,7 @@ fn all(options: &Options) -> BTreeMap<String, AccountSettings> {
     let named = options.accounts.iter().map(|(name, config)| (name.clone(), settings(config)));
     let mut accounts: BTreeMap<_, _> = named.collect();
     let global = accounts.entry(GLOBAL_ACCOUNT.to_owned()).or_default();
-    global.mappings.extend(options.mappings.iter().map(mapping));
+    global.mappings.extend(options.mappings.iter().cloned());
     let system = crate::settings::system_account(options);
     accounts.entry(system.clone()).or_default();
     for (name, account) in &mut accounts {
@@ -45,31 +42,21 @@ fn settings(config: &AccountConfig) -> AccountSettings {
     AccountSettings {
         exports: config.exports.iter().map(export).collect(),
         imports: config.imports.iter().map(import).collect(),
-        mappings: config.mappings.iter().map(mapping).collect(),
+        mappings: config.mappings.clone(),
         limits: AccountLimits {
             max_connections: limit(config.limits.max_connections),
             max_subscriptions: limit(config.limits.max_subscriptions),
             max_payload: limit(config.limits.max_payload),
             max_leafnodes: limit(config.limits.max_leafnodes),
         },
-        message_trace: config.msg_trace.as_ref().map(|trace| MessageTraceSettings {
-            destination: trace.destination.clone(),
-            sampling: trace.sampling,
-        }),
+        message_trace: config.msg_trace.clone(),
         ..AccountSettings::default()
-    }
-}
-
-fn kind(kind: ExchangeKind) -> weir_hub::ExchangeKind {
-    match kind {
-        ExchangeKind::Stream => weir_hub::ExchangeKind::Stream,
-        ExchangeKind::Service => weir_hub::ExchangeKind::Service,
     }
 }
 
 fn export(config: &weir_conf::ExportConfig) -> Export {
     Export {
-        kind: kind(config.kind),
+        kind: config.kind,
         subject: config.subject.clone(),
         access: ExportAccess {
             // An empty list asks for a token, which only claims can have.
@@ -78,23 +65,16 @@ fn export(config: &weir_conf::ExportConfig) -> Export {
             account_token_position: config.account_token_position,
             revocations: BTreeMap::new(),
         },
-        response_type: match config.response_type {
-            ResponseType::Singleton => weir_hub::ResponseType::Singleton,
-            ResponseType::Stream => weir_hub::ResponseType::Stream,
-            ResponseType::Chunked => weir_hub::ResponseType::Chunked,
-        },
+        response_type: config.response_type,
         response_threshold: config.response_threshold,
-        latency: config
-            .latency
-            .as_ref()
-            .map(|latency| LatencySettings { sampling: latency.sampling, subject: latency.subject.clone() }),
+        latency: config.latency.clone(),
         allow_trace: config.allow_trace,
     }
 }
 
 fn import(config: &weir_conf::ImportConfig) -> Import {
     Import {
-        kind: kind(config.kind),
+        kind: config.kind,
         account: config.account.clone(),
         subject: config.subject.clone(),
         to: config.to.clone(),
@@ -103,13 +83,4 @@ fn import(config: &weir_conf::ImportConfig) -> Import {
         allow_trace: config.allow_trace,
         activation: None,
     }
-}
-
-fn mapping(config: &MappingConfig) -> MappingSettings {
-    let destinations = config.destinations.iter().map(|destination| MappingDestination {
-        subject: destination.subject.clone(),
-        weight: destination.weight,
-        cluster: destination.cluster.clone(),
-    });
-    MappingSettings { source: config.source.clone(), destinations: destinations.collect() }
 }

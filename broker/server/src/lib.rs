@@ -23,6 +23,7 @@ mod ocsp;
 mod reload;
 mod resolver;
 mod served;
+mod server_block;
 mod settings;
 mod signal_command;
 mod signals;

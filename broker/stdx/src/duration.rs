@@ -4,16 +4,33 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Why a text is not a duration.
+/// Why a text is not a duration, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurationError {
     text: String,
-    reason: &'static str,
+    reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reason {
+    Invalid,
+    MissingUnit,
+    UnknownUnit(String),
+    /// Not Go's: no option takes one.
+    Negative,
 }
 
 impl fmt::Display for DurationError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "invalid duration {:?}: {}", self.text, self.reason)
+        let text = &self.text;
+        match &self.reason {
+            Reason::Invalid => write!(formatter, "time: invalid duration {text:?}"),
+            Reason::MissingUnit => write!(formatter, "time: missing unit in duration {text:?}"),
+            Reason::UnknownUnit(unit) => {
+                write!(formatter, "time: unknown unit {unit:?} in duration {text:?}")
+            }
+            Reason::Negative => write!(formatter, "time: negative duration {text:?}"),
+        }
     }
 }
 
@@ -21,19 +38,18 @@ impl std::error::Error for DurationError {}
 
 /// Reads a duration in nanoseconds; a sign is allowed, `0` needs no unit.
 pub fn parse_nanos(text: &str) -> Result<i64, DurationError> {
-    parse(text).map_err(|reason| DurationError { text: text.chars().take(64).collect(), reason })
+    parse(text).map_err(|reason| DurationError { text: text.to_owned(), reason })
 }
 
 /// Reads a duration that must not be negative.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let nanos = parse_nanos(text)?;
-    u64::try_from(nanos)
-        .map(Duration::from_nanos)
-        .map_err(|_| DurationError { text: text.chars().take(64).collect(), reason: "it is negative" })
+    let negative = |_| DurationError { text: text.to_owned(), reason: Reason::Negative };
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(negative)
 }
 
-fn parse(text: &str) -> Result<i64, &'static str> {
-    let (negative, mut rest) = match text.as_bytes().first() {
+fn parse(text: &str) -> Result<i64, Reason> {
+    let (is_negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
         _ => (false, text),
@@ -42,7 +58,7 @@ fn parse(text: &str) -> Result<i64, &'static str> {
         return Ok(0);
     }
     if rest.is_empty() {
-        return Err("it is empty");
+        return Err(Reason::Invalid);
     }
     let mut total: i128 = 0;
     while !rest.is_empty() {
@@ -50,28 +66,27 @@ fn parse(text: &str) -> Result<i64, &'static str> {
         total += nanos;
         rest = after;
         if total > i128::from(i64::MAX) + 1 {
-            return Err("it is longer than 292 years");
+            return Err(Reason::Invalid);
         }
     }
-    i64::try_from(if negative { -total } else { total }).map_err(|_| "it is longer than 292 years")
+    i64::try_from(if is_negative { -total } else { total }).map_err(|_| Reason::Invalid)
 }
 
 /// One number with its unit.
-fn parse_term(text: &str) -> Result<(i128, &str), &'static str> {
+fn parse_term(text: &str) -> Result<(i128, &str), Reason> {
     let whole_digits = leading_digits(text);
-    let whole = &text[..whole_digits];
+    let whole = text[..whole_digits].trim_start_matches('0');
     let mut rest = &text[whole_digits..];
     let mut fraction = "";
-    if let Some(after_point) = rest.strip_prefix('.') {
+    let point = rest.strip_prefix('.');
+    if let Some(after_point) = point {
         let digits = leading_digits(after_point);
         fraction = &after_point[..digits];
         rest = &after_point[digits..];
     }
-    if whole.is_empty() && fraction.is_empty() {
-        return Err("a number is missing");
-    }
-    if whole.len() > 19 {
-        return Err("it is longer than 292 years");
+    // More digits than 2^63 has.
+    if (whole_digits == 0 && fraction.is_empty()) || whole.len() > 19 {
+        return Err(Reason::Invalid);
     }
     let unit_length = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let unit: i128 = match &rest[..unit_length] {
@@ -81,16 +96,14 @@ fn parse_term(text: &str) -> Result<(i128, &str), &'static str> {
         "s" => 1_000_000_000,
         "m" => 60_000_000_000,
         "h" => 3_600_000_000_000,
-        "" => return Err("a unit is missing (ns, us, ms, s, m, h)"),
-        _ => return Err("the unit is unknown (use ns, us, ms, s, m, h)"),
+        "" => return Err(Reason::MissingUnit),
+        unknown => return Err(Reason::UnknownUnit(unknown.to_owned())),
     };
-    let mut nanos = whole.bytes().fold(0_i128, |value, digit| value * 10 + i128::from(digit - b'0')) * unit;
-    let mut scale = unit;
-    for digit in fraction.bytes().take(18) {
-        nanos += i128::from(digit - b'0') * scale / 10;
-        scale /= 10;
-    }
-    Ok((nanos, &rest[unit_length..]))
+    let number = |digits: &str| digits.bytes().fold(0, |value, digit| value * 10 + i128::from(digit - b'0'));
+    // 18 digits of a fraction are more than a nanosecond can show.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let part = number(fraction) * unit / 10_i128.pow(u32::try_from(fraction.len()).unwrap_or(0));
+    Ok((number(whole) * unit + part, &rest[unit_length..]))
 }
 
 fn leading_digits(text: &str) -> usize {
@@ -172,6 +185,8 @@ mod tests {
             ("5.s", 5_000_000_000),
             ("10.5s4m", 250_500_000_000),
             ("12us", 12_000),
+            ("0.3333333333333333333h", 1_199_999_999_999),
+            ("0000000000000000000000007s", 7_000_000_000),
             ("39h9m14.425s", 140_954_425_000_000),
             ("0.100000000000000000000h", 360_000_000_000),
         ] {
@@ -186,6 +201,10 @@ mod tests {
         {
             assert!(parse_nanos(text).is_err(), "{text}");
         }
-        assert!(parse_duration("-1s").unwrap_err().to_string().contains("negative"));
+        let said = |text| parse_duration(text).unwrap_err().to_string();
+        assert_eq!(said("-1s"), "time: negative duration \"-1s\"");
+        assert_eq!(said("1x"), "time: unknown unit \"x\" in duration \"1x\"");
+        assert_eq!(said("3"), "time: missing unit in duration \"3\"");
+        assert_eq!(said("3000000h"), "time: invalid duration \"3000000h\"");
     }
 }

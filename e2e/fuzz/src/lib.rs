@@ -9,6 +9,7 @@ mod config;
 mod headers;
 mod jetstream;
 mod jwt;
+mod ocsp;
 mod parsers;
 mod proxy;
 mod subjects;
@@ -33,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("websocket", websocket::frames),
     ("upgrade", websocket::upgrade),
     ("proxy", proxy::proxy),
+    ("ocsp", ocsp::ocsp),
     ("api_request", jetstream::request),
     ("api_subject", jetstream::subject),
     ("log_command", jetstream::commands),

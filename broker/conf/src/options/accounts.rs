@@ -32,7 +32,7 @@ pub struct AccountLimits {
     pub max_leafnodes: Option<i64>,
 }
 
-/// A stream or a service.
+/// What accounts offer to each other and take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeKind {
     /// Messages flow from the exporter to the importers.
@@ -57,12 +57,15 @@ pub struct ExportConfig {
     pub allow_trace: bool,
 }
 
-/// How a service answers.
+/// How many responses a service gives to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResponseType {
+    /// One.
     #[default]
     Singleton,
+    /// Any number.
     Stream,
+    /// One, in pieces, the last of them empty.
     Chunked,
 }
 
@@ -92,20 +95,23 @@ pub struct ImportConfig {
     pub allow_trace: bool,
 }
 
-/// An entry of `mappings`.
+/// An entry of `mappings`: where publishes of clients go instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingConfig {
+    /// The subject published to, wildcards included.
     pub source: String,
+    /// What the weights leave over goes nowhere, or to the source if that is literal.
     pub destinations: Vec<MappingDestination>,
 }
 
 /// Where a mapping leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingDestination {
+    /// In the language of subject transforms.
     pub subject: String,
     /// Percent.
     pub weight: u8,
-    /// Only for this cluster.
+    /// The cluster for which it counts; `None` for all that have no destination of their own.
     pub cluster: Option<String>,
 }
 

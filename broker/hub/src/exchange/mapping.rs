@@ -1,6 +1,6 @@
 //! An account's mappings: where publishes go instead. Not the language of destinations (weir-subject).
 
-use crate::account_settings::{MappingDestination, MappingSettings};
+use crate::account_settings::{MappingConfig, MappingDestination};
 use std::collections::{BTreeMap, BTreeSet};
 use weir_subject::{Transform, has_wildcards, is_valid_subject, matches, tokenize, validate_mapping};
 
@@ -29,7 +29,7 @@ pub(crate) enum Mapped {
 
 impl Mappings {
     /// Compiles mappings for a server of `cluster`; fails with nats-server's words.
-    pub(super) fn new(settings: &[MappingSettings], cluster: Option<&str>) -> Result<Self, String> {
+    pub(super) fn new(settings: &[MappingConfig], cluster: Option<&str>) -> Result<Self, String> {
         let mut list: Vec<Mapping> = Vec::new();
         for mapping in settings {
             let compiled = Mapping::new(mapping, cluster)?;
@@ -63,7 +63,7 @@ impl Mappings {
 }
 
 impl Mapping {
-    fn new(settings: &MappingSettings, cluster: Option<&str>) -> Result<Self, String> {
+    fn new(settings: &MappingConfig, cluster: Option<&str>) -> Result<Self, String> {
         let source = settings.source.as_str();
         if !is_valid_subject(source.as_bytes()) {
             return Err("invalid subject".to_owned());
@@ -128,13 +128,13 @@ fn destinations(
 mod tests {
     use super::*;
 
-    fn settings(source: &str, destinations: &[(&str, u8, Option<&str>)]) -> MappingSettings {
+    fn settings(source: &str, destinations: &[(&str, u8, Option<&str>)]) -> MappingConfig {
         let destinations = destinations.iter().map(|(subject, weight, cluster)| MappingDestination {
             subject: (*subject).to_owned(),
             weight: *weight,
             cluster: cluster.map(str::to_owned),
         });
-        MappingSettings { source: source.to_owned(), destinations: destinations.collect() }
+        MappingConfig { source: source.to_owned(), destinations: destinations.collect() }
     }
 
     fn map(mappings: &Mappings, subject: &str, number: u32) -> Option<String> {

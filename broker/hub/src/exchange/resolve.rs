@@ -182,7 +182,13 @@ fn add_stream(
         _ => from.to_owned(),
     };
     for subject in [to.as_str(), from] {
-        stream_cycle(&import.account, subject, &mut BTreeSet::from([name.to_owned()]), lookup)?;
+        find_cycle(
+            ExchangeKind::Stream,
+            &import.account,
+            subject,
+            &mut BTreeSet::from([name.to_owned()]),
+            lookup,
+        )?;
     }
     let mut built = StreamImport {
         exporter_name: import.account.as_str().into(),
@@ -230,7 +236,13 @@ fn add_service(
         return Err("service import not authorized".to_owned());
     }
     for subject in [from, to] {
-        service_cycle(&import.account, subject, &mut BTreeSet::from([name.to_owned()]), lookup)?;
+        find_cycle(
+            ExchangeKind::Service,
+            &import.account,
+            subject,
+            &mut BTreeSet::from([name.to_owned()]),
+            lookup,
+        )?;
     }
     let is_known =
         |known: &&Arc<ServiceImport>| *known.exporter_name == import.account && *known.from == *from;
@@ -280,9 +292,11 @@ fn find_export(exporter: &Exchange, subject: &str) -> Option<Arc<ServiceExport>>
 const CYCLE: &str = "import forms a cycle";
 const TOO_DEEP: &str = "search cycle depth exhausted";
 
-fn service_cycle(
+/// Looks whether what `account` offers under `subject` comes back to one of the accounts visited.
+fn find_cycle(
+    kind: ExchangeKind,
     account: &str,
-    from: &str,
+    subject: &str,
     visited: &mut BTreeSet<String>,
     lookup: &Lookup<'_>,
 ) -> Result<(), String> {
@@ -290,42 +304,29 @@ fn service_cycle(
         return Err(TOO_DEEP.to_owned());
     }
     let Some(exchange) = (lookup.exchange)(account) else { return Ok(()) };
-    for import in &exchange.services {
-        if overlaps(from.as_bytes(), import.to.as_bytes()) {
-            if visited.contains(&*import.exporter_name) {
-                return Err(CYCLE.to_owned());
+    // A request goes on under the exporter's subject, a stream came under the local one.
+    let services = exchange.services.iter().map(|import| (&import.exporter_name, &import.to, &import.from));
+    let streams = exchange.streams.iter().map(|import| (&import.exporter_name, &import.to, &import.to));
+    let imports: Vec<_> = match kind {
+        ExchangeKind::Service => services.collect(),
+        ExchangeKind::Stream => {
+            let mut exports = exchange.settings.exports.iter().filter(|export| export.kind == kind);
+            if !exports.any(|export| is_subset(subject.as_bytes(), export.subject.as_bytes())) {
+                return Ok(());
             }
-            visited.insert(account.to_owned());
-            let next = if is_subset(import.from.as_bytes(), from.as_bytes()) { &import.from } else { from };
-            service_cycle(&import.exporter_name, next, visited, lookup)?;
+            streams.collect()
         }
-    }
-    Ok(())
-}
-
-fn stream_cycle(
-    account: &str,
-    to: &str,
-    visited: &mut BTreeSet<String>,
-    lookup: &Lookup<'_>,
-) -> Result<(), String> {
-    if visited.len() >= MAX_CYCLE_DEPTH {
-        return Err(TOO_DEEP.to_owned());
-    }
-    let Some(exchange) = (lookup.exchange)(account) else { return Ok(()) };
-    let exports = exchange.settings.exports.iter().filter(|export| export.kind == ExchangeKind::Stream);
-    if !exports.into_iter().any(|export| is_subset(to.as_bytes(), export.subject.as_bytes())) {
-        return Ok(());
-    }
-    for import in &exchange.streams {
-        if overlaps(to.as_bytes(), import.to.as_bytes()) {
-            if visited.contains(&*import.exporter_name) {
-                return Err(CYCLE.to_owned());
-            }
-            visited.insert(account.to_owned());
-            let next = if is_subset(import.to.as_bytes(), to.as_bytes()) { &import.to } else { to };
-            stream_cycle(&import.exporter_name, next, visited, lookup)?;
+    };
+    for (exporter, here, next) in imports {
+        if !overlaps(subject.as_bytes(), here.as_bytes()) {
+            continue;
         }
+        if visited.contains(&**exporter) {
+            return Err(CYCLE.to_owned());
+        }
+        visited.insert(account.to_owned());
+        let next = if is_subset(next.as_bytes(), subject.as_bytes()) { next } else { subject };
+        find_cycle(kind, exporter, next, visited, lookup)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which requests' latencies are measured: by chance, or because a tracing header says so. Not the measuring.
 
 use super::headers::lines;
-use crate::account_settings::LatencySettings;
+use crate::account_settings::LatencyConfig;
 use std::collections::BTreeMap;
 
 /// The headers that made a request measured.
@@ -9,7 +9,7 @@ pub(super) type TraceHeaders = BTreeMap<String, Vec<String>>;
 
 /// Whether a request is measured, and by which headers. `random` gives any number.
 pub(super) fn sample(
-    latency: &LatencySettings,
+    latency: &LatencyConfig,
     headers: &[u8],
     random: impl FnOnce() -> u32,
 ) -> Option<TraceHeaders> {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn is_sampled(headers: &str) -> Option<String> {
-        let latency = LatencySettings { sampling: 0, subject: "l".to_owned() };
+        let latency = LatencyConfig { sampling: 0, subject: "l".to_owned() };
         let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
         sample(&latency, block.as_bytes(), || 0)
             .map(|headers| headers.into_keys().collect::<Vec<_>>().join(" "))

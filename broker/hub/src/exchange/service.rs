@@ -1,7 +1,7 @@
 //! One exported and one imported service. Not the way of a request through it (see `routing`).
 
 use crate::account::Account;
-use crate::account_settings::{LatencySettings, ResponseType};
+use crate::account_settings::{LatencyConfig, ResponseType};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use weir_subject::Transform;
@@ -15,7 +15,7 @@ pub(crate) struct ServiceExport {
     pub(crate) subject: Box<str>,
     pub(crate) response_type: ResponseType,
     pub(crate) response_threshold: Duration,
-    pub(crate) latency: Option<LatencySettings>,
+    pub(crate) latency: Option<LatencyConfig>,
     pub(crate) allow_trace: bool,
 }
 
@@ -49,7 +49,7 @@ impl ServiceImport {
         self.export.as_ref().map_or(ResponseType::Singleton, |export| export.response_type)
     }
 
-    pub(crate) fn latency(&self) -> Option<&LatencySettings> {
+    pub(crate) fn latency(&self) -> Option<&LatencyConfig> {
         self.export.as_ref().and_then(|export| export.latency.as_ref())
     }
 

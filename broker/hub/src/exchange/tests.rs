@@ -2,7 +2,7 @@
 
 use crate::account::{Account, InternalSubscription};
 use crate::account_settings::{
-    AccountSettings, ExchangeKind, Export, ExportAccess, Import, MappingDestination, MappingSettings,
+    AccountSettings, ExchangeKind, Export, ExportAccess, Import, MappingConfig, MappingDestination,
     ResponseType,
 };
 use crate::auth::OpenDoor;
@@ -198,7 +198,7 @@ fn a_mapping_applies_to_what_comes_through_an_import() {
         ("B", vec![], vec![import(service, "A", "svc", None)]),
     ]);
     let destination = MappingDestination { subject: "svc.v2".to_owned(), weight: 100, cluster: None };
-    let mapping = MappingSettings { source: "svc".to_owned(), destinations: vec![destination] };
+    let mapping = MappingConfig { source: "svc".to_owned(), destinations: vec![destination] };
     list.entry("A".to_owned()).or_default().mappings.push(mapping);
     let hub = hub(&[]);
     hub.configure_accounts(list);

@@ -2,6 +2,7 @@
 //! follows from an answer.
 
 mod certificate;
+mod lengths;
 mod request;
 mod response;
 mod signed;

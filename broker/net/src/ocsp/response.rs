@@ -1,6 +1,7 @@
 //! A responder's answer: read, and its signature verified. The errors have the words of Go's library.
 
 use super::certificate::Certificate;
+use super::lengths;
 use super::request::SHA1;
 use super::signed::{Signed, sequence};
 use sha1::Sha1;
@@ -104,14 +105,14 @@ pub enum NotCurrent {
 impl Response {
     /// Reads the answer about `certificate`, and verifies that `issuer` or somebody it has certified has signed it.
     pub fn parse(der: &[u8], certificate: &Certificate, issuer: &Certificate) -> Result<Self, ResponseError> {
-        let outer = OcspResponse::from_der(der)?;
+        let outer = OcspResponse::from_der(checked(der)?)?;
         refusal(outer.response_status).map_or(Ok(()), |text| Err(ResponseError::Refused(text)))?;
         let bytes = outer.response_bytes.ok_or(ResponseError::UnknownType)?;
         if bytes.response_type != BASIC {
             return Err(ResponseError::UnknownType);
         }
         let signed = Signed::parse(bytes.response.as_bytes())?;
-        let data = ResponseData::from_der(signed.content)?;
+        let data = ResponseData::from_der(checked(signed.content)?)?;
         let answer = select(&data.responses, certificate, issuer)?;
         let delegate = match first_certificate(signed.rest)? {
             None => {
@@ -166,6 +167,12 @@ impl Response {
         }
         Ok(())
     }
+}
+
+/// The same bytes, where nothing in them is longer than they are.
+fn checked(der: &[u8]) -> Result<&[u8], ResponseError> {
+    let truncated = || ResponseError::Malformed("data truncated".to_owned());
+    if lengths::are_true(der) { Ok(der) } else { Err(truncated()) }
 }
 
 fn seconds(time: OcspGeneralizedTime) -> u64 {

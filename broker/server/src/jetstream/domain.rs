@@ -2,7 +2,7 @@
 //! objects have a place below it. Not what a domain is.
 
 use weir_conf::Options;
-use weir_hub::{AccountSettings, ExchangeKind, MappingDestination, MappingSettings};
+use weir_hub::{AccountSettings, ExchangeKind, MappingConfig, MappingDestination};
 
 /// What follows `$JS.<domain>.API.`, and what it stands for.
 const API: [(&str, &str); 9] = [
@@ -55,9 +55,9 @@ pub(crate) fn add_default(settings: &mut AccountSettings, domain: Option<&str>, 
     }
 }
 
-fn mapping(source: String, to: &str) -> MappingSettings {
+fn mapping(source: String, to: &str) -> MappingConfig {
     let destination = MappingDestination { subject: to.to_owned(), weight: 100, cluster: None };
-    MappingSettings { source, destinations: vec![destination] }
+    MappingConfig { source, destinations: vec![destination] }
 }
 
 #[cfg(test)]

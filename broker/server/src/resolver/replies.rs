@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
-    time::SystemTime,
 };
 
 use serde::Serialize;
 use tracing::{debug, error};
 use weir_hub::Hub;
-use weir_stdx::time::UnixNanos;
+
+use crate::server_block::{self, ServerBlock};
 
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
@@ -21,32 +21,9 @@ pub(super) struct About {
     pub(super) feature_flags: BTreeMap<String, bool>,
 }
 
-/// The server that answers.
-#[derive(Serialize)]
-struct Server {
-    name: String,
-    host: String,
-    id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    cluster: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    domain: String,
-    ver: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    feature_flags: BTreeMap<String, bool>,
-    jetstream: bool,
-    flags: u64,
-    seq: u64,
-    time: String,
-}
-
 #[derive(Serialize)]
 struct Update<'a> {
-    server: Server,
+    server: ServerBlock,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Done<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,26 +49,25 @@ struct Failed<'a> {
 #[derive(Serialize)]
 struct List<'a> {
     data: &'a [String],
-    server: Server,
+    server: ServerBlock,
 }
 
-fn server(hub: &Hub, about: &About) -> Server {
-    const JETSTREAM_FLAGS: u64 = 7;
+fn server(hub: &Hub, about: &About) -> ServerBlock {
     let info = hub.info();
-    Server {
+    ServerBlock {
         name: info.server_name,
         host: info.host,
         id: info.server_id,
         cluster: info.cluster,
         domain: info.domain,
-        ver: info.version,
+        version: info.version,
         tags: about.tags.clone(),
         metadata: about.metadata.clone(),
         feature_flags: about.feature_flags.clone(),
         jetstream: info.jetstream,
-        flags: if info.jetstream { JETSTREAM_FLAGS } else { 0 },
-        seq: SEQUENCE.fetch_add(1, Ordering::Relaxed) + 1,
-        time: UnixNanos::from_system_time(SystemTime::now()).to_rfc3339(),
+        flags: server_block::flags(info.jetstream),
+        sequence: SEQUENCE.fetch_add(1, Ordering::Relaxed) + 1,
+        time: crate::monitoring::now(),
     }
 }
 

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use weir_auth::jwt::{self, Account, Claims, ImportType, SamplingRate};
 use weir_hub::{
-    AccountLimits, AccountSettings, ExchangeKind, Export, ExportAccess, Import, LatencySettings,
-    MappingDestination, MappingSettings, MessageTraceSettings, Permissions, ResponseType,
+    AccountLimits, AccountSettings, ExchangeKind, Export, ExportAccess, Import, LatencyConfig, MappingConfig,
+    MappingDestination, MessageTraceSettings, Permissions, ResponseType,
 };
 
 use crate::authenticator::jwt_permissions;
@@ -25,7 +25,7 @@ pub(super) fn settings(claims: &Claims<Account>) -> AccountSettings {
         mappings: account
             .mappings
             .iter()
-            .map(|(source, destinations)| MappingSettings {
+            .map(|(source, destinations)| MappingConfig {
                 source: source.clone(),
                 destinations: destinations.iter().map(destination).collect(),
             })
@@ -89,7 +89,7 @@ fn export(export: &jwt::Export) -> Option<Export> {
             .ok()
             .filter(|nanos| *nanos > 0)
             .map(Duration::from_nanos),
-        latency: export.latency.as_ref().map(|latency| LatencySettings {
+        latency: export.latency.as_ref().map(|latency| LatencyConfig {
             sampling: match latency.sampling {
                 SamplingRate::Headers => 0,
                 SamplingRate::Percent(percent) => u8::try_from(percent).unwrap_or(100),

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use weir_hub::{Account, Inbound, InternalHandler, Origin, Permissions, Rule, RuleSet};
 use weir_monitor::compact;
 
-use super::{System, envelope::ServerInfo, reply_inbox::Waiting, requests::Message};
+use super::{System, reply_inbox::Waiting, requests::Message};
+use crate::server_block::ServerBlock;
 
 /// Subjects of any account, and the service of the system account that answers for the account.
 pub(super) const FORWARDED: [(&str, &str); 3] = [
@@ -21,8 +22,8 @@ pub(super) const FORWARDED: [(&str, &str); 3] = [
 ];
 
 #[derive(Serialize)]
-struct UserAnswer<'a> {
-    server: ServerInfo<'a>,
+struct UserAnswer {
+    server: ServerBlock,
     data: UserInfo,
 }
 

@@ -1,16 +1,10 @@
-//! The block that names this server in events and answers. Not what it is around.
+//! What the system account tells of this server in its events and answers.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
 use weir_hub::HubOptions;
-use weir_jsapi::time::Time;
 
 use super::System;
 use crate::monitoring::{self, ServerSource};
-
-/// What other servers may rely on when JetStream runs here: it does, and snapshots are binary.
-const FLAGS_WITH_JETSTREAM: u64 = 0b011;
+use crate::server_block::{self, ServerBlock};
 
 /// What stays the same while the server runs.
 pub(super) struct Identity {
@@ -39,46 +33,24 @@ impl Identity {
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct ServerInfo<'a> {
-    name: &'a str,
-    host: &'a str,
-    id: &'a str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    cluster: String,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    domain: &'a str,
-    ver: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    feature_flags: BTreeMap<String, bool>,
-    jetstream: bool,
-    flags: u64,
-    seq: u64,
-    time: Time,
-}
-
 impl System {
     /// The block with the next sequence number.
-    pub(super) fn server_info(&self) -> ServerInfo<'_> {
+    pub(super) fn server_info(&self) -> ServerBlock {
         let identity = &self.identity;
         let settings = self.source.settings();
-        ServerInfo {
-            name: &identity.name,
-            host: &identity.host,
-            id: &identity.id,
+        ServerBlock {
+            name: identity.name.clone(),
+            host: identity.host.clone(),
+            id: identity.id.clone(),
             cluster: self.hub.cluster_name(),
-            domain: &identity.domain,
-            ver: &identity.version,
+            domain: identity.domain.clone(),
+            version: identity.version.clone(),
             tags: settings.tags,
             metadata: settings.metadata,
             feature_flags: settings.feature_flags,
             jetstream: identity.jetstream,
-            flags: if identity.jetstream { FLAGS_WITH_JETSTREAM } else { 0 },
-            seq: self.next_sequence(),
+            flags: server_block::flags(identity.jetstream),
+            sequence: self.next_sequence(),
             time: monitoring::now(),
         }
     }

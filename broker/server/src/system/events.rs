@@ -8,8 +8,9 @@ use weir_jsapi::time::Time;
 use weir_monitor::{AccountStat, Traffic, compact};
 use weir_stdx::time::UnixNanos;
 
-use super::{Job, System, envelope::ServerInfo, ocsp::OcspEvent};
+use super::{Job, System, ocsp::OcspEvent};
 use crate::monitoring::{self, time_of};
+use crate::server_block::ServerBlock;
 
 /// Something that happened, as it was then.
 pub(super) enum Event {
@@ -41,7 +42,7 @@ struct ConnectEvent<'a> {
     kind: &'static str,
     id: String,
     timestamp: Time,
-    server: ServerInfo<'a>,
+    server: ServerBlock,
     client: ClientInfo<'a>,
 }
 
@@ -51,7 +52,7 @@ struct DisconnectEvent<'a> {
     kind: &'static str,
     id: String,
     timestamp: Time,
-    server: ServerInfo<'a>,
+    server: ServerBlock,
     client: ClientInfo<'a>,
     sent: Traffic,
     received: Traffic,
@@ -59,12 +60,12 @@ struct DisconnectEvent<'a> {
 }
 
 #[derive(Serialize)]
-struct ConnectionsEvent<'a> {
+struct ConnectionsEvent {
     #[serde(rename = "type")]
     kind: &'static str,
     id: String,
     timestamp: Time,
-    server: ServerInfo<'a>,
+    server: ServerBlock,
     #[serde(flatten)]
     stat: AccountStat,
 }

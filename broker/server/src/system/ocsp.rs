@@ -7,8 +7,9 @@ use weir_jsapi::time::Time;
 use weir_monitor::compact;
 use weir_net::ocsp::Certificate;
 
-use super::{System, envelope::ServerInfo, events::Event};
+use super::{System, events::Event};
 use crate::monitoring;
+use crate::server_block::ServerBlock;
 
 const REJECT: &str = "io.nats.server.advisory.v1.ocsp_peer_reject";
 const LINK_INVALID: &str = "io.nats.server.advisory.v1.ocsp_peer_link_invalid";
@@ -49,7 +50,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<CertificateInfo>,
     peer: CertificateInfo,
-    server: ServerInfo<'a>,
+    server: ServerBlock,
     reason: &'a str,
 }
 

@@ -7,8 +7,9 @@ use tracing::{error, warn};
 use weir_hub::{CloseReason, Inbound, Origin};
 use weir_monitor::{Answer, Endpoint, FilterSubject, Request, answer, compact};
 
-use super::{Command, Job, System, envelope::ServerInfo};
+use super::{Command, Job, System};
 use crate::monitoring;
+use crate::server_block::ServerBlock;
 
 /// A message as it came.
 pub(super) struct Message {
@@ -34,8 +35,8 @@ impl Message {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a> {
-    server: ServerInfo<'a>,
+struct Envelope {
+    server: ServerBlock,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
