@@ -3,8 +3,9 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, OpenMode};
 use crate::error::StorageError;
 use crate::store::framed::{self, Label, copy_path, is_missing};
 
@@ -79,6 +80,53 @@ pub(crate) fn inspect_pair(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Ve
         findings.push(Finding::of_file(path, kind, reason));
     }
     findings
+}
+
+/// The small files of a store at one moment, to be read elsewhere.
+#[derive(Debug)]
+pub struct SmallFiles {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) seed: u32,
+    pub(crate) files: Vec<(PathBuf, &'static [u8; 8])>,
+}
+
+impl SmallFiles {
+    #[must_use]
+    pub fn contains(&self, path: &Path) -> bool {
+        self.files.iter().any(|(file, _)| file == path)
+    }
+
+    /// Reads every one and its copy; one that is damaged is made anew from the other. `is_needed` says whether the
+    /// store still refers to it: what a checkpoint has replaced meanwhile may be gone.
+    #[must_use]
+    pub fn heal(&self, is_needed: &dyn Fn(&Path) -> bool) -> Vec<Finding> {
+        let mut all = Vec::new();
+        for (path, magic) in &self.files {
+            let findings = inspect_pair(&*self.disk, path, Label::new(magic, self.seed, path));
+            if findings.is_empty() || !is_needed(path) {
+                continue;
+            }
+            for mut finding in findings {
+                if finding.kind == FindingKind::Twin {
+                    match copy_over(&*self.disk, &twin_of(&finding.path), &finding.path) {
+                        Ok(()) => finding.reason.push_str("; it was made anew from that"),
+                        Err(error) => finding.reason.push_str(&format!("; making it anew failed: {error}")),
+                    }
+                }
+                all.push(finding);
+            }
+        }
+        all
+    }
+}
+
+fn copy_over(disk: &dyn Disk, from: &Path, to: &Path) -> std::io::Result<()> {
+    let source = disk.open(from, OpenMode::Read)?;
+    let mut bytes = vec![0; usize::try_from(source.length()?).unwrap_or(0)];
+    let count = source.read_at(&mut bytes, 0)?;
+    let target = disk.open(to, OpenMode::CreateEmpty)?;
+    target.write_at(&bytes[..count], 0)?;
+    target.sync_data()
 }
 
 /// The other one of a small file and its copy.

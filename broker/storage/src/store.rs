@@ -27,6 +27,7 @@ use weir_stdx::time::UnixNanos;
 
 use crate::disk::DiskFile;
 use crate::error::{IoContext, StorageError};
+use crate::inspect::SmallFiles;
 
 pub use file::{FileStore, FileStoreOptions, Opened, StoreInspection, StoreReport};
 pub use memory::MemoryStore;
@@ -93,6 +94,11 @@ pub trait MessageStore: Send {
     fn part(&self, _from: u64) -> Option<StorePart> {
         None
     }
+    /// The small files that the store refers to, to be read elsewhere. Stores that keep no files have none.
+    fn small_files(&self) -> Option<SmallFiles> {
+        None
+    }
+
     /// Replaces the whole content by a snapshot's. On an error the content is what it was. Durable after
     /// the next checkpoint, which the owner makes at once.
     fn snapshot_install(&mut self, input: &mut dyn Read) -> Result<(), StorageError>;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_jetstream::meta::{META_GROUP, StreamAssignment};
-use weir_jetstream::{Lookup, Store};
+use weir_jetstream::{Lookup, Store, StoreState};
 use weir_stdx::rng::SeededRng;
 use weir_stdx::time::UnixNanos;
 use weir_storage::disk::Disk;
@@ -160,11 +160,16 @@ impl Server {
 
     /// Every message of a stream as a line, by sequence.
     pub(super) fn messages(&self, group: u64) -> Result<BTreeMap<u64, String>, String> {
+        self.messages_from(group, 0)
+    }
+
+    /// `messages` from a sequence on.
+    pub(super) fn messages_from(&self, group: u64, from: u64) -> Result<BTreeMap<u64, String>, String> {
         let state = self.streams[&group].state.lock();
         let store = state.machine().store();
         let counters = store.state();
         let mut messages = BTreeMap::new();
-        for seq in counters.first_seq..=counters.last_seq {
+        for seq in counters.first_seq.max(from)..=counters.last_seq {
             if let Lookup::Found(message) = store.get(seq).map_err(|error| error.to_string())? {
                 messages.insert(seq, format!("{message:?}"));
             }
@@ -197,37 +202,54 @@ impl Server {
         Ok(())
     }
 
-    /// Everything that a client could ever see of a group, as a hash and a line for people.
-    pub(super) fn observe(&self, group: u64) -> Result<Observed, String> {
+    /// Everything that a client could ever see of a group, as a hash.
+    pub(super) fn observe(&self, group: u64) -> Result<u64, String> {
         let mut hasher = DefaultHasher::new();
         let Some(stream) = self.streams.get(&group) else {
-            let meta = self.meta.lock();
-            meta.machine().checkpoint().hash(&mut hasher);
-            let names: Vec<&str> = meta.machine().streams().map(|stream| stream.name()).collect();
-            return Ok(Observed { hash: hasher.finish(), line: format!("streams {names:?}") });
+            self.meta.lock().machine().checkpoint().hash(&mut hasher);
+            return Ok(hasher.finish());
         };
         let state = stream.state.lock();
         let store = state.machine().store();
-        let counters = store.state();
-        format!("{counters:?}").hash(&mut hasher);
-        for seq in counters.first_seq..=counters.last_seq {
+        let StoreState {
+            messages,
+            bytes,
+            first_seq,
+            first_timestamp,
+            last_seq,
+            last_timestamp,
+            num_subjects,
+            num_deleted,
+        } = store.state();
+        let counters = [messages, bytes, first_seq, last_seq, num_subjects, num_deleted];
+        (counters, first_timestamp.0, last_timestamp.0).hash(&mut hasher);
+        for seq in first_seq..=last_seq {
             match store.get(seq).map_err(|error| error.to_string())? {
-                Lookup::Found(message) => format!("{message:?}").hash(&mut hasher),
+                Lookup::Found(message) => {
+                    (message.seq, message.timestamp.0).hash(&mut hasher);
+                    [&message.subject, &message.headers, &message.payload].hash(&mut hasher);
+                }
                 Lookup::Missing => seq.hash(&mut hasher),
                 Lookup::Unreadable => return Err(format!("message {seq} is unreadable")),
             }
         }
         state.machine().checkpoint_state().hash(&mut hasher);
-        let line = format!("{} {counters:?}", stream.assignment.name());
-        Ok(Observed { hash: hasher.finish(), line })
+        Ok(hasher.finish())
     }
-}
 
-/// See `Server::observe`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Observed {
-    pub(super) hash: u64,
-    pub(super) line: String,
+    /// A group in a line, for people.
+    pub(super) fn describe(&self, group: u64) -> String {
+        match self.streams.get(&group) {
+            Some(stream) => {
+                format!("{} {:?}", stream.assignment.name(), stream.state.lock().machine().store().state())
+            }
+            None => {
+                let meta = self.meta.lock();
+                let names: Vec<&str> = meta.machine().streams().map(|stream| stream.name()).collect();
+                format!("streams {names:?}")
+            }
+        }
+    }
 }
 
 fn text(error: impl std::fmt::Display) -> String {

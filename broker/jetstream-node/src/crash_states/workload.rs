@@ -16,7 +16,7 @@ use weir_stdx::time::UnixNanos;
 use weir_storage::disk::sim::SimDisk;
 use weir_storage::{GroupId, JournalEntry};
 
-use super::server::{Observed, Server, VOTE_GROUP};
+use super::server::{Server, VOTE_GROUP};
 use crate::envelope::Envelope;
 
 const STREAMS_MAX: usize = 4;
@@ -38,6 +38,18 @@ pub(super) struct Workload {
     flying: Vec<(u64, u64, Bytes)>,
     votes: u64,
     names: u64,
+}
+
+/// What a group was after an entry: see `Server::observe` and `Server::describe`.
+struct Observed {
+    hash: u64,
+    line: String,
+}
+
+impl Observed {
+    fn of(server: &Server, group: u64) -> Result<Self, String> {
+        Ok(Self { hash: server.observe(group)?, line: server.describe(group) })
+    }
 }
 
 impl Workload {
@@ -164,10 +176,13 @@ impl Workload {
     }
 
     fn note(&mut self, group: u64) -> Result<(), String> {
-        let (index, observed) = (self.server.applied(group), self.server.observe(group)?);
+        let index = self.server.applied(group);
+        let observed = Observed::of(&self.server, group)?;
         self.history.entry(group).or_default().insert(index, observed);
         if group != META_GROUP {
-            let messages = self.server.messages(group)?;
+            // A message never changes: only new ones are noted.
+            let noted = self.ever.range((group, 0)..=(group, u64::MAX)).next_back();
+            let messages = self.server.messages_from(group, noted.map_or(0, |((_, seq), _)| seq + 1))?;
             self.ever.extend(messages.into_iter().map(|(seq, message)| ((group, seq), message)));
         }
         Ok(())
@@ -306,8 +321,11 @@ impl Workload {
     pub(super) fn same(&self, server: &Server, group: u64) -> Result<(), String> {
         let (applied, observed) = (server.applied(group), server.observe(group)?);
         match self.history.get(&group).and_then(|history| history.get(&applied)) {
-            Some(expected) if *expected == observed => Ok(()),
-            expected => Err(format!("group {group} at {applied} is {observed:?}, was {expected:?}")),
+            Some(expected) if expected.hash == observed => Ok(()),
+            expected => {
+                let (is, was) = (server.describe(group), expected.map(|expected| &expected.line));
+                Err(format!("group {group} at {applied} is {is}, was {was:?}"))
+            }
         }
     }
 
@@ -372,9 +390,9 @@ impl Workload {
     fn check_group(&self, server: &Server, group: u64, mark: u64) -> Result<(), String> {
         let applied = server.applied(group);
         let promised = self.promised(group, mark);
-        let observed = server.observe(group)?;
         if applied < promised {
-            return Err(format!("group {group} ends at {applied}, promised was {promised}: {observed:?}"));
+            let is = server.describe(group);
+            return Err(format!("group {group} ends at {applied}, promised was {promised}: {is}"));
         }
         self.same(server, group)
     }

@@ -1,5 +1,5 @@
 //! Reads everything a stream has on disk, again and again, so that damage is known before somebody asks for what it
-//! hit. It reports and repairs nothing; what cannot be read stays as it is.
+//! hit. Small files are made anew from their twins; of the rest it repairs nothing, what cannot be read stays as it is.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -24,10 +24,32 @@ pub(crate) async fn run(replica: Arc<StreamReplica>) {
     let is_new = replica.replicated.lock().machine().state().messages == 0;
     tokio::time::sleep(if is_new { INTERVAL } else { FIRST_DELAY }).await;
     loop {
+        small_files(&replica).await;
         if let Some(damaged) = round(&replica).await {
             replica.set_unreadable(ranges(&damaged));
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Both copies of every small file: the one that is damaged must not wait for the other to be.
+async fn small_files(replica: &Arc<StreamReplica>) {
+    let replica = Arc::clone(replica);
+    let healed = tokio::task::spawn_blocking(move || {
+        let listed = || replica.replicated.lock().machine().store().small_files();
+        let findings =
+            listed().map(|files| files.heal(&|path| listed().is_some_and(|now| now.contains(path))));
+        for finding in findings.into_iter().flatten() {
+            tracing::error!(
+                "Stream {}: {}: {}",
+                replica.assignment().name(),
+                finding.path.display(),
+                finding.reason
+            );
+        }
+    });
+    if let Err(error) = healed.await {
+        tracing::error!("Checking small files: {error}");
     }
 }
 

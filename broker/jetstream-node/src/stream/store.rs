@@ -13,6 +13,7 @@ use weir_jetstream::{Filter, Lookup, Store, StoreFailure, StoreState, StoredMess
 use weir_jsapi::StorageType;
 use weir_stdx::time::UnixNanos;
 use weir_storage::disk::Disk;
+use weir_storage::inspect::SmallFiles;
 use weir_storage::{
     FileStore, FileStoreOptions, GroupId, Journal, MemoryStore, MessageStore, StorageError, StorePart,
     Unsynced, whole_file,
@@ -117,6 +118,11 @@ impl StreamStore {
     /// The messages of one file, to be checked elsewhere.
     pub(crate) fn part(&self, from: u64) -> Option<StorePart> {
         self.messages.part(from)
+    }
+
+    /// The small files of the store, to be read elsewhere.
+    pub(crate) fn small_files(&self) -> Option<SmallFiles> {
+        self.messages.small_files()
     }
 
     /// A view of the content as it is now.

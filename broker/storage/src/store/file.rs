@@ -25,6 +25,7 @@ use super::{
 };
 use crate::disk::{Disk, RealDisk};
 use crate::error::{IoContext, StorageError};
+use crate::inspect::SmallFiles;
 
 pub use inspect::StoreInspection;
 
@@ -312,6 +313,10 @@ impl MessageStore for FileStore {
 
     fn part(&self, from: u64) -> Option<StorePart> {
         self.content.part(from)
+    }
+
+    fn small_files(&self) -> Option<SmallFiles> {
+        Some(self.list_small_files())
     }
 
     fn snapshot_install(&mut self, input: &mut dyn Read) -> Result<(), StorageError> {

@@ -10,7 +10,7 @@ use weir_stdx::rng::SeededRng;
 use weir_storage::disk::sim::{CrashExplorer, Fault, SimDisk};
 use weir_storage::{GroupId, JournalEntry};
 
-use super::Workload;
+use super::{Observed, Workload};
 use crate::crash_states::server::Server;
 
 const ROUNDS: u32 = 40;
@@ -181,7 +181,7 @@ impl Failing {
         let history = &mut self.workload.history;
         let new = self.shadow.streams.keys().copied().filter(|group| !history.contains_key(group));
         for group in new.chain([group]).collect::<Vec<_>>() {
-            let (index, observed) = (self.shadow.applied(group), self.shadow.observe(group)?);
+            let (index, observed) = (self.shadow.applied(group), Observed::of(&self.shadow, group)?);
             history.entry(group).or_default().insert(index, observed);
         }
         Ok(())
@@ -232,7 +232,7 @@ impl Failing {
     /// Everything applied is served, also by what has stopped.
     fn serves(&self) -> Result<(), String> {
         let server = &self.workload.server;
-        for (group, _) in &server.streams {
+        for group in server.streams.keys() {
             server.messages(*group).map_err(|reason| format!("group {group} is not served: {reason}"))?;
             if !self.stopped.contains(group) {
                 self.workload.same(server, *group)?;

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::FileStore;
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, StorageError};
-use crate::inspect::{Finding, FindingKind, inspect_pair, ranges, reason_of};
+use crate::inspect::{Finding, FindingKind, SmallFiles, inspect_pair, ranges, reason_of};
 use crate::store::checkpoint::{
     self, CHECKPOINT_MAGIC, Checkpoint, SUBJECTS_MAGIC, checkpoint_path, subjects_path,
 };
@@ -35,6 +36,22 @@ impl FileStore {
         inspection.small_files();
         inspection.segments();
         inspection.result
+    }
+
+    /// What the newest checkpoint refers to, and the checkpoints.
+    pub(super) fn list_small_files(&self) -> SmallFiles {
+        let content = &self.content;
+        let mut files: Vec<(std::path::PathBuf, &'static [u8; 8])> = Vec::new();
+        for generation in self.checkpoints.iter().rev().take(2) {
+            files.push((checkpoint_path(&content.directory, *generation), CHECKPOINT_MAGIC));
+        }
+        if self.subjects_generation != 0 {
+            files.push((subjects_path(&content.directory, self.subjects_generation), SUBJECTS_MAGIC));
+        }
+        for segment in content.segments.iter().filter(|segment| segment.index_generation != 0) {
+            files.push((index_path(&content.directory, segment.id, segment.index_generation), INDEX_MAGIC));
+        }
+        SmallFiles { disk: Arc::clone(&content.disk), seed: content.sizes.seed, files }
     }
 
     /// Makes headers of segments anew that are not what they were made with.

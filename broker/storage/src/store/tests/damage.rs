@@ -228,3 +228,28 @@ fn a_store_with_an_unreadable_message_is_no_source_of_snapshots() {
     let mut memory = MemoryStore::new();
     assert!(memory.snapshot_install(&mut &b"WEIRSNAPgarbage"[..]).is_err());
 }
+
+#[test]
+fn a_damaged_copy_of_a_small_file_is_found_and_made_anew() {
+    let (disk, _) = filled(5, 120);
+    let (store, _) = open(&disk, None).unwrap();
+    let files = store.small_files().unwrap();
+    assert!(files.heal(&|_| true).is_empty());
+    let small: Vec<_> =
+        disk.paths().into_iter().filter(|path| !path.to_string_lossy().ends_with("segment")).collect();
+    let mut healed = 0;
+    for path in &small {
+        let before = disk.content(path).unwrap();
+        disk.flip_bit(path, before.len() / 2, 3);
+        assert!(files.heal(&|_| false).is_empty(), "what is not needed any more is nobody's damage");
+        healed += files.heal(&|_| true).len();
+        disk.set_content(path, before.clone());
+    }
+    assert!(healed >= 6, "{healed} of {small:?}");
+    let path =
+        small.iter().find(|path| path.extension().is_some_and(|ending| ending == "checkpoint")).unwrap();
+    let before = disk.content(path).unwrap();
+    disk.set_content(path, before[..10].to_vec());
+    assert_eq!(files.heal(&|path| files.contains(path)).len(), 1);
+    assert_eq!(disk.content(path).unwrap(), before);
+}
