@@ -32,8 +32,9 @@ pub use options::{
     CompressionMode, CompressionOptions, ExchangeKind, ExportConfig, HandshakeFirst, ImportConfig,
     JetStreamOptions, LatencyConfig, MappingConfig, MappingDestination, MessageTrace, OcspCache, OcspMode,
     OcspOptions, OcspPeerOptions, OperatorOptions, Options, Permissions, Resolver, ResponsePermission,
-    ResponseType, RoutePermissions, SubjectPermission, SyncPolicy, TlsOptions, TlsVersion, TrustedProxy,
-    Unserved, UserConfig, WebSocketOptions, WeirOptions, WriteTimeoutPolicy,
+    ResponseType, RoutePermissions, Secret, StoreCipher, StoreEncryption, SubjectPermission, SyncPolicy,
+    TlsOptions, TlsVersion, TrustedProxy, Unserved, UserConfig, WebSocketOptions, WeirOptions,
+    WriteTimeoutPolicy,
 };
 pub use parse::{Document, parse_file, parse_text};
 pub use sources::{MemorySources, Sources, SystemSources};

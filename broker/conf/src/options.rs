@@ -21,7 +21,9 @@ pub use auth::{
 pub use cluster::{
     ClusterOptions, CompressionMode, CompressionOptions, RoutePermissions, WriteTimeoutPolicy,
 };
-pub use jetstream::{AccountJetStream, BatchOptions, JetStreamOptions, SyncPolicy};
+pub use jetstream::{
+    AccountJetStream, BatchOptions, JetStreamOptions, Secret, StoreCipher, StoreEncryption, SyncPolicy,
+};
 pub use tls::{
     CertPair, HandshakeFirst, OcspCache, OcspMode, OcspOptions, OcspPeerOptions, TlsOptions, TlsVersion,
 };

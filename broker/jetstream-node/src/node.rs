@@ -1,6 +1,7 @@
 //! One server's JetStream from start to stop: opens the journal and the meta state, brings up the streams assigned to
 //! it, and is the handle that the server room holds.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use weir_jetstream::meta::META_GROUP;
 use weir_raft::{GroupId, NodeConfig, PeerId, PeerInfo, RaftNode};
 use weir_stdx::rng::SeededRng;
 use weir_storage::disk::{Disk, RealDisk};
+use weir_storage::vault::{self, Vault};
 use weir_storage::{FileStoreOptions, Journal, JournalOptions, NodeIdentity, Trash};
 
 use crate::accounts::{AccountShare, Accounts, ApiCounters};
@@ -64,11 +66,12 @@ impl JetStreamNode {
         std::fs::create_dir_all(&options.store_dir)
             .map_err(|error| StartError::Store(format!("{}: {error}", options.store_dir.display())))?;
         let mode = if options.cluster.is_some() { Mode::Cluster } else { Mode::Standalone };
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        identity::refuse_foreign(&RealDisk, &options.store_dir).map_err(StartError::Store)?;
+        let disk = vault::open_store(Arc::new(RealDisk), &options.store_dir, options.encryption.as_ref())?;
         identity::claim(&*disk, &options.store_dir, mode).map_err(StartError::Store)?;
         let mut rng = SeededRng::new(random()?);
-        let peer_id = PeerId(NodeIdentity::load_or_create(&options.store_dir, &mut rng)?.peer_id);
-        let journal = open_journal(&options)?;
+        let peer_id = PeerId(NodeIdentity::load_or_create_on(&*disk, &options.store_dir, &mut rng)?.peer_id);
+        let journal = open_journal(&options, &disk)?;
         for line in crate::offline::past_losses(&options.store_dir) {
             tracing::warn!("{line}");
         }
@@ -78,9 +81,10 @@ impl JetStreamNode {
             random()?,
         );
         let cluster = match options.cluster {
-            Some(cluster) => Some(
-                start_cluster(cluster, peer_id, &options.server_name, &options.store_dir, &journal).await?,
-            ),
+            Some(cluster) => {
+                let spool = (options.store_dir.join("spool"), disk.vault().cloned());
+                Some(start_cluster(cluster, peer_id, &options.server_name, spool, &journal).await?)
+            }
             None => None,
         };
         let context = Arc::new(Context {
@@ -258,10 +262,11 @@ impl JetStreamNode {
     }
 }
 
-fn open_journal(options: &NodeOptions) -> Result<Journal, StartError> {
+fn open_journal(options: &NodeOptions, disk: &Arc<dyn Disk>) -> Result<Journal, StartError> {
     crate::offline::refuse_unfinished(&options.store_dir).map_err(StartError::Store)?;
     let journal_options = JournalOptions { sync: options.sync, ..JournalOptions::default() };
-    let (journal, recovery) = Journal::open(&options.store_dir.join("journal"), journal_options)?;
+    let (journal, recovery) =
+        Journal::open_on(Arc::clone(disk), &options.store_dir.join("journal"), journal_options)?;
     if let Some(torn) = &recovery.torn_tail {
         tracing::warn!(
             "{} ends in a write that a crash cut off, at byte {}: it was not acknowledged and is discarded",
@@ -296,7 +301,7 @@ async fn start_cluster(
     options: ClusterOptions,
     peer: PeerId,
     server_name: &str,
-    store_dir: &std::path::Path,
+    (spool_dir, spool_vault): (PathBuf, Option<Arc<Vault>>),
     journal: &Journal,
 ) -> Result<Cluster, StartError> {
     let config = NodeConfig {
@@ -304,7 +309,8 @@ async fn start_cluster(
         name: server_name.to_owned(),
         listener: options.grpc_listener,
         secret: options.secret.clone(),
-        spool_dir: store_dir.join("spool"),
+        spool_dir,
+        spool_vault,
         admin: None,
     };
     let log = Arc::new(journal.clone());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use weir_raft::GroupOptions;
-use weir_storage::SyncPolicy;
+use weir_storage::{EncryptionOptions, SyncPolicy};
 
 use crate::accounts::AccountShare;
 use crate::limits::ServerRoom;
@@ -19,6 +19,8 @@ pub struct NodeOptions {
     /// The folder that holds journal, meta state and streams.
     pub store_dir: PathBuf,
     pub sync: SyncPolicy,
+    /// How the store is encrypted; a store that is encrypted otherwise is refused.
+    pub encryption: Option<EncryptionOptions>,
     pub room: ServerRoom,
     /// API requests with unknown fields are refused.
     pub strict: bool,

@@ -44,6 +44,7 @@ async fn try_start(store: &Path) -> Result<Server, StartError> {
         server_name: "one".to_owned(),
         store_dir: store.to_owned(),
         sync: SyncPolicy::Always,
+        encryption: None,
         room: ServerRoom {
             max_memory: 64 << 20,
             max_file: 256 << 20,

@@ -47,6 +47,8 @@ pub trait Store {
     }
     /// The sequences missing between first and last, at most `limit`.
     fn deleted(&self, limit: usize) -> Vec<u64>;
+    /// Whether what is stored from now on is compressed. Counters stay those of uncompressed messages.
+    fn set_compression(&mut self, _compress: bool) {}
     /// What one message counts toward `max_bytes`.
     fn message_bytes(&self, subject: usize, headers: usize, payload: usize) -> u64;
 }

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_jsapi::{ConsumerConfig, RetentionPolicy, StreamConfig};
+use weir_jsapi::{ConsumerConfig, RetentionPolicy, StoreCompression, StreamConfig};
 use weir_stdx::time::UnixNanos;
 
 use crate::command::{FastLimits, FastRecord, Outcome, StreamCommand};
@@ -79,6 +79,7 @@ impl<S: Store> StreamMachine<S> {
         if config.first_seq > 1 && store.state().last_seq == 0 {
             store.skip_to(config.first_seq - 1)?;
         }
+        store.set_compression(config.compression == StoreCompression::S2);
         Ok(Self {
             dedupe: Dedupe::default(),
             republisher: republish::Republisher::of(&config),
@@ -192,6 +193,7 @@ impl<S: Store> StreamMachine<S> {
             && self.config.retention != RetentionPolicy::Interest;
         self.republisher = republish::Republisher::of(&config);
         let to_schedules = config.allow_msg_schedules && !self.config.allow_msg_schedules;
+        self.store.set_compression(config.compression == StoreCompression::S2);
         let before = std::mem::replace(&mut self.config, Arc::new(config));
         self.adopt_sources(&before);
         if !self.config.allow_batched {

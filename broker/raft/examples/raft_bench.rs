@@ -91,6 +91,7 @@ impl Bench {
                 listener,
                 secret: None,
                 spool_dir: folder.join("spool"),
+                spool_vault: None,
                 admin: None,
             };
             let node = RaftNode::start(config, Arc::new(journal.clone()), resolver).await;

@@ -67,7 +67,7 @@ impl RaftNode {
         log: Arc<dyn GroupLog>,
         resolver: Resolver,
     ) -> Result<Self, StartError> {
-        let spool = Spool::open(&config.spool_dir)
+        let spool = Spool::open(&config.spool_dir, config.spool_vault.clone())
             .map_err(|source| StartError::SpoolFolder { path: config.spool_dir.clone(), source })?;
         let token = match &config.secret {
             Some(secret) => Some(bearer(secret).ok_or(StartError::Secret)?),

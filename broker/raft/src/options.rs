@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
+use weir_storage::vault::Vault;
 
 use crate::admin::AdminHandler;
 use crate::types::PeerId;
@@ -114,6 +115,8 @@ pub struct NodeConfig {
     pub secret: Option<String>,
     /// Where snapshots wait while they are sent or received. Emptied at start.
     pub spool_dir: PathBuf,
+    /// The keys of an encrypted store: what waits in the spool is sealed with them.
+    pub spool_vault: Option<Arc<Vault>>,
     /// Answers the admin service; without it the service refuses with UNAVAILABLE until
     /// `RaftNode::set_admin` is called.
     pub admin: Option<Arc<dyn AdminHandler>>,

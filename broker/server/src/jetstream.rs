@@ -13,7 +13,9 @@ use std::{
 
 use parking_lot::RwLock;
 use tracing::{info, warn};
-use weir_conf::{JetStreamOptions, Options, SyncPolicy, format_duration};
+use weir_conf::{
+    JetStreamOptions, Options, Secret, StoreCipher, StoreEncryption, SyncPolicy, format_duration,
+};
 use weir_hub::Hub;
 use weir_jetstream_node::{
     BatchLimits, ClusterOptions, IngestLimits, JetStreamNode, JetStreamSnapshot, NodeOptions, ServerLimits,
@@ -23,6 +25,7 @@ use weir_jsapi::{ConsumerInfo, StorageType, stream::ClusterInfo};
 use weir_monitor::{
     JetStream, JetStreamAccount, JetStreamConfig, JetStreamStats, JetStreamStream, MetaGroup, Presence,
 };
+use weir_storage::{Cipher, EncryptionOptions, StoreKey};
 
 use crate::{identity::short_hash, io_reason, machine, startup};
 
@@ -62,7 +65,8 @@ pub(crate) async fn start(
     let max_memory = jetstream.max_memory.unwrap_or_else(|| share(machine::memory_limit_bytes()));
     let max_file =
         jetstream.max_file.unwrap_or_else(|| share(machine::free_disk_bytes(&directory).unwrap_or(0)));
-    startup::jetstream(jetstream.strict, max_memory, max_file, &directory);
+    let encryption = encryption(jetstream);
+    startup::jetstream(jetstream.strict, max_memory, max_file, &directory, encryption.as_ref());
     let node = NodeOptions {
         server_name: server_name.to_owned(),
         store_dir: directory,
@@ -70,6 +74,7 @@ pub(crate) async fn start(
             SyncPolicy::Always => weir_storage::SyncPolicy::Always,
             SyncPolicy::Interval(interval) => weir_storage::SyncPolicy::Interval(interval),
         },
+        encryption,
         room: room(jetstream, max_memory, max_file),
         domain: jetstream.domain.clone(),
         strict: jetstream.strict,
@@ -86,6 +91,20 @@ pub(crate) async fn start(
         .map_err(|error| format!("Can't start JetStream: {error}"))?;
     info!("Took {} to start JetStream", format_duration(began.elapsed()));
     Ok(Some(RunningJetStream { node, options: RwLock::new(jetstream.clone()) }))
+}
+
+/// How the store is encrypted; `None` without a key.
+pub(crate) fn encryption(options: &JetStreamOptions) -> Option<EncryptionOptions> {
+    let StoreEncryption { key, previous_key, cipher } = &options.encryption;
+    let key_of = |secret: &Secret| StoreKey::new(secret.reveal());
+    Some(EncryptionOptions {
+        key: key.as_ref().map(key_of)?,
+        previous_key: previous_key.as_ref().map(key_of),
+        cipher: match cipher.unwrap_or_default() {
+            StoreCipher::ChaCha20Poly1305 => Cipher::ChaCha20Poly1305,
+            StoreCipher::Aes256Gcm => Cipher::Aes256Gcm,
+        },
+    })
 }
 
 /// What a reload may change.

@@ -9,7 +9,18 @@ use weir_conf::Options;
 pub(crate) fn without_effect(options: &Options) -> Vec<(&'static str, &'static str)> {
     let cluster = options.cluster.as_ref().and_then(|cluster| cluster.tls.as_ref());
     let flag = |name: &str| options.feature_flags.get(name).copied();
+    let keyless = options.jetstream.as_ref().map(|it| &it.encryption).filter(|it| it.key.is_none());
     let table = [
+        (
+            "jetstream.cipher",
+            "without a key (`jetstream.key`) nothing is encrypted",
+            keyless.is_some_and(|encryption| encryption.cipher.is_some()),
+        ),
+        (
+            "jetstream.prev_key",
+            "without a key (`jetstream.key`) nothing is encrypted",
+            keyless.is_some_and(|encryption| encryption.previous_key.is_some()),
+        ),
         (
             "cluster.tls.ocsp_peer",
             "routes are judged by what they show (`ocsp`)",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tracing::{info, warn};
 use weir_conf::{Options, Persona, friendly_bytes};
+use weir_storage::EncryptionOptions;
 
 use crate::{
     COMPATIBLE_VERSION, VERSION, app::Program, authenticator::has_plain_secrets, identity::short_hash,
@@ -91,12 +92,21 @@ pub(crate) fn git_commit() -> &'static str {
 }
 
 /// How JetStream is set up.
-pub(crate) fn jetstream(strict: bool, max_memory: u64, max_file: u64, directory: &Path) {
+pub(crate) fn jetstream(
+    strict: bool,
+    max_memory: u64,
+    max_file: u64,
+    directory: &Path,
+    encryption: Option<&EncryptionOptions>,
+) {
     info!("---------------- JETSTREAM ----------------");
     info!("  Strict:          {strict}");
     info!("  Max Memory:      {}", friendly_bytes(max_memory));
     info!("  Max Storage:     {}", friendly_bytes(max_file));
     info!("  Store Directory: \"{}\"", directory.display());
+    if let Some(encryption) = encryption {
+        info!("  Encryption:      {}", encryption.cipher);
+    }
     info!("  API Level:       5");
     info!("-------------------------------------------");
 }

@@ -12,10 +12,11 @@ use serde::Serialize;
 use weir_conf::{Invocation, Options, SystemSources};
 use weir_jetstream_node::offline::{self, RepairMode};
 use weir_storage::{
-    FileStoreOptions,
+    EncryptionOptions, FileStoreOptions,
     disk::{Disk, RealDisk},
-    vault::EncryptionOptions,
 };
+
+use crate::jetstream::encryption;
 
 const SOUND: u8 = 0;
 const DAMAGED: u8 = 1;
@@ -29,7 +30,8 @@ Usage: weir store check  [options] <dir>    Read everything in a stopped server'
 <dir> is the store_dir of a server, or the folder `jetstream` in it.
 
 Options:
-    -c, --config <file>   Configuration file of the server: its store_dir where <dir> is left out
+    -c, --config <file>   Configuration file of the server: its store_dir where <dir> is left out,
+                              its keys where the store is encrypted
         --json            Print the report as JSON
         --dry-run         repair: say what would be done, change nothing
         --yes             repair: do it
@@ -107,10 +109,12 @@ fn parse(words: &[String]) -> Result<Option<Request>, String> {
 
 fn obey(request: &Request) -> Result<u8, String> {
     let options = request.config.as_deref().map(configured).transpose()?;
-    let configured = options.and_then(|options| options.jetstream).and_then(|jetstream| jetstream.store_dir);
+    let jetstream = options.and_then(|options| options.jetstream);
+    let encryption = jetstream.as_ref().and_then(encryption);
+    let configured = jetstream.and_then(|jetstream| jetstream.store_dir);
     let directory = request.directory.clone().or(configured).ok_or("the configuration names no store_dir")?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let (store, encryption) = (FileStoreOptions::default(), None);
+    let (store, encryption) = (FileStoreOptions::default(), encryption.as_ref());
     if request.is_repair {
         return repair(request, &disk, &directory, &store, encryption);
     }

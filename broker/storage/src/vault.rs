@@ -23,7 +23,8 @@ use ring::hkdf::{HKDF_SHA256, Prk};
 use rustc_hash::FxHashMap;
 
 pub use key_file::{
-    EncryptionOptions, KEY_FILE_MAGIC, KEY_FILE_NAME, StoreKey, is_key_file, open_store, open_store_with,
+    EncryptionOptions, KEY_FILE_MAGIC, KEY_FILE_NAME, LOCK_FILE_NAME, StoreKey, is_encrypted, is_key_file,
+    open_store, open_store_with,
 };
 
 /// Bytes that sealing adds.
@@ -111,7 +112,7 @@ impl Vault {
 
     /// Seals `buffer[from..]` in place and appends what opening needs. `context` is not kept: whoever opens the bytes
     /// must state it again.
-    pub(crate) fn seal(&self, context: &[u8], buffer: &mut Vec<u8>, from: usize) {
+    pub fn seal(&self, context: &[u8], buffer: &mut Vec<u8>, from: usize) {
         let (session, number) = self.next_number();
         let plain = buffer.get_mut(from..).unwrap_or_default();
         let nonce = Nonce::assume_unique_for_key(nonce(number));
@@ -130,7 +131,8 @@ impl Vault {
     }
 
     /// The plain bytes; nothing when they were not sealed by this store in this context, or were changed.
-    pub(crate) fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (sealed, number) = sealed.split_last_chunk::<NUMBER_BYTES>()?;
         let (sealed, salt) = sealed.split_last_chunk::<SALT_BYTES>()?;
         let nonce = || Nonce::assume_unique_for_key(nonce(u64::from_le_bytes(*number)));

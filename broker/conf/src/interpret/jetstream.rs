@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{jetstream_of, put};
 use crate::{
     error::ConfError,
-    options::{BatchOptions, JetStreamOptions, Options, SyncPolicy},
+    options::{BatchOptions, JetStreamOptions, Options, Secret, StoreCipher, StoreEncryption, SyncPolicy},
     read::Reader,
     value::{Node, Value},
 };
@@ -86,7 +86,7 @@ fn block(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
                     reader.error(node, message);
                 }
             },
-            _ if encryption(reader, &name, node) || tuning(reader, key, node) => {}
+            _ if encryption(reader, &mut jetstream.encryption, &name, node) || tuning(reader, key, node) => {}
             _ => reader.unknown(key, node),
         }
     }
@@ -110,20 +110,15 @@ fn sync(reader: &mut Reader<'_>, jetstream: &mut JetStreamOptions, key: &str, no
     }
 }
 
-/// What protects stored data: not served, so not silently left out.
-fn encryption(reader: &mut Reader<'_>, name: &str, node: &Node) -> bool {
+/// What protects stored data. A TPM is not served, so not silently left out.
+fn encryption(reader: &mut Reader<'_>, encryption: &mut StoreEncryption, name: &str, node: &Node) -> bool {
+    let secret = |text: String| Some(text).filter(|text| !text.is_empty()).map(Secret::new);
     match name {
-        "key" | "ek" | "encryption_key" => {
-            if reader.string(node).is_some_and(|key| !key.is_empty()) {
-                reader.refuse(&format!("jetstream.{name}"), node);
-            }
-        }
+        "key" | "ek" | "encryption_key" => put(&mut encryption.key, reader.string(node).map(secret)),
         "prev_key" | "prev_ek" | "prev_encryption_key" => {
-            if reader.string(node).is_some_and(|key| !key.is_empty()) {
-                reader.refuse(&format!("jetstream.{name}"), node);
-            }
+            put(&mut encryption.previous_key, reader.string(node).map(secret));
         }
-        "cipher" => cipher(reader, node),
+        "cipher" => cipher(reader, encryption, node),
         "tpm" => {
             if node.as_map().is_none() {
                 let kind = node.value.go_type();
@@ -138,11 +133,11 @@ fn encryption(reader: &mut Reader<'_>, name: &str, node: &Node) -> bool {
     true
 }
 
-/// Says nothing without a key.
-fn cipher(reader: &mut Reader<'_>, node: &Node) {
+fn cipher(reader: &mut Reader<'_>, encryption: &mut StoreEncryption, node: &Node) {
     let Some(name) = reader.string(node) else { return };
     match name.to_lowercase().as_str() {
-        "chacha" | "chachapoly" | "aes" => reader.unserved("jetstream.cipher", node),
+        "chacha" | "chachapoly" => encryption.cipher = Some(StoreCipher::ChaCha20Poly1305),
+        "aes" => encryption.cipher = Some(StoreCipher::Aes256Gcm),
         _ => reader.error(node, format!("Unknown cipher type: {name:?}")),
     }
 }

@@ -1,6 +1,6 @@
 //! Options of JetStream: the server's and an account's share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// When stored messages are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,48 @@ impl Default for BatchOptions {
     }
 }
 
+/// How stored data is encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StoreCipher {
+    #[default]
+    ChaCha20Poly1305,
+    Aes256Gcm,
+}
+
+/// A secret of the configuration: compared, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself: not for logs and answers.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(hidden)")
+    }
+}
+
+/// The keys of stored data (`jetstream.key` and what belongs to it).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreEncryption {
+    /// `None`: stored data is not encrypted.
+    pub key: Option<Secret>,
+    /// The key before this one, by which a store is opened once more to be put under the new one.
+    pub previous_key: Option<Secret>,
+    /// `None`: not said.
+    pub cipher: Option<StoreCipher>,
+}
+
 /// The `jetstream` block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JetStreamOptions {
@@ -40,6 +82,7 @@ pub struct JetStreamOptions {
     /// Bytes; `None`: 75 % of the free space of the store's disk.
     pub max_file: Option<u64>,
     pub sync: SyncPolicy,
+    pub encryption: StoreEncryption,
     pub domain: Option<String>,
     /// Refuse unknown fields in API requests.
     pub strict: bool,
@@ -69,6 +112,7 @@ impl Default for JetStreamOptions {
             max_memory: None,
             max_file: None,
             sync: SyncPolicy::Always,
+            encryption: StoreEncryption::default(),
             domain: None,
             strict: true,
             default_max_consumers: 1000,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use weir_jetstream::meta::{META_GROUP, StreamAssignment};
@@ -14,7 +15,8 @@ use weir_stdx::time::UnixNanos;
 use weir_storage::disk::Disk;
 use weir_storage::disk::sim::SimDisk;
 use weir_storage::{
-    FileStoreOptions, GroupId, Journal, JournalOptions, NodeIdentity, Recovery, SyncPolicy, Trash,
+    Cipher, EncryptionOptions, FileStoreOptions, GroupId, Journal, JournalOptions, NodeIdentity, Recovery,
+    StoreKey, SyncPolicy, Trash, vault,
 };
 
 use crate::identity::{self, Mode};
@@ -67,10 +69,29 @@ pub(super) fn store_options() -> FileStoreOptions {
     }
 }
 
+/// The disk through which an encrypted store is read; salts differ with every start, as drawn ones do.
+fn opened(disk: &SimDisk) -> Result<Arc<dyn Disk>, String> {
+    static STARTS: AtomicU64 = AtomicU64::new(1);
+    let mut rng = SeededRng::new(STARTS.fetch_add(1, Ordering::Relaxed));
+    let (cipher, key) = (Cipher::ChaCha20Poly1305, StoreKey::new("a key"));
+    let options = EncryptionOptions { cipher, key, previous_key: None };
+    let mut random = |bytes: &mut [u8]| {
+        rng.fill(bytes);
+        true
+    };
+    vault::open_store_with(Arc::new(disk.clone()), root(), Some(&options), &mut random).map_err(text)
+}
+
 impl Server {
+    /// Makes the store on an empty disk an encrypted one: every start finds that out by itself.
+    pub(super) fn encrypt(disk: &SimDisk) -> Result<(), String> {
+        opened(disk).map(drop)
+    }
+
     /// What a server does at its start, up to the point where it would serve clients.
     pub(super) fn start(disk: &SimDisk) -> Result<Self, String> {
-        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let is_encrypted = vault::is_encrypted(disk, root());
+        let disk = if is_encrypted { opened(disk)? } else { Arc::new(disk.clone()) };
         identity::claim(&*disk, root(), Mode::Standalone)?;
         NodeIdentity::load_or_create_on(&*disk, root(), &mut SeededRng::new(7)).map_err(text)?;
         let (journal, recovery) =

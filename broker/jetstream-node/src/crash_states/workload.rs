@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use weir_jetstream::config::{StreamLimitsInForce, normalise_stream};
 use weir_jetstream::meta::{META_GROUP, MetaCommand};
 use weir_jetstream::{ConsumerDelta, ConsumerEvent, PublishRecord, Purge, Store, StreamCommand};
-use weir_jsapi::{AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig};
+use weir_jsapi::{
+    AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig,
+};
 use weir_stdx::rng::SeededRng;
 use weir_stdx::time::UnixNanos;
 use weir_storage::disk::sim::SimDisk;
@@ -65,6 +67,9 @@ impl Workload {
     /// A server on an empty disk.
     fn begin(seed: u64) -> Result<Self, String> {
         let disk = SimDisk::recording();
+        if seed.is_multiple_of(3) {
+            Server::encrypt(&disk)?;
+        }
         let server = Server::start(&disk)?;
         let mut workload = Self {
             disk,
@@ -213,6 +218,9 @@ impl Workload {
             allow_msg_ttl: true,
             ..StreamConfig::default()
         };
+        if self.rng.chance(1, 3) {
+            config.compression = StoreCompression::S2;
+        }
         match self.rng.below(6) {
             0 => config.max_msgs = 25,
             1 => config.max_msgs_per_subject = 2,

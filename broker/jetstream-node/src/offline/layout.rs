@@ -15,7 +15,7 @@ pub(super) const QUARANTINE: &str = "quarantine";
 /// A journal that a repair is making.
 pub(super) const NEW_JOURNAL: &str = "journal.repaired";
 /// Folders and files that belong to a store.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     JOURNAL,
     STREAMS,
     TRASH,
@@ -26,7 +26,8 @@ const KNOWN: [&str; 11] = [
     "restore",
     "identity",
     "mode",
-    "encryption",
+    weir_storage::vault::KEY_FILE_NAME,
+    weir_storage::vault::LOCK_FILE_NAME,
 ];
 
 /// The folder of the store that `directory` names: itself, or the one that a server makes in its `store_dir`.

@@ -215,6 +215,10 @@ impl Store for StreamStore {
         self.messages.bounds().0
     }
 
+    fn set_compression(&mut self, compress: bool) {
+        self.messages.set_compression(compress);
+    }
+
     fn deleted(&self, limit: usize) -> Vec<u64> {
         self.messages.deleted(limit)
     }

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_jsapi::{
-    API_LEVEL, ApiError, DiscardPolicy, RetentionPolicy, SERVER_VERSION, StoreCompression, StreamConfig,
-    errors,
-};
+use weir_jsapi::{API_LEVEL, ApiError, DiscardPolicy, RetentionPolicy, SERVER_VERSION, StreamConfig, errors};
 use weir_subject::{Transform, has_wildcards, is_subset, is_valid_subject, overlaps, validate_mapping};
 
 use super::is_valid_name;
@@ -78,7 +75,6 @@ pub fn normalise_stream(
     check_markers(&mut config, pedantic)?;
     super::publishing::check_schedules(&mut config, pedantic)?;
     super::publishing::check_persist_mode(&config)?;
-    check_unsupported(&config)?;
     check_sourcing(&mut config, others, pedantic)?;
     set_subjects(&mut config)?;
     if limits.max_bytes_required && config.max_bytes <= 0 {
@@ -217,15 +213,6 @@ fn check_flags(config: &StreamConfig) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// What is not built is refused by name, never ignored.
-fn check_unsupported(config: &StreamConfig) -> Result<(), ApiError> {
-    let unsupported = [("compression", config.compression != StoreCompression::None)];
-    match unsupported.iter().find(|(_, set)| *set) {
-        Some((name, _)) => Err(invalid(format!("{name} is not supported yet"))),
-        None => Ok(()),
-    }
 }
 
 fn set_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {

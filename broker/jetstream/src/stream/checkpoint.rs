@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_jsapi::{ConsumerConfig, StreamConfig};
+use weir_jsapi::{ConsumerConfig, StoreCompression, StreamConfig};
 
 use super::dedupe::Dedupe;
 use super::{Consumer, RemovalLog, StreamMachine};
@@ -43,12 +43,13 @@ impl<S: Store> StreamMachine<S> {
     }
 
     /// A machine from a checkpoint and the store it belongs to.
-    pub fn restore(checkpoint: Bytes, store: S) -> Result<Self, DecodeError> {
+    pub fn restore(checkpoint: Bytes, mut store: S) -> Result<Self, DecodeError> {
         let (mut reader, kind) = Reader::open(checkpoint, WHAT, VERSION)?;
         if kind != KIND {
             return Err(DecodeError::Kind { what: WHAT, found: kind });
         }
         let config: StreamConfig = reader.json("stream configuration")?;
+        store.set_compression(config.compression == StoreCompression::S2);
         let created = reader.time("created")?;
         let last_timestamp = reader.time("last timestamp")?;
         let last_msg_id = Bytes::copy_from_slice(&reader.bytes("last message id")?);

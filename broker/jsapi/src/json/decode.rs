@@ -317,7 +317,13 @@ fn unknown_variant(name: &str, value: &Value) -> Error {
         other => other.kind().to_owned(),
     };
     match name {
-        "StoreCompression" => Error("unknown compression algorithm".to_owned()),
+        "StoreCompression" if matches!(value, Value::String(_) | Value::Null) => {
+            Error("unknown compression algorithm".to_owned())
+        }
+        "StoreCompression" => {
+            let kind = value.kind();
+            Error(format!("json: cannot unmarshal {kind} into Go value of type string"))
+        }
         "ConsumerAction" if matches!(value, Value::String(_)) => {
             Error(format!("unknown consumer action: {text:?}"))
         }

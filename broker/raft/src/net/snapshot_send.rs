@@ -54,7 +54,7 @@ pub(crate) async fn send_snapshot(
         .await
         .map_err(|e| broken("writing the snapshot out", e))?
         .map_err(|e| broken("writing the snapshot out", e))?;
-    let size_bytes = file.size_bytes().map_err(|e| broken("snapshot file", e))?;
+    let size_bytes = file.size_bytes();
     let header = pb::SnapshotHeader {
         group: sending.group.0,
         vote: Some(vote_to_pb(&vote)),
@@ -95,11 +95,11 @@ fn read_parts(
     if !send(Part::Header(header)) {
         return Ok(());
     }
-    let file = file.reader()?;
+    let mut file = file.reader()?;
     let mut checksum = 0;
     loop {
         let mut chunk = vec![0; CHUNK_BYTES];
-        let length = read_full(file, &mut chunk)?;
+        let length = read_full(&mut file, &mut chunk)?;
         if length == 0 {
             break;
         }
@@ -116,7 +116,7 @@ fn read_parts(
 }
 
 /// Reads until the buffer is full or the file ends.
-fn read_full(file: &mut std::fs::File, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn read_full(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..) {
         if rest.is_empty() {

@@ -130,6 +130,7 @@ impl Cluster {
             listener,
             secret: self.secret.clone(),
             spool_dir: folder.path().join("spool"),
+            spool_vault: None,
             admin: None,
         };
         let node = RaftNode::start(config, Arc::new(journal), resolver).await.expect("a node");

@@ -93,6 +93,7 @@ async fn node_on(log: Arc<dyn GroupLog>, folder: &tempfile::TempDir) -> RaftNode
         listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
         secret: Some("right".to_owned()),
         spool_dir: folder.path().join("spool"),
+        spool_vault: None,
         admin: None,
     };
     RaftNode::start(config, log, Arc::new(|_| None)).await.expect("a node")

@@ -69,6 +69,10 @@ impl DiskFile for SlowFile {
         self.0.write_at(bytes, offset)
     }
 
+    fn write_log_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_log_at(bytes, offset)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         std::thread::sleep(SYNC_TIME);
         self.0.sync_data()

@@ -39,6 +39,7 @@ async fn serve(peer: u64, folder: &Path, ports: Vec<u16>) {
         listener: TcpListener::bind(("127.0.0.1", port(peer))).expect("its port"),
         secret: Some("a secret".to_owned()),
         spool_dir: folder.join("spool"),
+        spool_vault: None,
         admin: None,
     };
     let node = RaftNode::start(config, Arc::new(journal), Arc::new(|_| None)).await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use weir_conf::{BatchOptions, JetStreamOptions, SyncPolicy, format_duration, friendly_bytes};
+use weir_conf::{
+    BatchOptions, JetStreamOptions, StoreEncryption, SyncPolicy, format_duration, friendly_bytes,
+};
 
 use super::{Diff, text};
 
@@ -33,6 +35,7 @@ pub(super) fn compare(diff: &mut Diff<'_>) -> Result<(), String> {
         }
     }
     fixed("JetStreamDomain", &text(&old.domain), &text(&new.domain))?;
+    encryption(&old.encryption, &new.encryption)?;
     if limits(old) != limits(new) {
         diff.say("JetStream limits");
     }
@@ -52,6 +55,19 @@ pub(super) fn compare(diff: &mut Diff<'_>) -> Result<(), String> {
     }
     fixed("SyncInterval", &interval(old.sync), &interval(new.sync))?;
     fixed("SyncAlways", &(old.sync == SyncPolicy::Always), &(new.sync == SyncPolicy::Always))
+}
+
+/// A store stays as it was opened. nats-server prints the keys.
+fn encryption(old: &StoreEncryption, new: &StoreEncryption) -> Result<(), String> {
+    let names = [
+        ("JetStreamKey", old.key == new.key),
+        ("JetStreamOldKey", old.previous_key == new.previous_key),
+        ("JetStreamCipher", old.cipher.unwrap_or_default() == new.cipher.unwrap_or_default()),
+    ];
+    match names.into_iter().find(|(_, same)| !same) {
+        Some((name, _)) => Err(format!("config reload not supported for {name}")),
+        None => Ok(()),
+    }
 }
 
 /// What nats-server says after all other options: a limit or a folder that is no longer named.

@@ -18,7 +18,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{Cipher, Vault, derive, nonce};
 use crate::disk::{Disk, SealedDisk};
-use crate::error::StorageError;
+use crate::error::{IoContext, StorageError};
 use crate::store::framed::copy_path;
 use crate::whole_file;
 
@@ -30,6 +30,19 @@ const FORMAT: u8 = 1;
 const SALT_BYTES: usize = 32;
 const HEADER_BYTES: usize = 2 + SALT_BYTES;
 const DATA_KEY_BYTES: usize = 32;
+type DataKey = [u8; DATA_KEY_BYTES];
+/// Held while the key file is written.
+pub const LOCK_FILE_NAME: &str = "encryption.lock";
+const NOT_ENCRYPTED: &str = "a key is configured (jetstream.key), but the store was written without encryption, or its \
+                             key file is gone: left as it is; remove the key, or choose another store_dir and restore \
+                             a backup into it";
+
+/// Which of the configured keys opens a store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fits {
+    Key,
+    PreviousKey,
+}
 
 /// A configured key. Never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,39 +99,80 @@ pub fn open_store_with(
 ) -> Result<Arc<dyn Disk>, StorageError> {
     let path = folder.join(KEY_FILE_NAME);
     let content = whole_file::read(&*disk, &path, KEY_FILE_MAGIC)?;
-    let refused = |reason: &str| StorageError::Key { path: path.clone(), reason: reason.to_owned() };
-    let (Some(options), content) = (options, &content) else {
-        return match content {
-            Some(_) => Err(refused("the store is encrypted, and no key is configured (jetstream.key)")),
-            None => Ok(disk),
-        };
-    };
-    let data_key = match content {
-        Some(content) => {
-            let (data_key, previous) = unwrap(content, options).map_err(|reason| refused(&reason))?;
-            if previous {
-                write(&*disk, &path, options, &data_key, random)?;
-                tracing::info!("{}: the store is under the new key now", path.display());
+    let Some(options) = options else { return plain(disk, &path, content.is_some()) };
+    let opened = content.map(|content| unwrap(&path, &content, options)).transpose()?;
+    let data_key = match opened {
+        Some((data_key, Fits::Key)) => data_key,
+        // Two servers that start at once must not both make one.
+        Some((_, Fits::PreviousKey)) | None => {
+            if opened.is_none() && holds_data(&*disk, folder) {
+                return Err(refused(&path, NOT_ENCRYPTED));
             }
-            data_key
-        }
-        None if holds_data(&*disk, folder) => {
-            return Err(refused(
-                "a key is configured (jetstream.key), but the store was written without encryption, or its key file is \
-                 gone: left as it is; remove the key, or choose another store_dir and restore a backup into it",
-            ));
-        }
-        None => {
-            let mut data_key = [0; DATA_KEY_BYTES];
-            fill(random, &mut data_key)?;
-            write(&*disk, &path, options, &data_key, random)?;
-            data_key
+            disk.create_directories(folder).context("create", folder)?;
+            let lock = folder.join(LOCK_FILE_NAME);
+            let _lock = disk.lock(&lock).map_err(|error| match error.kind() {
+                std::io::ErrorKind::WouldBlock => StorageError::InUse { path: folder.to_owned() },
+                _ => StorageError::io("lock", &lock, error),
+            })?;
+            take_over(&*disk, &path, options, random)?
         }
     };
+    sealed(disk, options, &data_key, random)
+}
+
+/// Whether a store has a key file.
+#[must_use]
+pub fn is_encrypted(disk: &dyn Disk, folder: &Path) -> bool {
+    let path = folder.join(KEY_FILE_NAME);
+    disk.exists(&path) || disk.exists(&copy_path(&path))
+}
+
+fn plain(disk: Arc<dyn Disk>, path: &Path, is_encrypted: bool) -> Result<Arc<dyn Disk>, StorageError> {
+    if is_encrypted {
+        return Err(refused(path, "the store is encrypted, and no key is configured (jetstream.key)"));
+    }
+    Ok(disk)
+}
+
+fn sealed(
+    disk: Arc<dyn Disk>,
+    options: &EncryptionOptions,
+    data_key: &DataKey,
+    random: Random<'_>,
+) -> Result<Arc<dyn Disk>, StorageError> {
     let mut salt = [0; 16];
     fill(random, &mut salt)?;
-    let vault = Vault::new(options.cipher, &data_key, salt);
+    let vault = Vault::new(options.cipher, data_key, salt);
     Ok(Arc::new(SealedDisk::new(disk, Arc::new(vault))))
+}
+
+/// Makes the key file, or puts it under the new key; what another server did meanwhile counts.
+fn take_over(
+    disk: &dyn Disk,
+    path: &Path,
+    options: &EncryptionOptions,
+    random: Random<'_>,
+) -> Result<DataKey, StorageError> {
+    let mut data_key = [0; DATA_KEY_BYTES];
+    match whole_file::read(disk, path, KEY_FILE_MAGIC)? {
+        Some(content) => {
+            let (found, fits) = unwrap(path, &content, options)?;
+            data_key = found;
+            if fits == Fits::PreviousKey {
+                write(disk, path, options, &data_key, random)?;
+                tracing::info!("{}: the store is under the new key now", path.display());
+            }
+        }
+        None => {
+            fill(random, &mut data_key)?;
+            write(disk, path, options, &data_key, random)?;
+        }
+    }
+    Ok(data_key)
+}
+
+fn refused(path: &Path, reason: &str) -> StorageError {
+    StorageError::Key { path: path.to_owned(), reason: reason.to_owned() }
 }
 
 /// Whether a file of a store is its key file or the copy.
@@ -136,8 +190,12 @@ fn holds_data(disk: &dyn Disk, folder: &Path) -> bool {
     })
 }
 
-/// The data key, and whether the previous key opened it.
-fn unwrap(content: &[u8], options: &EncryptionOptions) -> Result<([u8; DATA_KEY_BYTES], bool), String> {
+/// The data key, and the key that opened it.
+fn unwrap(path: &Path, content: &[u8], options: &EncryptionOptions) -> Result<(DataKey, Fits), StorageError> {
+    unwrap_content(content, options).map_err(|reason| refused(path, &reason))
+}
+
+fn unwrap_content(content: &[u8], options: &EncryptionOptions) -> Result<(DataKey, Fits), String> {
     let (header, sealed) = content.split_at_checked(HEADER_BYTES).ok_or("it is too short")?;
     if header[0] != FORMAT {
         return Err(format!("it has format {}, this program reads format {FORMAT}", header[0]));
@@ -153,16 +211,16 @@ fn unwrap(content: &[u8], options: &EncryptionOptions) -> Result<([u8; DATA_KEY_
         let mut bytes = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce(0));
         let opened = key.wrapping(cipher, &header[2..]).open_in_place(nonce, Aad::from(header), &mut bytes);
-        opened.ok().and_then(|data_key| <[u8; DATA_KEY_BYTES]>::try_from(&*data_key).ok())
+        opened.ok().and_then(|data_key| DataKey::try_from(&*data_key).ok())
     };
     if let Some(data_key) = open(&options.key) {
-        return Ok((data_key, false));
+        return Ok((data_key, Fits::Key));
     }
     match &options.previous_key {
         None => {
             Err("the store is encrypted with another key than the configured one (jetstream.key)".to_owned())
         }
-        Some(previous) => open(previous).map(|data_key| (data_key, true)).ok_or_else(|| {
+        Some(previous) => open(previous).map(|data_key| (data_key, Fits::PreviousKey)).ok_or_else(|| {
             "neither the configured key nor the previous one (jetstream.key, prev_key) opens the store"
                 .to_owned()
         }),
@@ -173,7 +231,7 @@ fn write(
     disk: &dyn Disk,
     path: &Path,
     options: &EncryptionOptions,
-    data_key: &[u8; DATA_KEY_BYTES],
+    data_key: &DataKey,
     random: Random<'_>,
 ) -> Result<(), StorageError> {
     let mut content = vec![FORMAT, options.cipher.to_byte()];
@@ -183,10 +241,7 @@ fn write(
     let mut sealed = data_key.to_vec();
     let nonce = Nonce::assume_unique_for_key(nonce(0));
     let appended = key.seal_in_place_append_tag(nonce, Aad::from(&content), &mut sealed);
-    appended.map_err(|_| StorageError::Key {
-        path: path.to_owned(),
-        reason: "the data key cannot be encrypted".to_owned(),
-    })?;
+    appended.map_err(|_| refused(path, "the data key cannot be encrypted"))?;
     content.extend_from_slice(&sealed);
     whole_file::write(disk, path, KEY_FILE_MAGIC, &content)
 }
