@@ -8,6 +8,7 @@ import binaries
 from broker import WITH_JETSTREAM, Broker, wait_until
 from cluster import Cluster
 from jetstream import JetStream
+from wire import Wire
 from test_crash import attempt, create_stream, stream_state
 
 MESSAGES = 60
@@ -109,6 +110,40 @@ def test_a_damaged_replica_of_three_is_made_anew_from_the_others(tmp_path, damag
 
         wait_until(whole, "the replica is current again", RENEWED_WITHIN_SECONDS, every=0.3)
         publish(witness.port, MESSAGES + 1)
+    except AssertionError as failure:
+        raise AssertionError(f"{failure}\n{cluster.logs()}") from None
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("damaged", ["journal", "checkpoint"])
+def test_a_damaged_meta_state_of_one_of_three_is_made_anew_while_core_nats_is_served(tmp_path, damaged):
+    cluster = Cluster(binaries.weir(), tmp_path)
+    try:
+        cluster.start()
+        create_stream(cluster.brokers[0].port, 3)
+        publish(cluster.brokers[0].port)
+        victim, witness = cluster.brokers[1], cluster.brokers[0]
+        wait_until(lambda: (attempt(lambda: stream_state(witness.port)) or [0] * 4)[3], "all replicas are current", 20, every=0.2)
+        if damaged == "journal":
+            victim.kill()
+            # Only the stream's creation names its subjects.
+            flip(next(path for path in victim.store.rglob("*.journal") if b"ledger.*" in path.read_bytes()), b"ledger.*")
+        else:
+            victim.stop()
+            for copy in victim.store.rglob("meta/checkpoint*"):
+                copy.write_bytes(copy.read_bytes()[:-3] + b"xyz")
+        victim.start()
+        with Wire(victim.port) as wire:
+            wire.subscribe("core.>")
+            wire.publish("core.a", "served")
+            assert wire.read_message(5).payload == b"served"
+        wait_until(lambda: "meta state of JetStream here is damaged" in victim.log(), "the damage is named", 10)
+        wait_until(lambda: "is made anew from the other servers" in victim.log(), "it leaves the group", RENEWED_WITHIN_SECONDS)
+        wait_until(lambda: "ok" in str(health(victim)), "it is healthy again", RENEWED_WITHIN_SECONDS, every=0.2)
+        wait_until(lambda: (attempt(lambda: stream_state(witness.port)) or [0] * 4)[3], "all replicas are current again", 20, every=0.2)
+        publish(victim.port, MESSAGES + 1)
     except AssertionError as failure:
         raise AssertionError(f"{failure}\n{cluster.logs()}") from None
     finally:

@@ -10,7 +10,9 @@ import pytest
 
 import binaries
 from broker import Broker, wait_until
+from cluster import Cluster
 from jetstream import JetStream
+from test_crash import attempt, create_stream, stream_state
 from wire import Wire
 
 # Journal files of 64 MiB, one of them spare, and a part for the streams.
@@ -68,6 +70,15 @@ def fill(js, stream, first=1):
             return number - 1, answer["error"]
         assert answer["seq"] == number, answer
     raise AssertionError("the disk did not run full")
+
+
+def fill_with_ballast(disk):
+    with open(disk / "ballast", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 20))
+        except OSError:
+            pass
 
 
 def create(js, name):
@@ -136,18 +147,12 @@ def test_a_disk_filled_by_others_stops_messages_until_they_leave(broker, disk):
     with JetStream(broker.port) as js:
         create(js, "KEPT")
         assert js.publish("kept.x", payload(1))["seq"] == 1
-        ballast = disk / "ballast"
-        with open(ballast, "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(1 << 20))
-            except OSError:
-                pass
+        fill_with_ballast(disk)
         last, refusal = fill(js, "KEPT", 2)
         assert refusal["err_code"] == 10023, refusal
         check(js, "KEPT", last)
         pid = broker.process.pid
-        ballast.unlink()
+        (disk / "ballast").unlink()
         wait_until(takes_messages(broker.port, "KEPT", last + 1), "messages are taken again", 20, every=0.2)
         last += 1
         for number in range(last + 1, last + 11):
@@ -158,3 +163,54 @@ def test_a_disk_filled_by_others_stops_messages_until_they_leave(broker, disk):
     broker.start()
     with JetStream(broker.port) as js:
         check(js, "KEPT", last)
+
+
+@pytest.mark.timeout(240)
+def test_a_full_disk_under_one_of_three_moves_the_leadership_and_costs_nothing(disk, tmp_path):
+    cluster = Cluster(binaries.weir(), tmp_path)
+    small, other = cluster.brokers[0], cluster.brokers[1]
+    config = small.config_path.read_text().replace(str(small.store), str(disk / "store"))
+    small.config_path.write_text(config)
+    small.store = disk / "store"
+    try:
+        cluster.start()
+        create_stream(other.port, 3)
+        ask_to_lead(small, other)
+        fill_with_ballast(disk)
+        acked = 0
+        # More than the journal's files that are there already.
+        while acked < 400:
+            acked = publish_through(other.port, payload(acked + 1)).get("seq", acked)
+        with JetStream(other.port) as js:
+            leader = js.raw("STREAM.INFO.LEDGER")["cluster"]["leader"]
+        assert leader != small.name, "the server without room leads"
+        status, body = small.get("/healthz")
+        assert status == 503 and "No space left on device" in body, body
+        # What it missed comes as a snapshot, which is kept twice for a while.
+        subprocess.run(["mount", "-o", "remount,size=600m", disk], check=True)
+        (disk / "ballast").unlink()
+        wait_until(lambda: (attempt(lambda: stream_state(other.port)) or [0] * 4)[3], "all replicas are current", 60, every=0.3)
+        wait_until(lambda: small.get("/healthz")[0] == 200, "the small server is healthy", 30, every=0.3)
+    except AssertionError as failure:
+        raise AssertionError(f"{failure}\n{cluster.logs()}") from None
+    finally:
+        cluster.stop()
+
+
+def publish_through(port, body):
+    """The answer; nothing where none came, as while the leadership moves."""
+    try:
+        with JetStream(port) as js:
+            return js.publish("ledger.x", body)
+    except (AssertionError, OSError):
+        return {}
+
+
+def ask_to_lead(small, other):
+    def leads():
+        with JetStream(other.port) as js:
+            if js.raw("STREAM.INFO.LEDGER")["cluster"]["leader"] == small.name:
+                return True
+            js.raw("STREAM.LEADER.STEPDOWN.LEDGER", {"placement": {"preferred": small.name}})
+        return False
+    wait_until(lambda: attempt(leads), "the server with the small disk leads", 20, every=0.5)

@@ -57,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) trash: Trash,
     pub(crate) accounts: Accounts,
     pub(crate) meta: Arc<Replicated<MetaState>>,
+    /// Why this server's copy of the meta state takes no part in its group, while that is so.
+    pub(crate) meta_damage: Mutex<Option<String>>,
     pub(crate) cluster: Option<Cluster>,
     /// Replicas held here, by group.
     pub(crate) replicas: RwLock<BTreeMap<u64, Arc<StreamReplica>>>,

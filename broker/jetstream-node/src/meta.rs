@@ -3,5 +3,6 @@
 pub(crate) mod forming;
 pub(crate) mod group;
 pub(crate) mod leader;
+pub(crate) mod quarantine;
 pub(crate) mod reconcile;
 pub(crate) mod state;

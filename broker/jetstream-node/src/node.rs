@@ -13,7 +13,7 @@ use weir_jetstream::StopReason;
 use weir_jetstream::meta::META_GROUP;
 use weir_raft::{GroupId, NodeConfig, PeerId, PeerInfo, RaftNode};
 use weir_stdx::rng::SeededRng;
-use weir_storage::disk::{Disk, RealDisk};
+use weir_storage::disk::{BudgetDisk, Disk, RealDisk};
 use weir_storage::vault::{self, Vault};
 use weir_storage::{FileStoreOptions, Journal, JournalOptions, NodeIdentity, Trash};
 
@@ -72,14 +72,15 @@ impl JetStreamNode {
         let mut rng = SeededRng::new(random()?);
         let peer_id = PeerId(NodeIdentity::load_or_create_on(&*disk, &options.store_dir, &mut rng)?.peer_id);
         let journal = open_journal(&options, &disk)?;
+        // The journal's few files stay open.
+        let disk: Arc<dyn Disk> = Arc::new(BudgetDisk::for_process(disk));
         for line in crate::offline::past_losses(&options.store_dir) {
             tracing::warn!("{line}");
         }
         let meta_file = options.store_dir.join("meta").join("checkpoint");
-        let meta = Replicated::new(
-            MetaState::open(Arc::clone(&disk), meta_file).map_err(StartError::Meta)?,
-            random()?,
-        );
+        let (meta, meta_damage) =
+            open_meta(Arc::clone(&disk), meta_file, &journal, options.cluster.is_some())?;
+        let meta = Replicated::new(meta, random()?);
         let cluster = match options.cluster {
             Some(cluster) => {
                 let spool = (options.store_dir.join("spool"), disk.vault().cloned());
@@ -104,6 +105,7 @@ impl JetStreamNode {
             journal,
             accounts: Accounts::default(),
             meta,
+            meta_damage: Mutex::new(meta_damage),
             cluster,
             replicas: RwLock::default(),
             open_failures: Mutex::default(),
@@ -128,14 +130,13 @@ impl JetStreamNode {
         match &context.cluster {
             Some(cluster) => {
                 cluster.raft.set_admin(Some(Arc::new(Admin(Arc::clone(context)))));
-                let machine = Arc::new(GroupMachine(Arc::clone(&context.meta)));
-                let group = cluster
-                    .raft
-                    .open_group(GroupId(META_GROUP), machine, cluster.group_options.clone())
-                    .await
-                    .map_err(|error| StartError::Raft(error.to_string()))?;
-                context.meta.attach(RaftLog::new(group.clone()));
-                self.spawn(meta::group::run(Arc::clone(context), group));
+                if context.meta_damage.lock().is_none() {
+                    self.open_meta_group(cluster).await?;
+                }
+                if let Some(reason) = context.meta_damage.lock().clone() {
+                    self.spawn(Arc::clone(self).renew_meta(reason));
+                    return Ok(());
+                }
             }
             None => {
                 let group = GroupId(META_GROUP);
@@ -145,6 +146,46 @@ impl JetStreamNode {
                 context.meta.attach(log);
             }
         }
+        self.follow_meta().await;
+        Ok(())
+    }
+
+    /// Joins the meta group with what is here. A log that was cut beyond the checkpoint is damage.
+    async fn open_meta_group(&self, cluster: &Cluster) -> Result<(), StartError> {
+        let context = &self.context;
+        let machine = Arc::new(GroupMachine(Arc::clone(&context.meta)));
+        let opened =
+            cluster.raft.open_group(GroupId(META_GROUP), machine, cluster.group_options.clone()).await;
+        let group = match opened {
+            Ok(group) => group,
+            Err(error @ weir_raft::OpenError::StateLost { .. }) => {
+                *context.meta_damage.lock() = Some(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(StartError::Raft(error.to_string())),
+        };
+        context.meta.attach(RaftLog::new(group.clone()));
+        self.spawn(meta::group::run(Arc::clone(context), group));
+        Ok(())
+    }
+
+    /// Gets a copy of the meta state from the others in the place of the damaged one.
+    async fn renew_meta(self: Arc<Self>, reason: String) {
+        let context = &self.context;
+        let Some(cluster) = &context.cluster else { return };
+        meta::quarantine::leave_and_empty(context, &reason).await;
+        if let Err(error) = self.open_meta_group(cluster).await {
+            tracing::error!("Joining the meta group again: {error}");
+            return;
+        }
+        meta::quarantine::caught_up(context).await;
+        *context.meta_damage.lock() = None;
+        self.follow_meta().await;
+    }
+
+    /// Does what the meta state says from now on.
+    async fn follow_meta(&self) {
+        let context = &self.context;
         let next_group = context.meta.lock().machine().next_group();
         context.journal.set_new_from(GroupId(next_group));
         meta::reconcile::reconcile(context).await;
@@ -155,7 +196,6 @@ impl JetStreamNode {
         self.spawn(checkpoint_meta(Arc::clone(context)));
         self.spawn(crate::usage::run(Arc::clone(context)));
         self.spawn(crate::space::run(Arc::clone(context)));
-        Ok(())
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -259,6 +299,26 @@ impl JetStreamNode {
     /// Where the gRPC service listens; `None` on a single server.
     pub fn grpc_address(&self) -> Option<std::net::SocketAddr> {
         self.context.cluster.as_ref().map(|cluster| cluster.raft.local_addr())
+    }
+}
+
+/// The meta state, and why the copy here is not to be used: in a cluster the others have it.
+fn open_meta(
+    disk: Arc<dyn Disk>,
+    file: PathBuf,
+    journal: &Journal,
+    is_clustered: bool,
+) -> Result<(MetaState, Option<String>), StartError> {
+    let doubt = journal.doubt(GroupId(META_GROUP)).filter(|_| is_clustered);
+    if let Some(reason) = doubt {
+        return Ok((MetaState::new(disk, file), Some(reason)));
+    }
+    match MetaState::open(Arc::clone(&disk), file.clone()) {
+        Ok(state) => Ok((state, None)),
+        Err(failure) if is_clustered && failure.damaged => {
+            Ok((MetaState::new(disk, file), Some(failure.reason)))
+        }
+        Err(failure) => Err(StartError::Meta(failure.reason)),
     }
 }
 

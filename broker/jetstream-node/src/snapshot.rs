@@ -44,6 +44,8 @@ pub struct MetaSnapshot {
     pub committed: u64,
     /// The other members; only their names where this server does not lead.
     pub replicas: Vec<PeerInfo>,
+    /// Why this server's copy takes no part in the group, while that is so.
+    pub damage: Option<String>,
 }
 
 /// The whole.
@@ -199,6 +201,7 @@ impl Context {
             applied: status.applied,
             committed: status.committed,
             replicas: replicas.collect(),
+            damage: self.meta_damage.lock().clone(),
         })
     }
 
@@ -218,6 +221,9 @@ impl Context {
         let mut behind = Vec::new();
         if let Some(reason) = self.space.reason() {
             behind.push(format!("no room on the disk, messages are refused: {reason}"));
+        }
+        if let Some(reason) = &*self.meta_damage.lock() {
+            behind.push(format!("meta state: damaged, waits to be made anew: {reason}"));
         }
         if let Some(reason) = self.meta.failure() {
             behind.push(format!("meta state: {reason}"));

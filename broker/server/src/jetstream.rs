@@ -231,6 +231,9 @@ impl RunningJetStream {
     /// What keeps the meta group from serving, in nats-server's words.
     pub(crate) fn meta_problem(&self) -> Option<String> {
         let meta = self.node.meta_snapshot()?;
+        if let Some(reason) = &meta.damage {
+            return Some(format!("JetStream meta layer is damaged and waits to be made anew: {reason}"));
+        }
         if meta.size == 0 {
             return Some("JetStream is still recovering meta layer".to_owned());
         }

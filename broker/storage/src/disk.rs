@@ -2,6 +2,7 @@
 //! tests can record the operations, cut the power between any two of them, and make any of them fail.
 //! Not a general file system API: only what the journal and the stores use.
 
+mod budget;
 mod overlay;
 mod real;
 mod sealed;
@@ -13,6 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use budget::BudgetDisk;
 pub use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub use sealed::SealedDisk;

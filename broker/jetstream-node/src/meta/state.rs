@@ -11,6 +11,7 @@ use weir_storage::disk::Disk;
 use weir_storage::{StorageError, whole_file};
 
 use crate::replicated::{SnapshotView, StateMachine};
+use crate::stream::quarantine::OpenFailure;
 
 /// What the checkpoint file starts with.
 pub(crate) const MAGIC: &[u8; 8] = b"WEIRMETA";
@@ -28,12 +29,15 @@ pub(crate) struct MetaState {
 }
 
 impl MetaState {
+    /// The state before the first entry.
+    pub(crate) fn new(disk: Arc<dyn Disk>, file: PathBuf) -> Self {
+        Self { machine: MetaMachine::default(), term: 0, index: 0, disk, file }
+    }
+
     /// Reads the newest checkpoint, if there is one.
-    pub(crate) fn open(disk: Arc<dyn Disk>, file: PathBuf) -> Result<Self, String> {
-        let content = whole_file::read(&*disk, &file, MAGIC).map_err(|error| error.to_string())?;
-        let Some(content) = content else {
-            return Ok(Self { machine: MetaMachine::default(), term: 0, index: 0, disk, file });
-        };
+    pub(crate) fn open(disk: Arc<dyn Disk>, file: PathBuf) -> Result<Self, OpenFailure> {
+        let content = whole_file::read(&*disk, &file, MAGIC)?;
+        let Some(content) = content else { return Ok(Self::new(disk, file)) };
         let (term, index, machine) =
             decode(&content).map_err(|reason| format!("{}: {reason}", file.display()))?;
         Ok(Self { machine, term, index, disk, file })

@@ -60,8 +60,9 @@ impl Opened {
         let mode = whole_file::read(&*disk, &root.join(identity::FILE), identity::MAGIC);
         let mode =
             mode.ok().flatten().map(|mode| String::from_utf8_lossy(&mode).into_owned()).unwrap_or_default();
-        let meta =
-            MetaState::open(Arc::clone(&disk), root.join("meta").join("checkpoint")).and_then(|meta| {
+        let meta = MetaState::open(Arc::clone(&disk), root.join("meta").join("checkpoint"))
+            .map_err(String::from)
+            .and_then(|meta| {
                 let meta = Replicated::new(meta, ORIGIN);
                 if mode != "clustered" {
                     local::replay(&journal, GroupId(META_GROUP), &meta)?;
