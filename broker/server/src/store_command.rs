@@ -30,7 +30,7 @@ Usage: weir store check  [options] <dir>    Read everything in a stopped server'
 <dir> is the store_dir of a server, or the folder `jetstream` in it.
 
 Options:
-    -c, --config <file>   Configuration file of the server: its store_dir where <dir> is left out,
+    -c, --config <file>   Configuration file of the server: the key of its store, and store_dir without <dir>,
                               its keys where the store is encrypted
         --json            Print the report as JSON
         --dry-run         repair: say what would be done, change nothing

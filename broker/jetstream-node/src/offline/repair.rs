@@ -164,7 +164,8 @@ impl Repair {
     fn run(&mut self, options: &FileStoreOptions) -> Result<(), String> {
         self.twins()?;
         self.trash()?;
-        let opened = Opened::new(&self.disk, &self.root, options).map_err(text)?;
+        let options = FileStoreOptions { rebuild: true, ..options.clone() };
+        let opened = Opened::new(&self.disk, &self.root, &options).map_err(text)?;
         let mut repaired = BTreeSet::new();
         let rewrite = self.needs_new_journal(&opened);
         if self.meta(&opened, &mut repaired) {
@@ -329,9 +330,10 @@ impl Repair {
                 self.keep_copy(&finding.path)?;
             }
         }
-        let (store, _) =
+        let (store, found) =
             FileStore::open_on(Arc::clone(&self.disk), &folder, &opened.store_options(assignment.group))
                 .map_err(text)?;
+        result.notes.extend(found.report.rebuilt);
         store.repair_headers().map_err(text)?;
         let inspection = store.inspect();
         drop(store);

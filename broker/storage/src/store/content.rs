@@ -554,7 +554,7 @@ impl Content {
         self.settle_first()
     }
 
-    fn settle_first(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn settle_first(&mut self) -> Result<(), StorageError> {
         self.first_seq = if self.messages == 0 {
             if self.last_seq == 0 { 0 } else { self.last_seq + 1 }
         } else {

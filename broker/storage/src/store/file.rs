@@ -5,6 +5,7 @@
 mod compaction;
 mod inspect;
 mod open;
+mod rebuild;
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -38,6 +39,8 @@ pub struct FileStoreOptions {
     /// Names the store for ever: part of every checksum, so that a record of another store that comes to lie in
     /// this one's files is not taken for one of its own.
     pub identity: u64,
+    /// Makes indexes and the table of subjects anew from the records where neither copy can be read: for a repair.
+    pub rebuild: bool,
     /// Segments start at this size and grow with the store up to the other.
     pub segment_bytes_min: u64,
     pub segment_bytes_max: u64,
@@ -54,6 +57,7 @@ impl Default for FileStoreOptions {
         Self {
             log_purged_to: None,
             identity: 0,
+            rebuild: false,
             segment_bytes_min: 8 << 20,
             segment_bytes_max: 64 << 20,
             recent_bytes: 1 << 20,
@@ -82,6 +86,8 @@ pub struct StoreReport {
     pub fell_back: Option<StorageError>,
     /// Segments that are missing or too short: messages in them are unreadable.
     pub damaged_segments: Vec<String>,
+    /// What was made anew from the records.
+    pub rebuilt: Vec<String>,
     /// Files that no checkpoint knows; left alone.
     pub unknown_files: Vec<String>,
 }
@@ -120,7 +126,7 @@ impl FileStore {
             seed: record::seed_of(options.identity),
             compress: options.compress,
         };
-        open::open(disk, directory, sizes, options.log_purged_to)
+        open::open(disk, directory, sizes, options)
     }
 
     /// Bytes of all segment files, removed messages included; of what is in them, when they are coded.

@@ -118,6 +118,12 @@ impl Segment {
         }
     }
 
+    /// Takes an index in the place of one that cannot be read.
+    pub(crate) fn replace_index(&mut self, index: SegmentIndex) {
+        self.index = OnceCell::from(index);
+        self.index_changed = true;
+    }
+
     /// What the checkpoint says of a segment.
     pub(crate) fn describe(&self, buffer: &mut Vec<u8>) {
         for value in [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{FileStore, Opened, StoreReport};
+use super::{FileStore, FileStoreOptions, Opened, StoreReport, rebuild};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, StorageError};
 use crate::store::MessageStore;
@@ -13,12 +13,13 @@ use crate::store::checkpoint::{self, CHECKPOINT_SUFFIX, Checkpoint, TEMPORARY_SU
 use crate::store::content::{Content, Sizes};
 use crate::store::framed::COPY_SUFFIX;
 use crate::store::segment::{index_path, segment_path};
+use crate::store::subjects::Subjects;
 
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     directory: &Path,
     sizes: Sizes,
-    log_purged_to: Option<u64>,
+    options: &FileStoreOptions,
 ) -> Result<(FileStore, Opened), StorageError> {
     disk.create_directories(directory).context("create", directory)?;
     let names = disk.list_files(directory).context("list", directory)?;
@@ -27,17 +28,20 @@ pub(super) fn open(
         return create(disk, directory, sizes, &names);
     };
     let mut report = StoreReport::default();
-    let checkpoint = choose(&*disk, directory, &generations, sizes.seed, log_purged_to, &mut report)?;
-    let subjects = checkpoint::read_subjects(&*disk, directory, checkpoint.subjects_generation, sizes.seed)?;
+    let checkpoint = choose(&*disk, directory, &generations, sizes.seed, options.log_purged_to, &mut report)?;
+    let subjects =
+        match checkpoint::read_subjects(&*disk, directory, checkpoint.subjects_generation, sizes.seed) {
+            Err(error) if options.rebuild && rebuild::is_damage(&error) => None,
+            subjects => Some(subjects?),
+        };
     let mut content = Content::new(disk, directory.to_owned(), sizes, checkpoint.next_segment_id);
-    content.subjects = subjects;
-    content.subjects_changed = false;
     content.messages = checkpoint.messages;
     content.bytes = checkpoint.bytes;
     content.first_seq = checkpoint.first_seq;
     content.last_seq = checkpoint.last_seq;
     content.last_timestamp = checkpoint.last_timestamp;
     content.segments = checkpoint.segments;
+    take_subjects(&mut content, subjects, options.rebuild, &mut report)?;
     inspect(&content, &names, &checkpoint.retired, checkpoint.subjects_generation, &mut report)?;
     let store = FileStore {
         retired: checkpoint.retired.iter().map(|name| directory.join(name)).collect(),
@@ -48,6 +52,27 @@ pub(super) fn open(
         failed: None,
     };
     Ok((store, Opened { applied_index: checkpoint.applied_index, extra: checkpoint.extra, report }))
+}
+
+/// The table of subjects as it was read, or as the records tell it; before that, indexes that cannot be read.
+fn take_subjects(
+    content: &mut Content,
+    subjects: Option<Subjects>,
+    may_rebuild: bool,
+    report: &mut StoreReport,
+) -> Result<(), StorageError> {
+    let was_read = subjects.is_some();
+    content.subjects = subjects.unwrap_or_default();
+    content.subjects_changed = !was_read;
+    if was_read && may_rebuild {
+        report.rebuilt = rebuild::indexes(content)?;
+    }
+    if !was_read || !report.rebuilt.is_empty() {
+        content.subjects = rebuild::subjects(content)?;
+        content.subjects_changed = true;
+        report.rebuilt.push("the table of subjects was made anew from the records".to_owned());
+    }
+    Ok(())
 }
 
 /// The generations of the checkpoints there are, oldest first.

@@ -235,6 +235,7 @@ pub(super) fn options(log_purged_to: Option<u64>) -> FileStoreOptions {
     FileStoreOptions {
         identity: 77,
         log_purged_to,
+        rebuild: false,
         segment_bytes_min: 3000,
         segment_bytes_max: 6000,
         recent_bytes: 500,
