@@ -4,6 +4,7 @@ accounts whose matching is not cached. The same with Weir and the real nats-serv
 
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 import binaries
 import nsc
-from broker import STANDALONE, Broker
+from broker import STANDALONE, Broker, wait_until
 from talk import talk
 from test_diff_accounts import CONFIG as SHARED_ACCOUNTS
 from test_diff_jwt import OPERATOR, SIGNER, STRANGER, SYS, accounts, config
@@ -176,3 +177,50 @@ def uncached(start_pair):
 @pytest.mark.parametrize("script", CONVERSATIONS.values(), ids=CONVERSATIONS.keys())
 def test_accounts_exchange_the_same_where_matching_is_not_cached(uncached, script):
     uncached.same(lambda broker: talk(broker.port, script))
+
+
+# The statistics are broadcast less and less often: up to 8 s after the start, and then not before 15 s.
+QUIET_FROM_SECONDS = 8.5
+# At most one broadcast a second.
+TOLD_WITHIN_SECONDS, QUIET_SECONDS = 3, 1.2
+WATCHED = STANDALONE.replace("NAME", "one") + """
+accounts { $SYS { users: [{user: sys, password: p}] } }
+jetstream { store_dir: "STORE", max_memory_store: 1MB, max_file_store: %s }
+"""
+CHANGES = {
+    "tags": "server_tags: [x]\n",
+    "metadata": "server_tags: [x]\nserver_metadata { k: v }\n",
+    "something else": "server_tags: [x]\nserver_metadata { k: v }\nmax_payload: 5000\n",
+    "storage": "server_tags: [x]\nserver_metadata { k: v }\nmax_payload: 5000\n",
+}
+
+
+def test_statistics_are_told_at_once_when_a_reload_changed_what_they_show(both):
+    brokers = both(WATCHED % "1MB")
+    heard = {}
+
+    def listen(broker):
+        with Wire(broker.port, {"user": "sys", "pass": "p"}) as watcher:
+            watcher.subscribe("$SYS.SERVER.*.STATSZ")
+            time.sleep(QUIET_FROM_SECONDS)
+            watcher.sync()
+            seen = {}
+            for number, (name, text) in enumerate(CHANGES.items(), 1):
+                broker.write_config(WATCHED % ("4MB" if name == "storage" else "1MB") + text)
+                broker.signal(signal.SIGHUP)
+                wait_until(lambda: broker.log().count("Reloaded server configuration") == number, f"{name} is reloaded")
+                try:
+                    told = watcher.read_message(QUIET_SECONDS if name == "something else" else TOLD_WITHIN_SECONDS).json()
+                    storage = told["statsz"]["jetstream"]["config"]["max_storage"]
+                    seen[name] = told["server"].get("tags"), told["server"].get("metadata"), storage
+                except AssertionError:
+                    seen[name] = None
+            heard[broker.name] = seen
+
+    threads = [threading.Thread(target=listen, args=(broker,)) for broker in brokers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard["weir"] == heard["reference"]
+    assert [told is not None for told in heard["weir"].values()] == [True, True, False, True]

@@ -275,6 +275,11 @@ impl Server {
             info!("{change}");
         }
         prepared.apply();
+        if let Some(system) =
+            self.system.as_ref().filter(|_| changes.iter().any(reload::Change::is_in_statistics))
+        {
+            system.tell_statsz();
+        }
         info!("Reloaded server configuration ({})", new.config_digest);
         self.request.options = new;
         Ok(())

@@ -21,6 +21,12 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// Whether the statistics of the server tell of it, so that whoever watches them is told at once.
+    pub(crate) fn is_in_statistics(&self) -> bool {
+        let told = ["Reloaded: tags", "Reloaded: metadata"];
+        told.contains(&self.text.as_str()) || self.text.starts_with("Reloaded: JetStream max_")
+    }
+
     /// Whether it is a new value of that option.
     pub(crate) fn is_of(&self, name: &str) -> bool {
         self.text.strip_prefix("Reloaded: ").is_some_and(|rest| rest.starts_with(&format!("{name} = ")))

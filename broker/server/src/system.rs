@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -80,6 +80,7 @@ pub(crate) struct System {
     subscriptions: Mutex<Vec<InternalSubscription>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     last_statsz: Mutex<Option<Instant>>,
+    statsz_changed: Notify,
     /// When the number of an account's connections was told last.
     told: Mutex<HashMap<String, Instant>>,
     last_complaint: Mutex<Option<Instant>>,
@@ -113,6 +114,7 @@ impl System {
             subscriptions: Mutex::new(Vec::new()),
             tasks: Mutex::new(Vec::new()),
             last_statsz: Mutex::new(None),
+            statsz_changed: Notify::new(),
             told: Mutex::new(HashMap::new()),
             last_complaint: Mutex::new(None),
             this: OnceLock::new(),
@@ -176,10 +178,20 @@ impl System {
     async fn broadcast_statsz(self: Arc<Self>) {
         let mut interval = STATSZ_FIRST;
         loop {
-            tokio::time::sleep(interval).await;
-            interval = (interval * 2).min(STATSZ_LAST);
+            tokio::select! {
+                () = tokio::time::sleep(interval) => interval = (interval * 2).min(STATSZ_LAST),
+                () = self.statsz_changed.notified() => {
+                    let last = *self.last_statsz.lock();
+                    tokio::time::sleep_until(last.map_or_else(Instant::now, |last| last + STATSZ_SPACING)).await;
+                }
+            }
             self.send_own_statsz();
         }
+    }
+
+    /// What the statistics tell has changed: they are broadcast, at most once a second.
+    pub(crate) fn tell_statsz(&self) {
+        self.statsz_changed.notify_one();
     }
 
     fn send_own_statsz(&self) {
