@@ -63,9 +63,9 @@ pub(crate) struct GroupLog {
     overstated: bool,
 }
 
-/// Entries of one log that may be missing: more than the largest journal can hold. A record that states more is damaged,
-/// whatever its checksum says, and no room is made for what it states.
-const MISSING_MAX: u64 = 1 << 22;
+/// Entries of one log that may be missing in a row (24 bytes of memory each). Where a record states more, whatever its
+/// checksum says, no room is made for them: the log ends before them and is in doubt.
+const MISSING_MAX: u64 = 1 << 20;
 
 /// Where to read entries from.
 #[derive(Debug)]
