@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use weir_backup::{BackupWriter, MessageRecord};
 use weir_jetstream::{Filter, Store, StoreFailure};
 use weir_jsapi::{StreamConfig, StreamState};
@@ -80,8 +81,8 @@ impl Source {
         let mut read = Vec::with_capacity(READ_MESSAGES);
         let mut bytes = 0;
         let mut is_end = false;
+        let locked = self.replicated.lock();
         {
-            let locked = self.replicated.lock();
             // A deleted stream has let go of its messages: it is not empty.
             if !self.context.replicas.read().contains_key(&self.group) {
                 return Err("stream closed".to_owned());
@@ -102,6 +103,8 @@ impl Source {
                 }
             }
         }
+        // Whoever waits to apply what is published comes first, not the next read.
+        MutexGuard::unlock_fair(locked);
         for message in read {
             self.writer.message(&MessageRecord {
                 seq: message.seq,
