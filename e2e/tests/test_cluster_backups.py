@@ -1,6 +1,8 @@
 """Backups of replicated streams: taken and given back through any server, whole after a change of leaders, and nothing is
 left of a restore whose server was killed."""
 
+import time
+
 import pytest
 
 import backups
@@ -153,6 +155,38 @@ def test_nothing_is_left_of_a_restore_whose_server_was_killed(cluster):
 
         wait_until(is_settled, "the stream is there whole, or can be made anew", WITHIN_SECONDS, every=0.5)
         js.clear()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 0.5])
+def test_a_server_on_its_own_has_a_restored_stream_whole_or_not_at_all(tmp_path, seconds):
+    broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM).start()
+    try:
+        with JetStream(broker.port) as js:
+            js.raw("STREAM.CREATE.S", S)
+            for _ in range(3000):
+                js.wire.publish("s.a", "x" * 2000)
+            wait_until(lambda: js.raw("STREAM.INFO.S")["state"]["messages"] == 3000, "all are stored", WITHIN_SECONDS)
+            taken = backups.take(js, "S")
+            js.raw("STREAM.DELETE.S")
+            begun = backups.begin(js, "S", taken.answer["config"])
+            for at in range(0, len(taken.data), 65_536):
+                js.wire.request(begun["deliver_subject"], taken.data[at:at + 65_536])
+            js.wire.publish(begun["deliver_subject"], b"", js.wire.inbox())
+            js.wire.sync()
+            time.sleep(seconds)
+        broker.kill()
+        broker.start()
+        with JetStream(broker.port) as js:
+            info = js.raw("STREAM.INFO.S")
+            if "error" not in info:
+                assert info["state"]["messages"] == 3000
+                return
+            assert info["error"]["err_code"] == NO_STREAM
+            wait_until(lambda: "error" not in js.raw("STREAM.RESTORE.S", {"config": S}), "the name is free", WITHIN_SECONDS)
+            streams = broker.store / "jetstream" / "streams"
+            wait_until(lambda: not streams.exists() or not list(streams.iterdir()), "no files are left", WITHIN_SECONDS)
+    finally:
+        broker.stop()
 
 
 def test_a_server_on_its_own_forgets_a_restore_it_was_killed_in(tmp_path):

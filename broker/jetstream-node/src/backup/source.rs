@@ -82,24 +82,22 @@ impl Source {
         let mut bytes = 0;
         let mut is_end = false;
         let locked = self.replicated.lock();
-        {
-            // A deleted stream has let go of its messages: it is not empty.
-            if !self.context.replicas.read().contains_key(&self.group) {
-                return Err("stream closed".to_owned());
-            }
-            let store = locked.machine().store();
-            while read.len() < READ_MESSAGES && bytes < READ_BYTES {
-                let next = store.next_match(&Filter::default(), self.next_seq);
-                match next.map_err(|failure| self.failed(&failure))? {
-                    Some(message) if message.seq <= self.state.last_seq => {
-                        self.next_seq = message.seq + 1;
-                        bytes += message.headers.len() + message.payload.len();
-                        read.push(message);
-                    }
-                    _ => {
-                        is_end = true;
-                        break;
-                    }
+        // A deleted stream has let go of its messages: it is not empty.
+        if !self.context.replicas.read().contains_key(&self.group) {
+            return Err("stream closed".to_owned());
+        }
+        let store = locked.machine().store();
+        while read.len() < READ_MESSAGES && bytes < READ_BYTES {
+            let next = store.next_match(&Filter::default(), self.next_seq);
+            match next.map_err(|failure| self.failed(&failure))? {
+                Some(message) if message.seq <= self.state.last_seq => {
+                    self.next_seq = message.seq + 1;
+                    bytes += message.headers.len() + message.payload.len();
+                    read.push(message);
+                }
+                _ => {
+                    is_end = true;
+                    break;
                 }
             }
         }
