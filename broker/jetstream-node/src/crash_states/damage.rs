@@ -14,7 +14,7 @@ use weir_stdx::rng::SeededRng;
 use weir_storage::disk::Disk;
 use weir_storage::disk::sim::SimDisk;
 
-use super::server::{Server, root, store_options};
+use super::server::{Server, encryption_of, root, store_options};
 use super::workload::Workload;
 use crate::offline::{self, RepairMode};
 
@@ -188,8 +188,9 @@ fn judge(workload: &Workload, good: &SimDisk, damaged: &SimDisk) -> Result<bool,
 }
 
 fn check(disk: &SimDisk) -> Result<offline::CheckReport, String> {
+    let encryption = encryption_of(disk);
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    offline::check(&disk, root(), &store_options(), None).map_err(|error| error.to_string())
+    offline::check(&disk, root(), &store_options(), encryption.as_ref()).map_err(|error| error.to_string())
 }
 
 /// Checks the damaged store; what the server reports the check must find, and it changes nothing.
@@ -212,10 +213,11 @@ fn contents(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Repairs the store; afterwards all that could be read is there, and nothing else.
 fn mend(workload: &Workload, damaged: &SimDisk) -> Result<bool, String> {
     let before = Server::start(&damaged.fork())?;
+    let encryption = encryption_of(damaged);
     let disk: Arc<dyn Disk> = Arc::new(damaged.clone());
-    let tried = offline::repair(&disk, root(), &store_options(), None, RepairMode::Try)
+    let tried = offline::repair(&disk, root(), &store_options(), encryption.as_ref(), RepairMode::Try)
         .map_err(|error| error.to_string())?;
-    let report = offline::repair(&disk, root(), &store_options(), None, RepairMode::Change)
+    let report = offline::repair(&disk, root(), &store_options(), encryption.as_ref(), RepairMode::Change)
         .map_err(|error| error.to_string())?;
     if (tried.is_sound(), &tried.done.len()) != (report.is_sound(), &report.done.len()) {
         return Err(format!("tried: {tried}\ndone: {report}"));

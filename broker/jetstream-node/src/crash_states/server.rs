@@ -69,12 +69,22 @@ pub(super) fn store_options() -> FileStoreOptions {
     }
 }
 
+/// How encrypted stores are.
+fn encryption() -> EncryptionOptions {
+    let (cipher, key) = (Cipher::ChaCha20Poly1305, StoreKey::new("a key"));
+    EncryptionOptions { cipher, key, previous_key: None }
+}
+
+/// What one who opens the store has to know.
+pub(super) fn encryption_of(disk: &SimDisk) -> Option<EncryptionOptions> {
+    vault::is_encrypted(disk, root()).then(encryption)
+}
+
 /// The disk through which an encrypted store is read; salts differ with every start, as drawn ones do.
 fn opened(disk: &SimDisk) -> Result<Arc<dyn Disk>, String> {
     static STARTS: AtomicU64 = AtomicU64::new(1);
     let mut rng = SeededRng::new(STARTS.fetch_add(1, Ordering::Relaxed));
-    let (cipher, key) = (Cipher::ChaCha20Poly1305, StoreKey::new("a key"));
-    let options = EncryptionOptions { cipher, key, previous_key: None };
+    let options = encryption();
     let mut random = |bytes: &mut [u8]| {
         rng.fill(bytes);
         true
