@@ -194,3 +194,32 @@ def test_damage_to_any_file_is_never_served_and_a_repair_ends_it(broker, tmp_pat
                 else:
                     assert base64.b64decode(answer["message"]["data"]).decode() == payload(seq), (where, seq, answer)
         broker.stop()
+
+
+@pytest.mark.timeout(120)
+def test_an_encrypted_store_needs_its_key_and_is_repaired_with_it(tmp_path):
+    key = "k" * 32
+    broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM.replace("{ store_dir", f'{{ key: "{key}", store_dir'), "sealed")
+    try:
+        broker.start()
+        create_stream(broker.port, 1)
+        publish(broker.port)
+        broker.stop()
+        refused = store("check", broker.store)
+        assert refused.returncode == NOT_CHECKED and "encrypted" in refused.stderr, refused
+        config = broker.config_path
+        sound = store("check", "-c", config)
+        assert sound.returncode == SOUND and f"{MESSAGES} messages" in sound.stdout, sound
+        segment = next(broker.store.rglob("*.segment"))
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 1
+        segment.write_bytes(content)
+        damaged = store("check", "-c", config, "--json")
+        gone = lost(json.loads(damaged.stdout))
+        assert damaged.returncode == DAMAGED and gone, damaged
+        assert store("repair", "-c", config, "--yes").returncode == SOUND
+        assert store("check", "-c", config).returncode == SOUND
+        broker.start()
+        serves(broker, without=[seq for first, last in gone for seq in range(first, last + 1)])
+    finally:
+        broker.stop()

@@ -36,7 +36,12 @@ pub fn check(
     let root = layout::find(&**disk, directory)?;
     // A store that is under its previous key is not taken over by being looked at.
     let opened = open_store(overlay(disk), &root, encryption);
-    check_opened(&opened.map_err(|error| CannotCheck::new(&root, error.to_string()))?, &root, options)
+    let opened = opened.map_err(|error| CannotCheck::new(&root, error.to_string()))?;
+    let mut report = check_opened(&opened, &root, options)?;
+    // The key file lies plain, so it is read without its keys. A repair has made it anew by opening the store.
+    let found = inspect_whole_file(&**disk, &root.join(KEY_FILE_NAME), KEY_FILE_MAGIC);
+    report.findings.extend(found.into_iter().map(Finding::from));
+    Ok(report)
 }
 
 /// `check` of a store whose keys are at hand.
@@ -107,11 +112,10 @@ fn refusal(otherwise: &Path, error: &StorageError) -> Finding {
 
 /// Those that are replaced as a whole, and names that are nobody's.
 fn small_files(disk: &dyn Disk, root: &Path, report: &mut CheckReport) -> std::io::Result<()> {
-    let files: [(_, &[u8; 8]); 4] = [
+    let files: [(_, &[u8; 8]); 3] = [
         (root.join(identity::FILE), identity::MAGIC),
         (root.join(weir_storage::identity::FILE_NAME), weir_storage::identity::MAGIC),
         (root.join("meta").join("checkpoint"), meta_state::MAGIC),
-        (root.join(KEY_FILE_NAME), KEY_FILE_MAGIC),
     ];
     for (path, magic) in files {
         report.findings.extend(inspect_whole_file(disk, &path, magic).into_iter().map(Finding::from));
