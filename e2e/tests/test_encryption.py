@@ -3,6 +3,7 @@ opens it.
 """
 
 import hashlib
+import subprocess
 
 import pytest
 
@@ -196,6 +197,24 @@ def test_keys_are_shown_nowhere(start):
         wait_until(lambda: f"config reload not supported for {name}" in broker.log(), "the reload is refused")
     shown.append(broker.log())
     assert not [key for key in (KEY, OTHER_KEY) for text in shown if key in text]
+
+
+@pytest.mark.timeout(60)
+def test_the_offline_check_takes_the_key_from_the_configuration(start):
+    broker = start(config())
+    fill(broker)
+    broker.stop()
+    files = fingerprint(broker)
+
+    def check(*arguments):
+        done = subprocess.run([broker.binary, "store", "check", *arguments, str(broker.store)], capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = check()
+    assert code == 2 and "no key is configured" in text, text
+    code, text = check("-c", str(broker.config_path))
+    assert code == 0, text
+    assert fingerprint(broker) == files
 
 
 CLUSTER_MESSAGES = 300

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, StorageError};
-use crate::vault::SEAL_BYTES;
+use crate::vault::{KEY_FILE_MAGIC, SEAL_BYTES, Vault};
 
 use super::record::{u32_at, u64_at};
 
@@ -80,15 +80,20 @@ pub(crate) fn write_one(
     file.sync_data().context("sync", path)
 }
 
+/// The keys that seal a file of this label: none for the one that holds them.
+fn keys<'a>(disk: &'a dyn Disk, label: Label<'_>) -> Option<&'a Vault> {
+    disk.vault().map(|vault| &**vault).filter(|_| label.magic != KEY_FILE_MAGIC)
+}
+
 fn encode(disk: &dyn Disk, label: Label<'_>, content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len() + SEAL_BYTES);
     bytes.extend_from_slice(label.magic);
-    let version = if disk.vault().is_some() { SEALED_VERSION } else { FORMAT_VERSION };
+    let version = if keys(disk, label).is_some() { SEALED_VERSION } else { FORMAT_VERSION };
     bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&label.owner.to_le_bytes());
     bytes.resize(HEADER_BYTES, 0);
     bytes.extend_from_slice(content);
-    if let Some(vault) = disk.vault() {
+    if let Some(vault) = keys(disk, label) {
         let context: [u8; CONTEXT_BYTES] = std::array::from_fn(|at| bytes[at]);
         vault.seal(&context, &mut bytes, HEADER_BYTES);
     }
@@ -127,8 +132,8 @@ pub(crate) fn read_one(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Result
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let count = file.read_at(&mut bytes, 0).context("read", path)?;
     bytes.truncate(count);
-    let (context, content) = read_copy(&bytes, path, label, disk.vault().is_some())?;
-    let Some(vault) = disk.vault() else { return Ok(content.to_vec()) };
+    let (context, content) = read_copy(&bytes, path, label, keys(disk, label).is_some())?;
+    let Some(vault) = keys(disk, label) else { return Ok(content.to_vec()) };
     let opened = vault.open(context, content);
     opened.ok_or_else(|| StorageError::corrupt(path, 0, "the store's key does not open it"))
 }

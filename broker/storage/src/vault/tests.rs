@@ -201,3 +201,41 @@ fn a_key_is_never_shown() {
     let shown = format!("{options:?} {vault:?}");
     assert!(!shown.contains("hunter") && !shown.contains("3, 3"), "{shown}");
 }
+
+#[test]
+fn the_key_file_is_found_whole_through_the_disk_that_it_opens() {
+    let disk = SimDisk::new();
+    let sealed = open(&disk, Some(&options(Cipher::default(), "key", None)), 1).unwrap();
+    let path = folder().join(KEY_FILE_NAME);
+    assert!(crate::inspect::inspect_whole_file(&*sealed, &path, super::KEY_FILE_MAGIC).is_empty());
+    assert!(whole_file::read(&*sealed, &path, super::KEY_FILE_MAGIC).unwrap().is_some());
+}
+
+/// What sealing and opening cost; `cargo test --release -p weir-storage --lib seal_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn seal_costs() {
+    const ROUNDS: u32 = 20_000;
+    for cipher in CIPHERS {
+        let vault = Vault::new(cipher, &[3; 32], [1; 16]);
+        for bytes in [128, 1024, 32 << 10] {
+            let plain = vec![7_u8; bytes];
+            let mut buffer = Vec::with_capacity(bytes + SEAL_BYTES);
+            let begun = std::time::Instant::now();
+            for _ in 0..ROUNDS {
+                buffer.clear();
+                buffer.extend_from_slice(&plain);
+                vault.seal(b"context", &mut buffer, 0);
+            }
+            let sealing = begun.elapsed() / ROUNDS;
+            let begun = std::time::Instant::now();
+            for _ in 0..ROUNDS {
+                assert!(vault.open(b"context", &buffer).is_some());
+            }
+            println!(
+                "{cipher}, {bytes} bytes: sealed in {sealing:?}, opened in {:?}",
+                begun.elapsed() / ROUNDS
+            );
+        }
+    }
+}
