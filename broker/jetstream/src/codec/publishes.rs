@@ -197,7 +197,7 @@ mod tests {
             let records: Vec<PublishRecord> = (0..count)
                 .map(|number: u64| PublishRecord {
                     subject: Bytes::from(format!("s.{number}")),
-                    headers: if number % 3 == 0 {
+                    headers: if number.is_multiple_of(3) {
                         Bytes::from_static(b"NATS/1.0\r\n\r\n")
                     } else {
                         Bytes::new()
