@@ -187,7 +187,8 @@ def test_a_route_that_does_not_read_is_counted_as_slow_and_cut(configured, polic
                 client.sync()
                 return "Slow Consumer Detected" in broker.log()
 
-            wait_until(is_counted, "the route is found slow", 20, 0.001)
+            # Slowly enough that the deadline passes before the pending bytes are too many.
+            wait_until(is_counted, "the route is found slow", 20, 0.02)
             wait_for_routes(broker, 0)
             varz = broker.get_json("/varz")
             # A route that is only slow may be found so again before it is stuck.

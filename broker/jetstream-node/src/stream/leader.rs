@@ -376,13 +376,23 @@ impl StreamLeader {
 
     /// CONSUMER.UNPIN: lets another client of the group be pinned.
     pub(crate) async fn unpin(&self, consumer: &str, group: &str) -> Result<(), ApiError> {
-        match self.deliveries.lock().unpin(consumer, group) {
+        let unpinned = self.deliveries.lock().unpin(consumer, group);
+        match unpinned.or_else(|| self.has_priority_group(consumer, group)) {
             None => return Err(errors::CONSUMER_NOT_FOUND.error()),
             Some(false) => return Err(errors::CONSUMER_INVALID_PRIORITY_GROUP.error()),
             Some(true) => {}
         }
         let _ = self.inputs.send(Input::Wake { consumer: consumer.to_owned() }).await;
         Ok(())
+    }
+
+    /// Whether a consumer has a group, also one that was answered for and is not delivered for yet: nobody is pinned
+    /// in it then.
+    fn has_priority_group(&self, consumer: &str, group: &str) -> Option<bool> {
+        let replica = self.replica()?;
+        let state = replica.replicated.lock();
+        let config = &state.machine().consumer(consumer)?.config;
+        Some(config.priority_groups.iter().any(|known| known == group))
     }
 
     /// CONSUMER.RESET: sends a consumer to a sequence, or with 0 back to what is not acknowledged; gives the sequence.

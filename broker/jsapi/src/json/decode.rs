@@ -26,8 +26,16 @@ const INT_FIELDS: [&str; 13] = [
     "window_size",
 ];
 /// Fields whose own readers refuse `null`, which elsewhere means "unset".
-const ENUM_FIELDS: [&str; 7] =
-    ["retention", "discard", "storage", "persist_mode", "deliver_policy", "ack_policy", "replay_policy"];
+const ENUM_FIELDS: [&str; 8] = [
+    "retention",
+    "discard",
+    "storage",
+    "persist_mode",
+    "compression",
+    "deliver_policy",
+    "ack_policy",
+    "replay_policy",
+];
 /// Fields that are Go's `time.Duration`.
 const DURATION_FIELDS: [&str; 11] = [
     "max_age",
@@ -317,7 +325,7 @@ fn unknown_variant(name: &str, value: &Value) -> Error {
         other => other.kind().to_owned(),
     };
     match name {
-        "StoreCompression" if matches!(value, Value::String(_) | Value::Null) => {
+        "StoreCompression" | "compression" if matches!(value, Value::String(_) | Value::Null) => {
             Error("unknown compression algorithm".to_owned())
         }
         "StoreCompression" => {
