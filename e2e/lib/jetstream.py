@@ -9,6 +9,8 @@ from mask import mask, mask_subject
 from wire import Message, Wire
 
 QUIET_SECONDS = 0.25
+# What is created or stored waits for a disk, which other programs may keep busy for seconds.
+DISK_WITHIN_SECONDS = 20.0
 
 
 def shown(message: Message) -> dict:
@@ -37,13 +39,13 @@ class JetStream:
     def __exit__(self, *_):
         self.wire.close()
 
-    def raw(self, subject: str, body=None, headers=(), within: float = 5.0) -> dict:
+    def raw(self, subject: str, body=None, headers=(), within: float = DISK_WITHIN_SECONDS) -> dict:
         """The answer to an API request as it is."""
         payload = body if isinstance(body, (str, bytes)) else b"" if body is None else json.dumps(body)
         answer = self.wire.request(f"$JS.API.{subject}", payload, headers, within)
         return {"status": answer.status} if answer.status else answer.json()
 
-    def api(self, subject: str, body=None, headers=(), within: float = 5.0) -> dict:
+    def api(self, subject: str, body=None, headers=(), within: float = DISK_WITHIN_SECONDS) -> dict:
         """The answer to an API request, masked."""
         return mask(self.raw(subject, body, headers, within))
 

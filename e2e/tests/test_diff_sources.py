@@ -29,6 +29,23 @@ def sourcing(*sources, **more):
     return ("STREAM.CREATE.S", {"name": "S", "sources": list(sources)} | more)
 
 
+def without_errors(read):
+    """What `read` gives of sources, but not why nothing comes from them (deviations/sourcing-retries.md)."""
+
+    def reduced(js):
+        told = read(js)
+        for source in told["sources"]:
+            source.pop("error", None)
+        return told
+
+    return reduced
+
+
+def unseen(step):
+    """A request whose answer tells by chance how far the stream is with its sources; only its errors count."""
+    return lambda js: js.api(*step).get("error")
+
+
 def update(*sources, **more):
     return ("STREAM.UPDATE.S", {"name": "S", "sources": list(sources)} | more)
 
@@ -95,17 +112,17 @@ TOLD = {
     "a source before its origin": [sourcing(of("A")), until("S", error=10059), settled("S"), MAKE_A, fill("a.x", 1), until("S", 1), settled("S")],
     "a creation with sources": [MAKE_A, sourcing(of("A", filter_subject="a.x"))],
     "info of sources": [MAKE_A, MAKE_B, fill("a.x", 2), fill("b.x", 1), sourcing(of("A"), of("B", subject_transforms=[mapping("b.*", "x.$1")])), until("S", 3), settled("S", "subjects", "duplicate_window")],
-    "info of an external source": [sourcing(of("A", external={"api": "x.API", "deliver": "d"})), settled("S")],
+    "info of an external source": [sourcing(of("A", external={"api": "x.API", "deliver": "d"})), without_errors(settled("S"))],
     "consumers of sources are not told of": [MAKE_A, fill("a.x", 1), sourcing(of("A")), until("S", 1), ("CONSUMER.NAMES.A",), ("STREAM.INFO.A",)],
     "names by subject": [MAKE_A, sourcing(of("A"), subjects=["s"]), ("STREAM.NAMES", {"subject": "s"})],
 }
 
 CHANGES = {
-    "a source is added": [MAKE_A, MAKE_B, fill("a.x", 1), fill("b.x", 1), sourcing(of("A")), until("S", 1), update(of("A"), of("B")), until("S", 2), stored("S", 2)],
+    "a source is added": [MAKE_A, MAKE_B, fill("a.x", 1), fill("b.x", 1), sourcing(of("A")), until("S", 1), unseen(update(of("A"), of("B"))), until("S", 2), stored("S", 2)],
     "a source is taken away": [MAKE_A, MAKE_B, fill("a.x", 1), sourcing(of("A"), of("B")), until("S", 1), update(of("B")), fill("a.x", 1), fill("b.x", 1), until("S", 2), stored("S", 2), settled("S")],
-    "a source comes back where it was": [MAKE_A, fill("a.x", 2), sourcing(of("A"), subjects=["s"]), until("S", 2), update(subjects=["s"]), fill("a.x", 1), update(of("A"), subjects=["s"]), until("S", 3), stored("S", 3)],
+    "a source comes back where it was": [MAKE_A, fill("a.x", 2), sourcing(of("A"), subjects=["s"]), until("S", 2), update(subjects=["s"]), fill("a.x", 1), unseen(update(of("A"), subjects=["s"])), until("S", 3), stored("S", 3)],
     "a source comes back after a purge from its beginning": [MAKE_A, fill("a.x", 2), sourcing(of("A"), subjects=["s"]), until("S", 2), update(subjects=["s"]), ("STREAM.PURGE.S",)],
-    "a source with another filter is another": [MAKE_A, fill("a.x", 2), sourcing(of("A", filter_subject="a.x")), until("S", 2), update(of("A", filter_subject="a.*")), until("S", 4), stored("S", 3)],
+    "a source with another filter is another": [MAKE_A, fill("a.x", 2), sourcing(of("A", filter_subject="a.x")), until("S", 2), unseen(update(of("A", filter_subject="a.*"))), until("S", 4), stored("S", 3)],
     "an origin that is made anew": [MAKE_A, fill("a.x", 2), sourcing(of("A")), until("S", 2), ("STREAM.DELETE.A",), pause(0.5), MAKE_A, fill("a.y", 1), until("S", 3), stored("S", 3), settled("S")],
     "all sources are taken away": [MAKE_A, fill("a.x", 1), sourcing(of("A")), until("S", 1), ("STREAM.UPDATE.S", {"name": "S"}), INFO],
 }
