@@ -8,77 +8,68 @@ use crate::command::{FlowReply, PublishOutcome};
 /// Writes the acknowledgements of one stream: what is the same in each is encoded once.
 #[derive(Debug)]
 pub struct PubAckWriter {
-    /// Up to the sequence.
-    start: Vec<u8>,
-    /// Behind it.
-    end: Vec<u8>,
+    /// From the stream's name up to the sequence.
+    before_sequence: Vec<u8>,
+    /// The domain, if there is one.
+    after_sequence: Vec<u8>,
 }
 
 impl PubAckWriter {
     pub fn new(stream: &str, domain: Option<&str>) -> Self {
-        let mut start = b"{\"stream\":".to_vec();
-        start.extend(serde_json::to_vec(stream).unwrap_or_default());
-        start.extend_from_slice(b",\"seq\":");
-        let mut end = Vec::new();
+        let mut before_sequence = b"\"stream\":".to_vec();
+        before_sequence.extend(serde_json::to_vec(stream).unwrap_or_default());
+        before_sequence.extend_from_slice(b",\"seq\":");
+        let mut after_sequence = Vec::new();
         if let Some(domain) = domain {
-            end.extend_from_slice(b",\"domain\":");
-            end.extend(serde_json::to_vec(domain).unwrap_or_default());
+            after_sequence.extend_from_slice(b",\"domain\":");
+            after_sequence.extend(serde_json::to_vec(domain).unwrap_or_default());
         }
-        end.push(b'}');
-        Self { start, end }
+        Self { before_sequence, after_sequence }
     }
 
-    /// Appends the acknowledgement of a message that was stored and asked for nothing else.
-    pub fn write_stored(&self, out: &mut BytesMut, seq: u64) {
-        out.put_slice(&self.start);
-        out.put_slice(decimal(seq, &mut [0; 20]));
-        out.put_slice(&self.end);
+    /// Appends one acknowledgement; a refused publish has the error and sequence 0.
+    pub fn write(&self, out: &mut BytesMut, outcome: &PublishOutcome) {
+        out.put_u8(b'{');
+        if let PublishOutcome::Rejected(error) = outcome {
+            out.put_slice(b"\"error\":");
+            // Serialising three plain fields cannot fail.
+            out.put_slice(&serde_json::to_vec(error).unwrap_or_default());
+            out.put_u8(b',');
+        }
+        let (seq, duplicate) = match outcome {
+            PublishOutcome::Stored { seq }
+            | PublishOutcome::Counted { seq, .. }
+            | PublishOutcome::Committed { seq, .. } => (*seq, false),
+            PublishOutcome::Duplicate { seq } => (*seq, true),
+            PublishOutcome::Rejected(_) | PublishOutcome::Flow(_) => (0, false),
+        };
+        let mut digits = [0_u8; 20];
+        out.put_slice(&self.before_sequence);
+        out.put_slice(decimal(seq, &mut digits));
+        out.put_slice(&self.after_sequence);
+        if duplicate {
+            out.put_slice(b",\"duplicate\":true");
+        }
+        match outcome {
+            PublishOutcome::Counted { value, .. } => {
+                out.put_slice(b",\"val\":");
+                out.put_slice(&serde_json::to_vec(value).unwrap_or_default());
+            }
+            PublishOutcome::Committed { batch, count, .. } => {
+                out.put_slice(b",\"batch\":");
+                out.put_slice(&serde_json::to_vec(&String::from_utf8_lossy(batch)).unwrap_or_default());
+                out.put_slice(b",\"count\":");
+                out.put_slice(decimal(*count, &mut digits));
+            }
+            _ => {}
+        }
+        out.put_u8(b'}');
     }
 }
 
-/// Appends one acknowledgement; a refused publish has the error and sequence 0.
+/// Appends one acknowledgement, where there is one only.
 pub fn write_pub_ack(out: &mut BytesMut, stream: &str, domain: Option<&str>, outcome: &PublishOutcome) {
-    out.put_u8(b'{');
-    if let PublishOutcome::Rejected(error) = outcome {
-        out.put_slice(b"\"error\":");
-        // Serialising three plain fields cannot fail.
-        out.put_slice(&serde_json::to_vec(error).unwrap_or_default());
-        out.put_u8(b',');
-    }
-    // Stream names hold no character that JSON escapes: they are valid single subject tokens.
-    out.put_slice(b"\"stream\":");
-    out.put_slice(&serde_json::to_vec(stream).unwrap_or_default());
-    let (seq, duplicate) = match outcome {
-        PublishOutcome::Stored { seq }
-        | PublishOutcome::Counted { seq, .. }
-        | PublishOutcome::Committed { seq, .. } => (*seq, false),
-        PublishOutcome::Duplicate { seq } => (*seq, true),
-        PublishOutcome::Rejected(_) | PublishOutcome::Flow(_) => (0, false),
-    };
-    out.put_slice(b",\"seq\":");
-    let mut digits = [0_u8; 20];
-    out.put_slice(decimal(seq, &mut digits));
-    if let Some(domain) = domain {
-        out.put_slice(b",\"domain\":");
-        out.put_slice(&serde_json::to_vec(domain).unwrap_or_default());
-    }
-    if duplicate {
-        out.put_slice(b",\"duplicate\":true");
-    }
-    match outcome {
-        PublishOutcome::Counted { value, .. } => {
-            out.put_slice(b",\"val\":");
-            out.put_slice(&serde_json::to_vec(value).unwrap_or_default());
-        }
-        PublishOutcome::Committed { batch, count, .. } => {
-            out.put_slice(b",\"batch\":");
-            out.put_slice(&serde_json::to_vec(&String::from_utf8_lossy(batch)).unwrap_or_default());
-            out.put_slice(b",\"count\":");
-            out.put_slice(decimal(*count, &mut digits));
-        }
-        _ => {}
-    }
-    out.put_u8(b'}');
+    PubAckWriter::new(stream, domain).write(out, outcome);
 }
 
 /// Appends one answer to the client of a fast batch.
@@ -134,9 +125,12 @@ mod tests {
     #[test]
     fn what_is_encoded_once_is_what_is_encoded_each_time() {
         for domain in [None, Some("hub")] {
-            let mut out = BytesMut::new();
-            PubAckWriter::new("ORDERS", domain).write_stored(&mut out, 1020);
-            assert_eq!(out, written(&PublishOutcome::Stored { seq: 1020 }, domain));
+            let writer = PubAckWriter::new("ORDERS", domain);
+            for outcome in [PublishOutcome::Stored { seq: 1020 }, PublishOutcome::Duplicate { seq: 7 }] {
+                let mut out = BytesMut::new();
+                writer.write(&mut out, &outcome);
+                assert_eq!(out, written(&outcome, domain));
+            }
         }
     }
 

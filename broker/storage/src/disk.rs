@@ -2,6 +2,48 @@
 //! tests can record the operations, cut the power between any two of them, and make any of them fail.
 //! Not a general file system API: only what the journal and the stores use.
 
+/// The operations on names of a disk that passes them on to its `inner` one.
+macro_rules! pass_names_on {
+    () => {
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.inner.rename(from, to)
+        }
+
+        fn unlink(&self, path: &Path) -> io::Result<()> {
+            self.inner.unlink(path)
+        }
+
+        fn sync_directory(&self, path: &Path) -> io::Result<()> {
+            self.inner.sync_directory(path)
+        }
+
+        fn create_directories(&self, path: &Path) -> io::Result<()> {
+            self.inner.create_directories(path)
+        }
+
+        fn list_files(&self, path: &Path) -> io::Result<Vec<String>> {
+            self.inner.list_files(path)
+        }
+
+        fn list_directories(&self, path: &Path) -> io::Result<Vec<String>> {
+            self.inner.list_directories(path)
+        }
+
+        fn remove_tree(&self, path: &Path) -> io::Result<()> {
+            self.inner.remove_tree(path)
+        }
+
+        fn exists(&self, path: &Path) -> bool {
+            self.inner.exists(path)
+        }
+
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
+            self.inner.lock(path)
+        }
+    };
+}
+use pass_names_on;
+
 mod budget;
 mod overlay;
 mod real;

@@ -85,17 +85,7 @@ impl Acks {
                 }
                 continue;
             }
-            match outcome {
-                PublishOutcome::Stored { seq } => writer.write_stored(&mut bodies, seq),
-                outcome => {
-                    weir_jetstream::write_pub_ack(
-                        &mut bodies,
-                        &self.stream,
-                        self.domain.as_deref(),
-                        &outcome,
-                    );
-                }
-            }
+            writer.write(&mut bodies, &outcome);
             messages.push((reply, start..bodies.len()));
         }
         self.account.publish_batch(messages.into_iter().map(|(reply, body)| weir_hub::OutboundMessage {

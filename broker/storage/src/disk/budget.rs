@@ -113,7 +113,7 @@ struct BudgetFile {
 }
 
 impl BudgetFile {
-    fn with<T>(&self, operation: impl Fn(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
+    fn with<T>(&self, mut operation: impl FnMut(&dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         self.last_used.store(self.budget.tick(), Ordering::Relaxed);
         loop {
             if let Some(handle) = &*self.handle.read() {
@@ -183,14 +183,7 @@ fn open(disk: &dyn Disk, budget: &Budget, path: &Path, mode: OpenMode) -> io::Re
 
 impl DiskFile for BudgetFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        // A buffer can be lent once only: the handle is kept instead.
-        self.last_used.store(self.budget.tick(), Ordering::Relaxed);
-        loop {
-            if let Some(handle) = &*self.handle.read() {
-                return handle.read_at(buffer, offset);
-            }
-            self.open_again()?;
-        }
+        self.with(|handle| handle.read_at(buffer, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -249,41 +242,7 @@ impl Disk for BudgetDisk {
         Ok(file)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.inner.unlink(path)
-    }
-
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.inner.sync_directory(path)
-    }
-
-    fn create_directories(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_directories(path)
-    }
-
-    fn list_files(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.inner.list_files(path)
-    }
-
-    fn list_directories(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.inner.list_directories(path)
-    }
-
-    fn remove_tree(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_tree(path)
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        self.inner.exists(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
-        self.inner.lock(path)
-    }
+    super::pass_names_on!();
 }
 
 #[cfg(test)]
