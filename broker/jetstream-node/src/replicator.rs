@@ -32,7 +32,7 @@ pub(crate) type OnFailure = Box<dyn FnOnce(ProposeError) + Send>;
 #[derive(Debug, Clone)]
 pub(crate) struct ReplicaStatus {
     pub(crate) peer: PeerId,
-    /// Has everything the leader has, or is close behind.
+    /// Votes, and has everything the leader has or is close behind: the leader may go.
     pub(crate) current: bool,
     /// Nanoseconds since it was last heard from.
     pub(crate) active_nanos: u64,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{InitializeError, LinearizableReadError, RaftError};
-use openraft::{Instant as _, RaftMetrics, ReadPolicy};
 use tokio::sync::watch;
 
 use crate::error::{GroupError, OpenError, ProposeError};
@@ -24,7 +24,8 @@ use crate::raft_types::{TypeConfig, inner_index, outer_index, position};
 use crate::registry::RaftHandle;
 use crate::snapshot::Spool;
 use crate::state_machine::{MachineState, StateMachine};
-use crate::types::{GroupId, GroupInside, GroupStatus, Leadership, PeerId, PeerInfo, ReplicationStatus};
+use crate::status::status_of;
+use crate::types::{GroupId, GroupInside, GroupStatus, Leadership, PeerId, PeerInfo};
 
 /// A handle to an open group; clones share it.
 #[derive(Clone)]
@@ -290,41 +291,5 @@ impl Group {
         if let Err(error) = self.inner.log.flush().await {
             tracing::warn!(group = self.inner.id.0, %error, "stopping a group");
         }
-    }
-}
-
-fn status_of(metrics: &RaftMetrics<TypeConfig>, leadership: Leadership) -> GroupStatus {
-    let index = |id: &Option<crate::raft_types::LogId>| id.as_ref().map_or(0, |id| outer_index(id.index));
-    let membership = metrics.membership_config.membership();
-    let last = metrics.last_log_index.map_or(0, outer_index);
-    let contact = |peer: u64| {
-        let heartbeats = metrics.heartbeat.as_ref()?;
-        let at = heartbeats.get(&peer)?.as_ref()?;
-        Some(at.elapsed())
-    };
-    let replication = metrics.replication.iter().flatten();
-    let replication = replication.filter(|(peer, _)| **peer != metrics.id);
-    let replication = replication.map(|(peer, matched)| {
-        let matched = index(matched);
-        ReplicationStatus {
-            peer: PeerId(*peer),
-            matched,
-            lag: last.saturating_sub(matched),
-            last_contact: contact(*peer),
-        }
-    });
-    GroupStatus {
-        is_leader: leadership.is_leader(),
-        leader: metrics.current_leader.map(PeerId),
-        term: metrics.current_term,
-        last,
-        committed: index(&metrics.local_committed),
-        applied: index(&metrics.last_applied),
-        purged: index(&metrics.purged),
-        voters: membership.voter_ids().map(PeerId).collect(),
-        learners: membership.learner_ids().map(PeerId).collect(),
-        joint: membership.get_joint_config().len() > 1,
-        replication: replication.collect(),
-        failed: metrics.running_state.as_ref().err().map(ToString::to_string),
     }
 }

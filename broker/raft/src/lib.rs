@@ -25,6 +25,7 @@ mod raft_types;
 mod registry;
 mod snapshot;
 mod state_machine;
+mod status;
 mod types;
 
 #[cfg(test)]

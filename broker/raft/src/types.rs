@@ -50,6 +50,8 @@ pub struct ReplicationStatus {
     pub lag: u64,
     /// Time since the follower last answered; `None` when it has not since this leader's term began.
     pub last_contact: Option<Duration>,
+    /// Every configuration that a survivor of this leader may go by counts the follower as a voter.
+    pub is_settled: bool,
 }
 
 /// What is only asked for by people who look into a group.

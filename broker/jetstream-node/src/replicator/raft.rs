@@ -83,7 +83,9 @@ fn translate(error: weir_raft::ProposeError) -> ProposeError {
 }
 
 fn replica_status(status: &weir_raft::ReplicationStatus) -> ReplicaStatus {
-    let current = status.lag <= CURRENT_LAG_MAX
+    // One that has no vote for sure does not keep the stream alive.
+    let current = status.is_settled
+        && status.lag <= CURRENT_LAG_MAX
         && status.last_contact.is_some_and(|silence| silence <= CURRENT_SILENCE_MAX);
     ReplicaStatus {
         peer: status.peer,

@@ -442,8 +442,7 @@ impl StreamLeader {
             .iter()
             .map(|peer| PeerInfo {
                 name: self.context.peer_name(peer.peer),
-                // One that has no vote yet does not keep the stream alive.
-                current: peer.current && status.members.contains(&peer.peer),
+                current: peer.current,
                 offline: !peer.online,
                 active: i64::try_from(peer.active_nanos).unwrap_or(i64::MAX),
                 lag: peer.lag,

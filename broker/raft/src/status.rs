@@ -1,0 +1,98 @@
+//! A group's state as its owner is told it, made from what openraft says. Pure.
+
+use openraft::{Instant as _, RaftMetrics};
+
+use crate::raft_types::{LogId, TypeConfig, outer_index};
+use crate::types::{GroupStatus, Leadership, PeerId, ReplicationStatus};
+
+/// Whether `peer` votes whichever configuration comes to hold. A leader goes by the newest one as soon as it has
+/// written it; until that is committed, the others may go by the one before it, in which a majority may need
+/// this very leader.
+fn is_settled(metrics: &RaftMetrics<TypeConfig>, peer: u64) -> bool {
+    let configurations = [&metrics.membership_config, &metrics.committed_membership_config];
+    let mut voters = configurations.iter().flat_map(|stored| stored.membership().get_joint_config());
+    voters.all(|voters| voters.contains(&peer))
+}
+
+pub(crate) fn status_of(metrics: &RaftMetrics<TypeConfig>, leadership: Leadership) -> GroupStatus {
+    let index = |id: &Option<LogId>| id.as_ref().map_or(0, |id| outer_index(id.index));
+    let membership = metrics.membership_config.membership();
+    let last = metrics.last_log_index.map_or(0, outer_index);
+    let contact = |peer: u64| {
+        let heartbeats = metrics.heartbeat.as_ref()?;
+        let at = heartbeats.get(&peer)?.as_ref()?;
+        Some(at.elapsed())
+    };
+    let replication = metrics.replication.iter().flatten();
+    let replication = replication.filter(|(peer, _)| **peer != metrics.id);
+    let replication = replication.map(|(peer, matched)| {
+        let matched = index(matched);
+        ReplicationStatus {
+            peer: PeerId(*peer),
+            matched,
+            lag: last.saturating_sub(matched),
+            last_contact: contact(*peer),
+            is_settled: is_settled(metrics, *peer),
+        }
+    });
+    GroupStatus {
+        is_leader: leadership.is_leader(),
+        leader: metrics.current_leader.map(PeerId),
+        term: metrics.current_term,
+        last,
+        committed: index(&metrics.local_committed),
+        applied: index(&metrics.last_applied),
+        purged: index(&metrics.purged),
+        voters: membership.voter_ids().map(PeerId).collect(),
+        learners: membership.learner_ids().map(PeerId).collect(),
+        joint: membership.get_joint_config().len() > 1,
+        replication: replication.collect(),
+        failed: metrics.running_state.as_ref().err().map(ToString::to_string),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::raft_types::{Membership, StoredMembership};
+    use crate::types::PeerInfo;
+
+    const FIRST: &[u64] = &[1];
+    const PAIR: &[u64] = &[1, 2];
+    const THREE: &[u64] = &[1, 2, 3];
+
+    fn stored(voters: &[&[u64]]) -> Arc<StoredMembership> {
+        let nodes = THREE.iter().map(|peer| (*peer, PeerInfo::default()));
+        let voters = voters.iter().map(|set| set.iter().copied().collect::<BTreeSet<_>>()).collect();
+        let membership = Membership::new(voters, nodes.collect::<BTreeMap<_, _>>());
+        Arc::new(StoredMembership::new(None, membership.expect("voters")))
+    }
+
+    /// The followers that count while `effective` is written and `committed` is committed.
+    fn settled(effective: &[&[u64]], committed: &[&[u64]]) -> Vec<u64> {
+        let mut metrics = RaftMetrics::new_initial(1);
+        metrics.membership_config = stored(effective);
+        metrics.committed_membership_config = stored(committed);
+        metrics.replication = Some([(2, None), (3, None)].into());
+        let status = status_of(&metrics, Leadership::Leader { term: 1 });
+        let settled = status.replication.iter().filter(|replica| replica.is_settled);
+        settled.map(|replica| replica.peer.0).collect()
+    }
+
+    #[test]
+    fn a_new_voter_counts_once_its_configuration_is_committed() {
+        assert_eq!(settled(&[FIRST], &[FIRST]), []);
+        assert_eq!(settled(&[PAIR, THREE], &[PAIR]), [2], "written by the leader alone");
+        assert_eq!(settled(&[PAIR, THREE], &[PAIR, THREE]), [2], "still needs both majorities");
+        assert_eq!(settled(&[THREE], &[PAIR, THREE]), [2], "a survivor may lack the last step");
+        assert_eq!(settled(&[THREE], &[THREE]), [2, 3]);
+    }
+
+    #[test]
+    fn a_voter_that_leaves_counts_no_more_as_soon_as_that_is_written() {
+        assert_eq!(settled(&[THREE, PAIR], &[THREE]), [2]);
+    }
+}
