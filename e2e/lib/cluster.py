@@ -1,14 +1,20 @@
-"""Several brokers joined by routes, with JetStream on each: three by default.
+"""Several brokers joined by routes, with JetStream on each: three by default; and what to wait for in a cluster.
 
-Not a test: it starts, waits until one cluster has formed, and ends them all.
+Not a test: it starts, waits until one cluster has formed, and ends them all. What one server answers, another hears of a
+moment later: who publishes through it, or leads there, is to be awaited and not assumed.
 """
 
 import pathlib
 
 import binaries
 from broker import Broker, wait_until
+from jetstream import JetStream, asked
+from wire import Message
 
-FORMED_WITHIN_SECONDS = 20.0
+FORMED_WITHIN_SECONDS = 60.0
+SETTLED_WITHIN_SECONDS = 60.0
+NO_SUITABLE_PEERS = 10005
+EXPIRES_NANOSECONDS = 10 * 10**9
 
 CLUSTERED = """
 listen: "127.0.0.1:PORT"
@@ -46,6 +52,17 @@ class Cluster:
         self.wait_formed()
         return self
 
+    def restart(self):
+        """Ends all and starts them again."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> "Cluster":
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
     def wait_formed(self, within: float = FORMED_WITHIN_SECONDS):
         """All routes are up, and with JetStream: a meta leader whom everyone knows."""
         try:
@@ -66,14 +83,63 @@ class Cluster:
                 return False
         return True
 
-    def led(self) -> bool:
+    def led(self) -> str:
+        """The meta leader whom every server knows, and which has heard of all; else nothing."""
         leaders = set()
         for broker in self.brokers:
             meta = broker.get_json("/jsz").get("meta_cluster") or {}
             if meta.get("cluster_size") != len(self.brokers) or not meta.get("leader"):
-                return False
+                return ""
             leaders.add(meta["leader"])
-        return len(leaders) == 1
+        return leaders.pop() if len(leaders) == 1 else ""
+
+    def info(self, stream: str) -> dict:
+        """STREAM.INFO through whichever server answers; {} where none does."""
+        for broker in self.running():
+            try:
+                with JetStream(broker.port) as js:
+                    answer = asked(js, f"STREAM.INFO.{stream}")
+            except OSError:
+                continue
+            if "state" in answer:
+                return answer
+        return {}
+
+    def leader(self, stream: str) -> Broker:
+        """The broker that leads a stream, once one does."""
+        name = wait_until(lambda: self.info(stream).get("cluster", {}).get("leader"), f"{stream} is led", SETTLED_WITHIN_SECONDS)
+        return self.named(name)
+
+    def lead(self, stream: str, name: str):
+        """Moves a stream's leadership."""
+        def is_there():
+            if self.info(stream).get("cluster", {}).get("leader") == name:
+                return True
+            with JetStream(self.brokers[0].port) as js:
+                asked(js, f"STREAM.LEADER.STEPDOWN.{stream}", {"placement": {"preferred": name}})
+            return False
+
+        wait_until(is_there, f"{name} leads {stream}", SETTLED_WITHIN_SECONDS, every=0.3)
+
+    def current(self, stream: str, replicas: int) -> dict:
+        """STREAM.INFO where the stream has a leader and so many replicas in all, each with all there is; else {}."""
+        answer = self.info(stream)
+        cluster = answer.get("cluster") or {}
+        followers = cluster.get("replicas") or []
+        is_whole = len(followers) == replicas - 1 and all(peer["current"] and not peer.get("lag") for peer in followers)
+        return answer if cluster.get("leader") and is_whole else {}
+
+    def wait_empty(self):
+        """Every server has forgotten all streams."""
+        def is_empty():
+            for broker in self.brokers:
+                with JetStream(broker.port) as js:
+                    answer = asked(js, "STREAM.NAMES")
+                    if "streams" not in answer or answer["streams"]:
+                        return False
+            return True
+
+        wait_until(is_empty, "every server has forgotten the streams", SETTLED_WITHIN_SECONDS, every=0.05)
 
     def urls(self) -> list[str]:
         return [broker.url for broker in self.brokers]
@@ -87,3 +153,40 @@ class Cluster:
 
     def logs(self) -> str:
         return "\n".join(broker.log_tail() for broker in self.brokers)
+
+
+def create(js: JetStream, config: dict) -> dict:
+    """Makes a stream, once there are servers for it, and waits until this connection's server knows who takes its messages."""
+    def made():
+        answer = asked(js, f"STREAM.CREATE.{config['name']}", config, within=20.0)
+        # Right after its first election a meta leader does not know yet whom it has.
+        is_final = answer and answer.get("error", {}).get("err_code") != NO_SUITABLE_PEERS
+        return answer if is_final else None
+
+    answer = wait_until(made, f"{config['name']} is created", SETTLED_WITHIN_SECONDS, every=0.3)
+    assert "error" not in answer, answer
+    for subject in config.get("subjects", []):
+        wait_heard(js, subject.replace(">", "heard").replace("*", "heard"))
+    return answer
+
+
+def wait_heard(js: JetStream, subject: str):
+    """A publish finds the stream: it is refused for what it expects, and changes nothing."""
+    wait_until(lambda: "error" in js.publish(subject, "", [("Nats-Expected-Stream", "<none>")]),
+               f"a stream takes {subject}", SETTLED_WITHIN_SECONDS, every=0.05)
+
+
+def place_first(port: int, connect: dict | None = None):
+    """A replicated stream can be made; it is gone again."""
+    with JetStream(port, connect) as js:
+        create(js, {"name": "FIRST", "num_replicas": 3})
+        js.raw("STREAM.DELETE.FIRST")
+
+
+def take(js: JetStream, stream: str, consumer: str, count: int) -> list[Message]:
+    """So many messages, once the consumer's leader is heard here."""
+    def delivered():
+        messages = js.pull(stream, consumer, {"batch": count, "expires": EXPIRES_NANOSECONDS}, count, within=20.0)
+        return [message for message in messages if not message.status]
+
+    return wait_until(delivered, f"{consumer} delivers", SETTLED_WITHIN_SECONDS, every=0.1)

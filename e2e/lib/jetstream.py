@@ -31,6 +31,7 @@ class JetStream:
     """One connection that speaks JetStream."""
 
     def __init__(self, port: int, connect: dict | None = None, host: str = "127.0.0.1"):
+        self.port = port
         self.wire = Wire(port, {"headers": True, "no_responders": True} | (connect or {}), host)
 
     def __enter__(self):
@@ -122,3 +123,24 @@ def without_inbox(data: dict) -> dict:
     if data["subject"].startswith("_INBOX.wire."):
         data["subject"] = "<inbox>"
     return data
+
+
+def asked(js: JetStream, subject: str, body=None, within: float = 3.0) -> dict:
+    """The answer to an API request, {} where nobody answers: a leader is being elected."""
+    try:
+        answer = js.raw(subject, body, within=within)
+    except AssertionError:
+        return {}
+    return {} if "status" in answer else answer
+
+
+def held(function):
+    """The conversation with a broker that `function` of a connection to it is; no stream is left."""
+    def hold(broker):
+        with JetStream(broker.port) as js:
+            try:
+                return function(js)
+            finally:
+                js.clear()
+
+    return hold

@@ -5,8 +5,13 @@ import pathlib
 import pytest
 
 import binaries
-from broker import Broker, wait_until
-from jetstream import JetStream
+import numbered
+from broker import WITH_JETSTREAM, Broker, wait_until
+from certificates import Authority
+from cluster import Cluster, place_first
+from compare import as_nats_server, difference
+from jetstream import held
+from ocsp import Responder
 
 REFERENCE_ASKED_AGAIN = 4
 DEVIATIONS = binaries.REPOSITORY / "broker/docs/deviations"
@@ -70,19 +75,6 @@ class Pair:
         wait_until(lambda: not streams.exists() or not any(streams.iterdir()), "nats-server has removed the files")
 
 
-def difference(expected, actual) -> str:
-    """What nats-server said beside what weir said."""
-    import difflib
-    import pprint
-
-    def lines(value):
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return value
-        return pprint.pformat(value, width=150).splitlines()
-
-    return "\n".join(difflib.unified_diff(lines(expected), lines(actual), "nats-server", "weir", lineterm="", n=4))
-
-
 @pytest.fixture(scope="module")
 def start_pair(tmp_path_factory):
     """Starts pairs that live as long as the module."""
@@ -98,6 +90,24 @@ def start_pair(tmp_path_factory):
         pair.stop()
 
 
+@pytest.fixture(scope="module")
+def start_clusters(tmp_path_factory):
+    """Starts clusters of these binaries that live as long as the module; replicated streams can be made in each."""
+    started: list[Cluster] = []
+
+    def start(*programs: str, extra: str = "", user: dict | None = None) -> list[Cluster]:
+        clusters = [Cluster(binary, tmp_path_factory.mktemp("cluster"), extra=extra) for binary in programs]
+        started.extend(clusters)
+        for cluster in clusters:
+            cluster.start()
+            place_first(cluster.brokers[0].port, user)
+        return clusters
+
+    yield start
+    for cluster in started:
+        cluster.stop()
+
+
 def pytest_collection_modifyitems(items):
     """A test that allows a deviation names the file that gives its reason."""
     for item in items:
@@ -107,18 +117,99 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
+def make_pair(tmp_path):
+    """Makes pairs that live as long as the test; what it makes is started by itself but for `start=False`."""
+    made: list[Pair] = []
+
+    def make(config: str, kind=Pair, start: bool = True) -> Pair:
+        made.append(kind(tmp_path, config))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    for pair in made:
+        pair.stop()
+
+
+@pytest.fixture
+def running():
+    """Starts servers, and ends them after the test."""
+    started: list[Broker] = []
+
+    def start(*brokers: Broker) -> list[Broker]:
+        started.extend(brokers)
+        return [broker.start() for broker in brokers]
+
+    yield start
+    for broker in started:
+        broker.stop()
+
+
+@pytest.fixture
+def start_both(tmp_path, running):
+    """Starts both programs with one text, for the functions of `compare`: [nats-server, weir]."""
+    def start(config: str, programs=None) -> list[Broker]:
+        programs = programs or (binaries.reference(), binaries.weir())
+        return running(*(Broker(program, tmp_path, config, name) for name, program in zip(("reference", "weir"), programs)))
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Both under the name nats-server: [nats-server, weir]."""
+    return [as_nats_server(tmp_path_factory.mktemp("program"), binary) for binary in (binaries.reference(), binaries.weir())]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    """Signs certificates."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def server(authority):
+    """A certificate for servers."""
+    return authority.issue("server")
+
+
+@pytest.fixture
+def responder(authority):
+    """Tells of the authority's certificates whether they are good."""
+    made = Responder(authority)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def single(tmp_path):
+    """A server on its own with a filled stream (`numbered`)."""
+    broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM, "single")
+    try:
+        broker.start()
+        numbered.create_stream(broker.port, 1)
+        numbered.publish(broker.port)
+        yield broker
+    finally:
+        broker.stop()
+        print(broker.log_tail())
+
+
+@pytest.fixture
+def trio(tmp_path):
+    """Three servers with a filled stream (`numbered`) on all of them."""
+    cluster = Cluster(binaries.weir(), tmp_path)
+    try:
+        port = cluster.start().brokers[0].port
+        numbered.create_stream(port, 3)
+        numbered.publish(port)
+        numbered.await_replicas(port)
+        yield cluster
+    finally:
+        cluster.stop()
+        print(cluster.logs())
+
+
+@pytest.fixture
 def both(pair):
     """Holds a conversation, a function of a JetStream connection, with both servers of the module's `pair`; no stream is left."""
-
-    def compare(function):
-        def hold(broker):
-            with JetStream(broker.port) as js:
-                js.port = broker.port
-                try:
-                    return function(js)
-                finally:
-                    js.clear()
-
-        pair.same(hold)
-
-    return compare
+    return lambda function: pair.same(held(function))

@@ -1,6 +1,7 @@
 """Backups of replicated streams: taken and given back through any server, whole after a change of leaders, and nothing is
 left of a restore whose server was killed."""
 
+import copy
 import time
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 import backups
 import binaries
 from broker import WITH_JETSTREAM, Broker, wait_until
-from cluster import Cluster
-from jetstream import JetStream
+from cluster import create, take, wait_heard
+from jetstream import JetStream, asked
 
 S = {"name": "S", "subjects": ["s.>"]}
 NO_STREAM = 10059
@@ -17,17 +18,9 @@ WITHIN_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    made = Cluster(binaries.weir(), tmp_path_factory.mktemp("weir"))
-    try:
-        made.start()
-        with JetStream(made.brokers[0].port) as js:
-            wait_until(lambda: "error" not in js.raw("STREAM.CREATE.FIRST", {"name": "FIRST", "num_replicas": 3}, within=10),
-                       "the first stream is placed", 30, every=0.3)
-            js.raw("STREAM.DELETE.FIRST")
-        yield made
-    finally:
-        made.stop()
+def cluster(start_clusters):
+    [made] = start_clusters(binaries.weir())
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -39,36 +32,33 @@ def reference(tmp_path_factory):
         broker.stop()
 
 
-def asked(js, subject, body=None):
-    """The answer, or nothing where nobody answers: a leader is being elected."""
-    try:
-        return js.raw(subject, body, within=2)
-    except AssertionError:
-        return {}
+def answered(js, subject):
+    """The answer of whoever leads, nothing of another and where nobody does."""
+    answer = asked(js, subject)
+    return answer if "error" not in answer else None
 
 
 def filled(js, replicas):
-    answer = js.raw("STREAM.CREATE.S", S | {"num_replicas": replicas}, within=10)
-    assert "error" not in answer, answer
+    create(js, S | {"num_replicas": replicas})
     js.fill("s.a", 20)
     js.raw("STREAM.MSG.DELETE.S", {"seq": 3})
     js.raw("CONSUMER.DURABLE.CREATE.S.C", {"stream_name": "S", "config": {
         "durable_name": "C", "ack_policy": "explicit", "ack_wait": 600 * 10**9}})
-    got = js.pull("S", "C", {"batch": 5}, 5)
+    got = take(js, "S", "C", 5)
     js.ack(got[0])
     js.ack(got[3])
 
 
-def same(before, after, replicas):
+def alike(before, after):
     """Equal but for the number of replicas."""
     for content in (before, after):
         content["config"].pop("num_replicas")
         for consumer in content["consumers"].values():
             consumer["config"].pop("num_replicas", None)
     assert after == before
-    assert replicas
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("server", range(3))
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_a_stream_comes_back_through_any_server(cluster, server, replicas):
@@ -80,19 +70,21 @@ def test_a_stream_comes_back_through_any_server(cluster, server, replicas):
         restored = backups.restore(js, taken, chunk=500)
         assert "error" not in restored, restored
         try:
-            same(before, backups.content(js, "S"), replicas)
+            alike(before, backups.content(js, "S"))
+            wait_heard(js, "s.a")
             assert js.publish("s.a", "next")["seq"] == 21
             if replicas == 3:
                 for _ in range(3):
                     js.raw("STREAM.LEADER.STEPDOWN.S")
-
-                    wait_until(lambda: "state" in asked(js, "STREAM.INFO.S"), "the stream has a leader again", WITHIN_SECONDS, every=0.2)
-                    assert js.raw("STREAM.INFO.S")["state"]["messages"] == before["state"]["messages"] + 1
-                    assert js.raw("CONSUMER.INFO.S.C")["num_ack_pending"] == 3
+                    info = wait_until(lambda: answered(js, "STREAM.INFO.S"), "the stream has a leader again", WITHIN_SECONDS, every=0.2)
+                    assert info["state"]["messages"] == before["state"]["messages"] + 1
+                    info = wait_until(lambda: answered(js, "CONSUMER.INFO.S.C"), "the consumer has one", WITHIN_SECONDS, every=0.2)
+                    assert info["num_ack_pending"] == 3
         finally:
             js.clear()
 
 
+@pytest.mark.timeout(180)
 def test_replicated_streams_go_to_nats_server_and_back(cluster, reference):
     with JetStream(cluster.brokers[1].port) as js, JetStream(reference.port) as other:
         filled(js, 3)
@@ -101,39 +93,28 @@ def test_replicated_streams_go_to_nats_server_and_back(cluster, reference):
         js.raw("STREAM.DELETE.S")
         there = backups.restore(other, taken, num_replicas=1)
         assert "error" not in there, there
-        same(before, backups.content(other, "S"), 1)
+        alike(copy.deepcopy(before), backups.content(other, "S"))
         back = backups.take(other, "S")
         again = backups.restore(js, back, num_replicas=3)
         assert "error" not in again, again
         try:
-            after = backups.content(js, "S")
-            after["config"].pop("num_replicas")
-            for consumer in after["consumers"].values():
-                consumer["config"].pop("num_replicas", None)
-            assert after == before
+            alike(before, backups.content(js, "S"))
         finally:
             js.clear()
             other.clear()
 
 
-def leader_of(cluster):
-    for broker in cluster.running():
-        meta = broker.get_json("/jsz").get("meta_cluster") or {}
-        if meta.get("leader"):
-            return cluster.named(meta["leader"])
-    raise AssertionError("nobody leads")
-
-
+@pytest.mark.timeout(240)
 def test_nothing_is_left_of_a_restore_whose_server_was_killed(cluster):
     with JetStream(cluster.brokers[0].port) as js:
-        js.raw("STREAM.CREATE.S", S | {"num_replicas": 3}, within=10)
+        create(js, S | {"num_replicas": 3})
         payload = "x" * 2000
         for _ in range(2000):
             js.wire.publish("s.a", payload)
         wait_until(lambda: js.raw("STREAM.INFO.S")["state"]["messages"] == 2000, "all are stored", WITHIN_SECONDS)
         taken = backups.take(js, "S")
         js.raw("STREAM.DELETE.S")
-    leader = leader_of(cluster)
+    leader = cluster.named(wait_until(cluster.led, "there is a meta leader"))
     others = [broker for broker in cluster.brokers if broker is not leader]
     with JetStream(others[0].port) as js:
         begun = backups.begin(js, "S", taken.answer["config"], taken.answer["state"])
@@ -157,6 +138,7 @@ def test_nothing_is_left_of_a_restore_whose_server_was_killed(cluster):
         js.clear()
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 0.5])
 def test_a_server_on_its_own_has_a_restored_stream_whole_or_not_at_all(tmp_path, seconds):
     broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM).start()

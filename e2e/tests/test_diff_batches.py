@@ -5,7 +5,6 @@ import json
 import pytest
 
 from broker import WITH_JETSTREAM
-from jetstream import JetStream, shown
 from mask import mask
 from steps import converse, heard, pause, pub
 

@@ -13,8 +13,6 @@ import pytest
 
 import binaries
 from broker import STANDALONE, Broker, wait_until
-from certificates import Authority
-from conftest import Pair
 from route import route_count
 
 WITHIN_SECONDS = 5.0
@@ -48,27 +46,9 @@ CERTIFICATES = {
 }
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def server(authority):
-    return authority.issue("server")
-
-
 @pytest.fixture
-def pair(tmp_path):
-    made = []
-
-    def start(config: str) -> Pair:
-        made.append(Pair(tmp_path, STANDALONE + config).start())
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.stop()
+def pair(make_pair):
+    return lambda config: make_pair(STANDALONE + config)
 
 
 def block(certificate, authority, more: str) -> str:
@@ -146,20 +126,6 @@ def route(directory, program, name, certificate, authority, more, seeds=()) -> B
     tls = block(certificate, authority, more)
     return Broker(getattr(binaries, program)(), directory, STANDALONE + "debug: true\n" +
                   f'cluster {{ name: c, listen: "127.0.0.1:CLUSTER", routes: [{routes}], {tls} }}\n', name)
-
-
-@pytest.fixture
-def running():
-    started = []
-
-    def start(*brokers):
-        started.extend(brokers)
-        for broker in brokers:
-            broker.start()
-
-    yield start
-    for broker in started:
-        broker.stop()
 
 
 @pytest.mark.parametrize("dialler", ["weir", "reference"])

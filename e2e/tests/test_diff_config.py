@@ -5,13 +5,10 @@ Each text has at most one mistake: nats-server reads maps in no order, so that o
 
 import base64
 import binascii
-import os
 import re
 import subprocess
 
 import pytest
-
-import binaries
 
 ENDS_WITHIN_SECONDS = 20
 
@@ -21,17 +18,6 @@ def key(kind):
     raw = bytes([(ord(kind) - ord("A")) << 3]) + bytes(range(32))
     check = binascii.crc_hqx(raw, 0)
     return base64.b32encode(raw + check.to_bytes(2, "little")).decode().rstrip("=")
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """Both under the name nats-server: (reference, weir)."""
-    links = []
-    for name, binary in (("reference", binaries.reference()), ("weir", binaries.weir())):
-        link = tmp_path_factory.mktemp(name) / "nats-server"
-        link.symlink_to(os.path.realpath(binary))
-        links.append(str(link))
-    return links
 
 
 @pytest.fixture(scope="module")

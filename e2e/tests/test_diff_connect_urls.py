@@ -7,8 +7,7 @@ import socket
 
 import pytest
 
-import binaries
-from broker import Broker, wait_until
+from broker import wait_until
 from route import RoutePeer
 from wire import Wire, message_of
 
@@ -23,18 +22,11 @@ OTHERS = {"connect_urls": ["10.0.0.2:4222", "10.0.0.1:4222"], "ws_connect_urls":
 
 
 @pytest.fixture
-def configured(tmp_path):
-    made = []
+def configured(start_both):
+    def start(name="name: C,", cluster="", websocket="", top=""):
+        return start_both(CONFIG.format(name=name, cluster=cluster, websocket=websocket) + top)
 
-    def make(name="name: C,", cluster="", websocket="", top=""):
-        config = CONFIG.format(name=name, cluster=cluster, websocket=websocket) + top
-        for program, binary in (("reference", binaries.reference()), ("weir", binaries.weir())):
-            made.append(Broker(binary, tmp_path, config, program).start())
-        return made[-2:]
-
-    yield make
-    for broker in made:
-        broker.stop()
+    return start
 
 
 def web_info(broker) -> dict:

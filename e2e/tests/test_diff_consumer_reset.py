@@ -3,7 +3,7 @@
 import pytest
 
 from broker import WITH_JETSTREAM, wait_until
-from jetstream import JetStream, shown, without_inbox
+from jetstream import shown, without_inbox
 from mask import mask
 
 SECOND = 10**9
@@ -13,23 +13,6 @@ S = {"name": "S", "subjects": ["s.>"]}
 @pytest.fixture(scope="module")
 def pair(start_pair):
     return start_pair(WITH_JETSTREAM)
-
-
-@pytest.fixture
-def both(pair):
-    """Holds a conversation, a function of a JetStream connection, with both servers."""
-
-    def compare(function):
-        def hold(broker):
-            with JetStream(broker.port) as js:
-                try:
-                    return function(js)
-                finally:
-                    js.clear()
-
-        pair.same(hold)
-
-    return compare
 
 
 def prepare(js, stream=None, messages=5, **config):

@@ -10,8 +10,8 @@ import pytest
 
 import binaries
 from broker import STANDALONE, Broker, free_port, wait_until
-from certificates import Authority
-from conftest import Pair, difference
+from compare import difference
+from conftest import Pair
 from ocsp import GOOD, UNKNOWN, Responder, revoked
 from route import route_count
 
@@ -20,18 +20,6 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 STORED = 'store_dir: "STORE"\n'
 FIRST = "handshake_first: true"
 REFUSAL = re.compile(r"(bad OCSP status|found existing OCSP|no issuers|OCSP peer verification|OCSP storage)[^\"]*")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def responder(authority):
-    made = Responder(authority)
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +32,9 @@ def lasting(authority):
 
 
 @pytest.fixture
-def pair(tmp_path):
-    made = []
-
-    def start(config: str, kind=Pair) -> Pair:
-        made.append(kind(tmp_path, STANDALONE + "debug: true\n" + config))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.stop()
+def pair(make_pair):
+    """Makes pairs, which their tests start."""
+    return lambda config, kind=Pair: make_pair(STANDALONE + "debug: true\n" + config, kind, start=False)
 
 
 def block(certificate, authority, more=FIRST) -> str:
@@ -403,35 +384,21 @@ def routed(directory, binary, name, certificate, authority, seeds=(), mode="alwa
                   f'cluster {{ name: c, listen: "127.0.0.1:CLUSTER", routes: [{routes}], {tls} }}\n', name)
 
 
-@pytest.fixture
-def mesh():
-    started = []
-
-    def start(*brokers):
-        started.extend(brokers)
-        for broker in brokers:
-            broker.start()
-
-    yield start
-    for broker in started:
-        broker.stop()
-
-
 @pytest.mark.parametrize("dialler, dialled", [("weir", "weir"), ("reference", "weir")])
-def test_routes_show_each_other_that_they_are_good(tmp_path, mesh, responder, authority, dialler, dialled):
+def test_routes_show_each_other_that_they_are_good(tmp_path, running, responder, authority, dialler, dialled):
     certificates = [authority.issue(f"route{number}", extensions=responder.extensions()) for number in range(2)]
     for certificate in certificates:
         responder.say(certificate, GOOD)
     one = routed(tmp_path, getattr(binaries, dialled)(), "one", certificates[0], authority)
     two = routed(tmp_path, getattr(binaries, dialler)(), "two", certificates[1], authority, [one])
-    mesh(one, two)
+    running(one, two)
     for broker in (one, two):
         wait_until(lambda: route_count(broker) > 0, "there is a route")
 
 
 @pytest.mark.parametrize("status, text", [("revoked", "bad status for OCSP Staple from Router peer: revoked"),
                                           ("unknown", "bad status for OCSP Staple from Router peer: unknown")])
-def test_a_route_whose_certificate_is_not_good_is_refused(tmp_path, mesh, responder, authority, status, text):
+def test_a_route_whose_certificate_is_not_good_is_refused(tmp_path, running, responder, authority, status, text):
     good = authority.issue(f"good-{status}", extensions=responder.extensions())
     bad = authority.issue(f"bad-{status}", extensions=responder.extensions(True))
     responder.say(good, GOOD)
@@ -439,23 +406,23 @@ def test_a_route_whose_certificate_is_not_good_is_refused(tmp_path, mesh, respon
     one = routed(tmp_path, binaries.weir(), "one", good, authority)
     # In this mode a server shows whatever its status is.
     two = routed(tmp_path, binaries.weir(), "two", bad, authority, [one], mode="auto")
-    mesh(one, two)
+    running(one, two)
     wait_until(lambda: log_of(one, text), "the one who was dialled refuses")
     assert one.get_json("/routez")["num_routes"] == 0
     two.stop()
     dialled = routed(tmp_path, binaries.weir(), "three", bad, authority, mode="auto")
     dialler = routed(tmp_path, binaries.weir(), "four", good, authority, [dialled])
-    mesh(dialled, dialler)
+    running(dialled, dialler)
     wait_until(lambda: log_of(dialler, text), "the one who dials refuses")
 
 
-def test_a_route_that_shows_no_status_is_refused(tmp_path, mesh, responder, authority):
+def test_a_route_that_shows_no_status_is_refused(tmp_path, running, responder, authority):
     good = authority.issue("shows", extensions=responder.extensions())
     silent = authority.issue("silent", extensions=responder.extensions())
     responder.say(good, GOOD)
     one = routed(tmp_path, binaries.weir(), "one", silent, authority, mode="never")
     two = routed(tmp_path, binaries.weir(), "two", good, authority, [one])
     reference = routed(tmp_path, binaries.reference(), "reference", good, authority, [one])
-    mesh(one, two, reference)
+    running(one, two, reference)
     for broker in (two, reference):
         wait_until(lambda: log_of(broker, "Router peer missing OCSP Staple"), "it refuses")

@@ -26,39 +26,14 @@ TOLD = ("OCSP", "Chain [", "is dirty")
 NOT_TOLD = ("peer cache", "compression ratio", "OCSP responder url", "Plugging")
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def server(authority):
-    return authority.issue("server")
-
-
-@pytest.fixture
-def responder(authority):
-    made = Responder(authority)
-    yield made
-    made.stop()
-
-
 @pytest.fixture
 def client(authority, responder):
     return authority.issue("client", extensions=responder.extensions())
 
 
 @pytest.fixture
-def pair(tmp_path):
-    made = []
-
-    def start(config: str) -> Pair:
-        made.append(Pair(tmp_path, STANDALONE + "debug: true\n" + config).start())
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.stop()
+def pair(make_pair):
+    return lambda config: make_pair(STANDALONE + "debug: true\n" + config)
 
 
 def block(server, authority, peer: str, more: str = "") -> str:

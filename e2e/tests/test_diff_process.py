@@ -14,28 +14,11 @@ import time
 
 import pytest
 
-import binaries
-from broker import STANDALONE, WITH_JETSTREAM, Broker, free_port, wait_until
+from broker import STANDALONE, WITH_JETSTREAM, free_port, wait_until
+from compare import same
 from wire import Wire
 
 ENDS_WITHIN_SECONDS = 10
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """Both under the name nats-server: (reference, weir)."""
-    links = []
-    for name, binary in (("reference", binaries.reference()), ("weir", binaries.weir())):
-        directory = tmp_path_factory.mktemp(name)
-        link = directory / "nats-server"
-        link.symlink_to(os.path.realpath(binary))
-        links.append(str(link))
-    return links
-
-
-def same(programs, function):
-    expected, actual = (function(program) for program in programs)
-    assert actual == expected, f"\nnats-server: {expected}\nweir:        {actual}"
 
 
 def run(program, *arguments, cwd=None, env=None, within=ENDS_WITHIN_SECONDS):
@@ -413,22 +396,8 @@ def test_a_signal_is_sent_by_flag(programs, tmp_path):
 # -- reload and lame duck, on a broker of the harness
 
 @pytest.fixture
-def brokers(programs, tmp_path):
-    made = []
-
-    def make(config):
-        for program, name in zip(programs, ("reference", "weir")):
-            made.append(Broker(program, tmp_path, config.replace("NAME", "one"), name).start())
-        return made
-
-    yield make
-    for broker in made:
-        broker.stop()
-
-
-def same_of(brokers, function):
-    expected, actual = (function(broker) for broker in brokers)
-    assert actual == expected, f"\nnats-server: {expected}\nweir:        {actual}\n{brokers[1].log_tail()}"
+def brokers(programs, start_both):
+    return lambda config: start_both(config.replace("NAME", "one"), programs)
 
 
 def test_reload_changes_max_payload(brokers):
@@ -441,7 +410,7 @@ def test_reload_changes_max_payload(brokers):
         with Wire(broker.port) as client:
             return client.info["max_payload"]
 
-    same_of(made, ask)
+    same(made, ask)
 
 
 def test_reload_changes_the_token_and_drops_who_has_the_old_one(brokers):
@@ -456,7 +425,7 @@ def test_reload_changes_the_token_and_drops_who_has_the_old_one(brokers):
         with Wire(broker.port, {"auth_token": "new"}) as client:
             return dropped, [operation.verb for operation in client.until_pong() if operation.verb != "INFO"]
 
-    same_of(made, ask)
+    same(made, ask)
 
 
 def test_a_failed_reload_keeps_the_old_config(brokers):
@@ -469,7 +438,7 @@ def test_a_failed_reload_keeps_the_old_config(brokers):
         with Wire(broker.port) as client:
             return client.info["max_payload"]
 
-    same_of(made, ask)
+    same(made, ask)
 
 
 def test_a_reload_that_would_move_the_store_is_refused(brokers):
@@ -481,7 +450,7 @@ def test_a_reload_that_would_move_the_store_is_refused(brokers):
         line = wait_until(lambda: re.search(r"\[ERR\] Failed to reload server configuration: .*", broker.log()), "it says so")
         return plain(line[0], broker.store)
 
-    same_of(made, ask)
+    same(made, ask)
 
 
 def test_lame_duck_tells_clients_and_exits(brokers):
@@ -496,4 +465,4 @@ def test_lame_duck_tells_clients_and_exits(brokers):
                 seen.append((operation.verb, json.loads(operation.arguments).get("ldm")) if operation.verb == "INFO" else str(operation))
         return seen, broker.wait_exit(), "Entering lame duck mode" in broker.log()
 
-    same_of(made, ask)
+    same(made, ask)

@@ -3,7 +3,6 @@
 import pytest
 
 from broker import WITH_JETSTREAM, wait_until
-from jetstream import JetStream
 from steps import converse, fill, pub
 
 S = {"name": "S", "subjects": ["s.>"]}
@@ -66,31 +65,18 @@ def test_publish(pair, steps):
     pair.same(lambda broker: converse(broker.port, steps))
 
 
-def conversation(function):
-    def hold(broker):
-        with JetStream(broker.port) as js:
-            try:
-                return function(js)
-            finally:
-                js.clear()
-
-    return hold
-
-
-def test_a_publish_without_reply_is_stored(pair):
-    @conversation
-    def hold(js):
+def test_a_publish_without_reply_is_stored(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S)
         js.wire.publish("s.a", "x")
         wait_until(lambda: js.raw("STREAM.INFO.S")["state"]["messages"] == 1, "the message is stored")
         return js.api("STREAM.MSG.GET.S", {"seq": 1})
 
-    pair.same(hold)
 
-
-def test_no_ack_streams_store_and_say_nothing(pair):
-    @conversation
-    def hold(js):
+def test_no_ack_streams_store_and_say_nothing(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S | {"no_ack": True})
         inbox = js.wire.inbox()
         js.wire.subscribe(inbox)
@@ -98,51 +84,41 @@ def test_no_ack_streams_store_and_say_nothing(pair):
         wait_until(lambda: js.raw("STREAM.INFO.S")["state"]["messages"] == 1, "the message is stored")
         return [message.payload for message in js.quiet()]
 
-    pair.same(hold)
 
-
-def test_a_plain_subscriber_hears_what_a_stream_stores(pair):
-    @conversation
-    def hold(js):
+def test_a_plain_subscriber_hears_what_a_stream_stores(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S)
         js.wire.subscribe("s.>")
         js.wire.publish("s.a", "x")
         message = js.wire.read_message()
         return message.subject, message.payload
 
-    pair.same(hold)
 
-
-def test_max_age_removes_in_time(pair):
-    @conversation
-    def hold(js):
+def test_max_age_removes_in_time(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S | {"max_age": 300_000_000})
         js.fill("s.a", 3)
         return wait_until(lambda: js.raw("STREAM.INFO.S")["state"]["messages"] == 0, "the messages are gone", 5) and \
             js.api("STREAM.INFO.S")
 
-    pair.same(hold)
 
-
-def test_a_duplicate_is_forgotten_after_its_window(pair):
-    @conversation
-    def hold(js):
+def test_a_duplicate_is_forgotten_after_its_window(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S | {"duplicate_window": 200_000_000})
         first = js.publish("s.a", "x", {"Nats-Msg-Id": "1"})
         js.quiet(0.6)
         return first, js.publish("s.a", "x", {"Nats-Msg-Id": "1"})
 
-    pair.same(hold)
 
-
-def test_many_publishes_at_once_are_acked_in_order(pair):
-    @conversation
-    def hold(js):
+def test_many_publishes_at_once_are_acked_in_order(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S)
         inbox = js.wire.inbox()
         js.wire.subscribe(inbox)
         for number in range(500):
             js.wire.publish("s.a", str(number), inbox)
         return [js.wire.read_message().json() for _ in range(500)]
-
-    pair.same(hold)

@@ -3,15 +3,14 @@
 Each case starts both programs with one configuration, writes another, and sends SIGHUP.
 """
 
-import os
 import re
 import signal
 import subprocess
 
 import pytest
 
-import binaries
-from broker import Broker, wait_until
+from broker import wait_until
+from compare import same
 from jetstream import JetStream
 from wire import Wire
 
@@ -26,22 +25,8 @@ STAMP = re.compile(r"^\[\d+\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} ", re.M)
 
 
 @pytest.fixture
-def brokers(tmp_path):
-    """Both programs under the name nats-server: (reference, weir)."""
-    made = []
-
-    def make(config):
-        for name, binary in (("reference", binaries.reference()), ("weir", binaries.weir())):
-            folder = tmp_path / f"bin-{name}"
-            folder.mkdir()
-            link = folder / "nats-server"
-            link.symlink_to(os.path.realpath(binary))
-            made.append(Broker(str(link), tmp_path, BASE + config, name).start())
-        return made
-
-    yield make
-    for broker in made:
-        broker.stop()
+def brokers(programs, start_both):
+    return lambda config: start_both(BASE + config, programs)
 
 
 def reloaded(broker, config):
@@ -56,11 +41,6 @@ def reloaded(broker, config):
     said = [re.sub(r"^\[\d+\] ", "", line).replace(str(broker.port), "<port>") for line in said]
     # The connection that saw the port open may still be waiting for its CONNECT.
     return [line.replace(str(broker.directory), "<folder>") for line in said if "authentication error" not in line]
-
-
-def same_of(brokers, function):
-    expected, actual = (function(broker) for broker in brokers)
-    assert actual == expected, f"\nnats-server: {expected}\nweir:        {actual}\n{brokers[1].log_tail()}"
 
 
 USERS = "authorization { users: [{user: a, password: b}] }\n"
@@ -157,13 +137,13 @@ del REFUSED["a store"]
 @pytest.mark.parametrize("before, after", TAKEN_OVER.values(), ids=[name.replace(" ", "_") for name in TAKEN_OVER])
 def test_a_change_is_taken_over_in_nats_servers_words(brokers, before, after):
     made = brokers(before)
-    same_of(made, lambda broker: reloaded(broker, after))
+    same(made, lambda broker: reloaded(broker, after))
 
 
 @pytest.mark.parametrize("before, after", REFUSED.values(), ids=[name.replace(" ", "_") for name in REFUSED])
 def test_a_change_is_refused_in_nats_servers_words(brokers, before, after):
     made = brokers(before)
-    same_of(made, lambda broker: reloaded(broker, after))
+    same(made, lambda broker: reloaded(broker, after))
 
 
 def test_who_may_stay_is_not_cut(brokers):
@@ -177,7 +157,7 @@ def test_who_may_stay_is_not_cut(brokers):
             client.publish("kept", "hi")
             return log[-1], [operation.verb for operation in client.until_pong() if operation.verb != "INFO"]
 
-    same_of(made, ask)
+    same(made, ask)
 
 
 def test_who_lost_its_user_is_cut(brokers):
@@ -189,7 +169,7 @@ def test_who_lost_its_user_is_cut(brokers):
             reloaded(broker, USERS.replace("user: a", "user: c"))
             return [str(operation) for operation in client.until_closed() if operation.verb != "INFO"]
 
-    same_of(made, ask)
+    same(made, ask)
 
 
 def test_a_refused_reload_changes_nothing(brokers):
@@ -200,18 +180,13 @@ def test_a_refused_reload_changes_nothing(brokers):
         with Wire(broker.port) as client:
             return log, client.info["max_payload"]
 
-    same_of(made, ask)
+    same(made, ask)
 
 
-def test_without_a_file_there_is_nothing_to_reload(tmp_path):
-    import subprocess
-
-    def ask(binary):
-        link = tmp_path / os.path.basename(binary) / "nats-server"
-        link.parent.mkdir()
-        link.symlink_to(os.path.realpath(binary))
-        log = tmp_path / f"{os.path.basename(binary)}.log"
-        process = subprocess.Popen([str(link), "-a", "127.0.0.1", "-p", "-1", "-l", str(log)], stdin=subprocess.DEVNULL)
+def test_without_a_file_there_is_nothing_to_reload(programs, tmp_path):
+    def ask(program):
+        log = tmp_path / f"{programs.index(program)}.log"
+        process = subprocess.Popen([program, "-a", "127.0.0.1", "-p", "-1", "-l", str(log)], stdin=subprocess.DEVNULL)
         try:
             wait_until(lambda: log.exists() and "Server is ready" in log.read_text(), "it is ready")
             process.send_signal(signal.SIGHUP)
@@ -221,8 +196,7 @@ def test_without_a_file_there_is_nothing_to_reload(tmp_path):
             process.kill()
             process.wait()
 
-    expected, actual = (ask(binary) for binary in (binaries.reference(), binaries.weir()))
-    assert actual == expected
+    same(programs, ask)
 
 
 def test_fewer_connections_are_allowed_and_some_are_closed(brokers):
@@ -238,7 +212,7 @@ def test_fewer_connections_are_allowed_and_some_are_closed(brokers):
     def is_cut(wire):
         wire.send("PING")
         return wire.read().verb != "PONG"
-    same_of(brokers(""), play)
+    same(brokers(""), play)
 
 
 @pytest.mark.parametrize("new", ["resolver_pinned_accounts: [x]\n", "default_sentinel: x\n", "trusted_keys: [x]\n"])
@@ -250,15 +224,11 @@ def test_what_keeps_a_server_from_starting_refuses_a_reload_and_a_check(brokers,
         done = subprocess.run([broker.binary, "-t", "-c", str(config)], capture_output=True, text=True, timeout=10)
         first = reloaded(broker, new)
         return done.returncode != 0, [line.split(":")[0] for line in first]
-    same_of(brokers(""), play)
+    same(brokers(""), play)
 
 
-def test_more_room_counts_and_is_shown(tmp_path):
-    made = [Broker(binary, tmp_path, WITH_ROOM % ("1M", "4M"), name) for name, binary in
-            (("reference", binaries.reference()), ("weir", binaries.weir()))]
-
+def test_more_room_counts_and_is_shown(start_both):
     def ask(broker):
-        broker.start()
         with JetStream(broker.port) as js:
             wide = {"name": "WIDE", "subjects": ["w"], "max_bytes": 8 << 20}
             deep = {"name": "DEEP", "subjects": ["d"], "max_bytes": 2 << 20, "storage": "memory"}
@@ -272,20 +242,13 @@ def test_more_room_counts_and_is_shown(tmp_path):
         shown = broker.get_json("/varz")["jetstream"]["config"]
         return seen, [(place["max_memory"], place["max_storage"]) for place in (config, shown)]
 
-    try:
-        same_of(made, ask)
-    finally:
-        for broker in made:
-            broker.stop()
+    same(start_both(WITH_ROOM % ("1M", "4M")), ask)
 
 
-def test_limits_of_jetstream_count_after_a_reload(tmp_path):
+def test_limits_of_jetstream_count_after_a_reload(start_both):
     limited = WITH_ROOM.replace("%s }", '%s, limits { max_ack_pending: 5, duplicate_window: "1m", default_max_consumers: 1 } }')
-    made = [Broker(binary, tmp_path, WITH_ROOM % ("1M", "4M"), name) for name, binary in
-            (("reference", binaries.reference()), ("weir", binaries.weir()))]
 
     def ask(broker):
-        broker.start()
         with JetStream(broker.port) as js:
             assert "config" in js.raw("STREAM.CREATE.S", {"name": "S", "subjects": ["s"]})
             broker.write_config(limited % ("1M", "4M"))
@@ -296,8 +259,4 @@ def test_limits_of_jetstream_count_after_a_reload(tmp_path):
                          for name, more in (("A", {"max_ack_pending": 6}), ("B", {}), ("C", {}))]
         return stream.get("error"), [answer.get("error") or answer["config"]["max_ack_pending"] for answer in consumers]
 
-    try:
-        same_of(made, ask)
-    finally:
-        for broker in made:
-            broker.stop()
+    same(start_both(WITH_ROOM % ("1M", "4M")), ask)

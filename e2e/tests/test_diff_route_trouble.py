@@ -5,15 +5,14 @@ port, and a cluster's name that is taken over. Each case runs with Weir and with
 import json
 import re
 import socket
-import threading
 import time
 
 import pytest
 
-import binaries
-from broker import Broker, free_port, wait_until
+from broker import free_port, wait_until
+from compare import same, together
 from route import RoutePeer, wait_for_routes
-from wire import Wire, message_of
+from wire import Wire
 
 CONFIG = """
 listen: "127.0.0.1:PORT"
@@ -28,34 +27,8 @@ MIB = 2**20
 
 
 @pytest.fixture
-def configured(tmp_path):
-    made = []
-
-    def make(text):
-        made.extend(Broker(binary(), tmp_path, CONFIG % text, name).start()
-                    for name, binary in (("reference", binaries.reference), ("weir", binaries.weir)))
-        return made[-2:]
-
-    yield make
-    for broker in made:
-        broker.stop()
-
-
-def same(brokers, conversation):
-    expected, got = (conversation(broker) for broker in brokers)
-    assert got == expected, f"\nnats-server: {expected}\nweir:        {got}\n{brokers[1].log_tail()}"
-    return expected
-
-
-def together(brokers, conversation):
-    """As `same`, at the same time: for conversations that mostly wait."""
-    results = {}
-    threads = [threading.Thread(target=lambda broker=broker: results.update({broker.name: conversation(broker)})) for broker in brokers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results.get("weir") == results.get("reference") is not None, f"{results}\n{brokers[1].log_tail()}"
+def configured(start_both):
+    return lambda text: start_both(CONFIG % text)
 
 
 def attempts(broker, port) -> list[tuple[str, int]]:

@@ -9,6 +9,7 @@ import pytest
 
 import binaries
 from broker import Broker, wait_until
+from compare import same
 from route import RoutePeer, listener, masked, wait_for_routes
 from wire import Wire
 
@@ -22,38 +23,15 @@ cluster {{ name: C, listen: "127.0.0.1:CLUSTER", {cluster} }}
 OFF = "compression: off"
 
 
-def pair(tmp_path_factory, cluster, rest=""):
-    directory = tmp_path_factory.mktemp("routes")
-    config = CONFIG.format(cluster=cluster) + rest
-    return [Broker(binaries.reference(), directory, config, "reference").start(), Broker(binaries.weir(), directory, config, "weir").start()]
-
-
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    brokers = pair(tmp_path_factory, OFF)
-    yield brokers
-    for broker in brokers:
-        broker.stop()
+def plain(start_pair):
+    return start_pair(CONFIG.format(cluster=OFF)).servers
 
 
 @pytest.fixture
-def configured(tmp_path_factory):
-    """Makes a pair with a `cluster` block of its own."""
-    made = []
-
-    def make(cluster, rest=""):
-        made.extend(pair(tmp_path_factory, cluster, rest))
-        return made[-2:]
-
-    yield make
-    for broker in made:
-        broker.stop()
-
-
-def same(brokers, conversation):
-    expected, got = (conversation(broker) for broker in brokers)
-    assert got == expected
-    return expected
+def configured(start_both):
+    """Starts both with a `cluster` block of their own."""
+    return lambda cluster, rest="": start_both(CONFIG.format(cluster=cluster) + rest)
 
 
 def refused(first: str):

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from broker import WITH_JETSTREAM, wait_until
-from jetstream import JetStream
 from steps import converse, pub
 
 S = {"name": "S", "subjects": ["s.>"], "allow_msg_schedules": True, "allow_msg_ttl": True}
@@ -85,17 +84,6 @@ def test_pattern(pair, pattern):
     pair.same(lambda broker: converse(broker.port, [create(), schedule(pattern), INFO]))
 
 
-def conversation(function):
-    def hold(broker):
-        with JetStream(broker.port) as js:
-            try:
-                return function(js)
-            finally:
-                js.clear()
-
-    return hold
-
-
 def count(js, subject):
     return (js.raw("STREAM.INFO.S", {"subjects_filter": subject})["state"].get("subjects") or {}).get(subject, 0)
 
@@ -121,11 +109,11 @@ FIRED = {
 
 @pytest.mark.parametrize("storage", ["file", "memory"])
 @pytest.mark.parametrize("name", FIRED)
-def test_a_schedule_fires(pair, name, storage):
+def test_a_schedule_fires(both, name, storage):
     pattern, headers = FIRED[name]
 
-    @conversation
-    def hold(js):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S | {"storage": storage, "allow_direct": True})
         js.publish("s.source", "sourced", {"Shape": "round", "Nats-Msg-Id": "9"}.items())
         js.publish("s.target", "before")
@@ -135,25 +123,21 @@ def test_a_schedule_fires(pair, name, storage):
         wait_until(lambda: count(js, "s.schedule") == 0 and count(js, "s.target") == (1 if rolls else 2), "it fired", 8)
         return answer, published(js), js.api("STREAM.INFO.S", {"subjects_filter": ">"})
 
-    pair.same(hold)
-
 
 @pytest.mark.parametrize("pattern", ["@every 1s", "* * * * * *", "*/1 * * * * ?"])
-def test_a_repeating_schedule_fires_again(pair, pattern):
-    @conversation
-    def hold(js):
+def test_a_repeating_schedule_fires_again(both, pattern):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S | {"allow_direct": True})
         js.publish("s.schedule", "body", {"Nats-Schedule": pattern, "Nats-Schedule-Target": "s.target"}.items())
         message, seq = published(js, 2)
         first = js.direct("S", {"seq": 2})
         return message, seq, first, count(js, "s.schedule")
 
-    pair.same(hold)
 
-
-def test_the_next_time_is_said_in_the_zone(pair):
-    @conversation
-    def hold(js):
+def test_the_next_time_is_said_in_the_zone(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S)
         fields = {"Nats-Schedule": "* * * * * *", "Nats-Schedule-Time-Zone": "Asia/Kolkata", "Nats-Schedule-Target": "s.target"}
         js.publish("s.schedule", "body", fields.items())
@@ -165,12 +149,10 @@ def test_the_next_time_is_said_in_the_zone(pair):
         block = base64.b64decode(message["hdrs"]).decode()
         return re.sub(r"\d\d", "00", block)
 
-    pair.same(hold)
 
-
-def test_a_replaced_schedule_does_not_fire(pair):
-    @conversation
-    def hold(js):
+def test_a_replaced_schedule_does_not_fire(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S)
         js.publish("s.schedule", "one", {"Nats-Schedule": soon(1), "Nats-Schedule-Target": "s.one"}.items())
         js.publish("s.schedule", "plain")
@@ -178,17 +160,13 @@ def test_a_replaced_schedule_does_not_fire(pair):
         wait_until(lambda: count(js, "s.two") == 1, "the other fired", 8)
         return js.api("STREAM.INFO.S", {"subjects_filter": ">"})["state"]
 
-    pair.same(hold)
 
-
-def test_a_purged_schedule_does_not_fire(pair):
-    @conversation
-    def hold(js):
+def test_a_purged_schedule_does_not_fire(both):
+    @both
+    def _(js):
         js.raw("STREAM.CREATE.S", S)
         js.publish("s.schedule", "one", {"Nats-Schedule": soon(1), "Nats-Schedule-Target": "s.one"}.items())
         js.raw("STREAM.PURGE.S", {"filter": "s.schedule"})
         js.publish("s.other", "two", {"Nats-Schedule": soon(1), "Nats-Schedule-Target": "s.two"}.items())
         wait_until(lambda: count(js, "s.two") == 1, "the other fired", 8)
         return js.api("STREAM.INFO.S", {"subjects_filter": ">"})["state"]
-
-    pair.same(hold)

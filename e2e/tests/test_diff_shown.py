@@ -2,18 +2,16 @@
 accounts whose matching is not cached. The same with Weir and the real nats-server.
 """
 
-import os
 import re
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
 
-import binaries
 import nsc
-from broker import STANDALONE, Broker, wait_until
+from broker import STANDALONE, wait_until
+from compare import same, together
 from talk import talk
 from test_diff_accounts import CONFIG as SHARED_ACCOUNTS
 from test_diff_jwt import OPERATOR, SIGNER, STRANGER, SYS, accounts, config
@@ -31,25 +29,6 @@ FLAGS = {
 }
 
 
-@pytest.fixture
-def both(tmp_path):
-    made = []
-
-    def make(text):
-        made.extend(Broker(binary(), tmp_path, text, name).start()
-                    for name, binary in (("reference", binaries.reference), ("weir", binaries.weir)))
-        return made[-2:]
-
-    yield make
-    for broker in made:
-        broker.stop()
-
-
-def same(brokers, conversation):
-    expected, got = (conversation(broker) for broker in brokers)
-    assert got == expected, f"\nnats-server: {expected}\nweir:        {got}"
-
-
 def about_flags(text: str) -> list[str]:
     lines = [STAMP.sub("", line) for line in text.splitlines()]
     begin = next((number for number, line in enumerate(lines) if "Feature flags:" in line), None)
@@ -57,27 +36,23 @@ def about_flags(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
-def test_feature_flags_are_listed_at_the_start_and_in_varz(both, flags):
+def test_feature_flags_are_listed_at_the_start_and_in_varz(start_both, flags):
     def ask(broker):
         return about_flags(broker.log()), broker.get_json("/varz").get("feature_flags")
 
-    same(both(STANDALONE.replace("NAME", "one") + f"feature_flags {flags}\n"), ask)
+    same(start_both(STANDALONE.replace("NAME", "one") + f"feature_flags {flags}\n"), ask)
 
 
 @pytest.mark.parametrize("flags", ["{ js_ack_fc_v2: 3 }", "3", '{ js_ack_fc_v2: "true" }', "[true]", FLAGS["several, with an unknown one"]])
-def test_a_check_of_feature_flags_ends_alike(tmp_path, flags):
+def test_a_check_of_feature_flags_ends_alike(programs, tmp_path, flags):
     path = tmp_path / "flags.conf"
+    path.write_text(f"port: -1\nfeature_flags: {flags}\n")
 
-    def ask(binary, folder):
-        # The name a program is started by decides how it speaks of itself.
-        program = tmp_path / folder / "nats-server"
-        program.parent.mkdir()
-        program.symlink_to(os.path.realpath(binary))
-        path.write_text(f"port: -1\nfeature_flags: {flags}\n")
+    def ask(program):
         done = subprocess.run([program, "-t", "-c", str(path)], capture_output=True, text=True, timeout=15)
-        return done.returncode, re.sub(r"sha256:\w+", "<digest>", done.stderr.replace(str(program), "<program>")).strip()
+        return done.returncode, re.sub(r"sha256:\w+", "<digest>", done.stderr.replace(program, "<program>")).strip()
 
-    assert ask(binaries.weir(), "weir") == ask(binaries.reference(), "reference")
+    same(programs, ask)
 
 
 OPERATORS = {
@@ -91,7 +66,7 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
-def test_varz_shows_operators_and_what_they_claim(both, operator):
+def test_varz_shows_operators_and_what_they_claim(start_both, operator):
     known = accounts()
     if operator == OPERATORS["strict"]:
         known = {SYS.public: nsc.account(SIGNER, SYS)}
@@ -100,7 +75,7 @@ def test_varz_shows_operators_and_what_they_claim(both, operator):
         varz = broker.get_json("/varz")
         return [varz.get(key) for key in ("trusted_operators_jwt", "trusted_operators_claim", "system_account")]
 
-    same(both(config(known, operator=operator).replace("NAME", "one")), ask)
+    same(start_both(config(known, operator=operator).replace("NAME", "one")), ask)
 
 
 HEARTBEAT = STANDALONE.replace("NAME", "one") + """
@@ -114,10 +89,9 @@ APART_SECONDS = 4
 BEAT_SECONDS = 30
 
 
-def test_each_account_that_has_connections_is_told_of_by_a_timer_of_its_own(both):
+def test_each_account_that_has_connections_is_told_of_by_a_timer_of_its_own(start_both):
     """Half a minute after it was told last, not all accounts together; and no more once its last client has gone."""
-    brokers = both(HEARTBEAT)
-    heard = {}
+    brokers = start_both(HEARTBEAT)
 
     def listen(broker):
         with Wire(broker.port, {"user": "sys", "pass": "p"}) as watcher:
@@ -141,15 +115,10 @@ def test_each_account_that_has_connections_is_told_of_by_a_timer_of_its_own(both
             first.close()
             second.close()
             ended = [watcher.read_message() for _ in range(2)]
-            heard[broker.name] = seen, sorted((message.subject, message.json()["conns"]) for message in ended)
+            return seen, sorted((message.subject, message.json()["conns"]) for message in ended)
 
-    threads = [threading.Thread(target=listen, args=(broker,)) for broker in brokers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert heard["weir"] == heard["reference"]
-    beats = [subject for subject, _, is_beat in heard["weir"][0] if is_beat]
+    heard = together(brokers, listen)
+    beats = [subject for subject, _, is_beat in heard[0] if is_beat]
     assert beats == ["$SYS.ACCOUNT.A.SERVER.CONNS", "$SYS.ACCOUNT.B.SERVER.CONNS"]
 
 
@@ -195,9 +164,8 @@ CHANGES = {
 }
 
 
-def test_statistics_are_told_at_once_when_a_reload_changed_what_they_show(both):
-    brokers = both(WATCHED % "1MB")
-    heard = {}
+def test_statistics_are_told_at_once_when_a_reload_changed_what_they_show(start_both):
+    brokers = start_both(WATCHED % "1MB")
 
     def listen(broker):
         with Wire(broker.port, {"user": "sys", "pass": "p"}) as watcher:
@@ -215,12 +183,7 @@ def test_statistics_are_told_at_once_when_a_reload_changed_what_they_show(both):
                     seen[name] = told["server"].get("tags"), told["server"].get("metadata"), storage
                 except AssertionError:
                     seen[name] = None
-            heard[broker.name] = seen
+            return seen
 
-    threads = [threading.Thread(target=listen, args=(broker,)) for broker in brokers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert heard["weir"] == heard["reference"]
-    assert [told is not None for told in heard["weir"].values()] == [True, True, False, True]
+    heard = together(brokers, listen)
+    assert [told is not None for told in heard.values()] == [True, True, False, True]

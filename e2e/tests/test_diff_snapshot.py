@@ -10,7 +10,7 @@ import backups
 from broker import WITH_JETSTREAM
 from jetstream import JetStream, shown
 from mask import mask
-from steps import converse, fill, pub
+from steps import converse, fill
 
 S = {"name": "S", "subjects": ["s.>"]}
 CREATE = ("STREAM.CREATE.S", S)

@@ -19,31 +19,13 @@ WITHIN_SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def server(authority):
-    return authority.issue("server")
-
-
-@pytest.fixture(scope="module")
 def client(authority):
     return authority.issue("client", "DNS:client.test,email:client@test")
 
 
 @pytest.fixture
-def pair(tmp_path):
-    made = []
-
-    def start(config: str) -> Pair:
-        made.append(Pair(tmp_path, STANDALONE + "debug: true\n" + config).start())
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.stop()
+def pair(make_pair):
+    return lambda config: make_pair(STANDALONE + "debug: true\n" + config)
 
 
 def connect(broker) -> socket.socket:

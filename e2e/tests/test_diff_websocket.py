@@ -40,17 +40,11 @@ class WebPair(Pair):
 
 
 @pytest.fixture
-def pair(tmp_path):
-    made = []
-
+def pair(make_pair):
     def start(block: str, top: str = "") -> WebPair:
-        config = STANDALONE + f"debug: true\n{top}\nwebsocket {{ listen: \"127.0.0.1:WEBSOCKET\", {block} }}\n"
-        made.append(WebPair(tmp_path, config).start())
-        return made[-1]
+        return make_pair(STANDALONE + f"debug: true\n{top}\nwebsocket {{ listen: \"127.0.0.1:WEBSOCKET\", {block} }}\n", WebPair)
 
-    yield start
-    for one in made:
-        one.stop()
+    return start
 
 
 class Web:

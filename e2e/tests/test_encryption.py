@@ -8,10 +8,11 @@ import subprocess
 import pytest
 
 import binaries
+import numbered
 from broker import STANDALONE, WITH_JETSTREAM, Broker, wait_until
 from cluster import Cluster
 from jetstream import JetStream
-from test_crash import attempt, create_stream, stream_state
+from numbered import await_replicas, create_stream
 
 KEY, OTHER_KEY = "correct-horse-battery-staple", "a-second-key-for-the-store"
 # Parts of a payload, a header, a subject, and the names of a stream, a consumer and a bucket's key.
@@ -230,10 +231,8 @@ def test_three_encrypted_servers_hold_nothing_in_the_clear_and_renew_a_damaged_o
         cluster.start()
         first, victim = cluster.brokers[:2]
         create_stream(first.port, 3)
-        with JetStream(first.port) as js:
-            for number in range(1, CLUSTER_MESSAGES + 1):
-                assert js.publish("ledger.0", payload(number)).get("seq") == number
-        wait_until(lambda: (attempt(lambda: stream_state(first.port)) or [0] * 4)[3], "all replicas are current", 20, every=0.2)
+        numbered.publish(first.port, count=CLUSTER_MESSAGES, text=payload)
+        await_replicas(first.port)
         assert not [found for broker in cluster.brokers for found in in_the_clear(broker)]
         victim.stop()
         path = max(victim.store.rglob("*.segment"), key=lambda path: path.stat().st_size)
@@ -242,7 +241,7 @@ def test_three_encrypted_servers_hold_nothing_in_the_clear_and_renew_a_damaged_o
         path.write_bytes(content)
         victim.start()
         wait_until(lambda: "is made anew from the others" in victim.log(), "the replica leaves its group", 60)
-        wait_until(lambda: (attempt(lambda: stream_state(first.port)) or [0] * 4)[3], "all replicas are current again", 60, every=0.3)
+        await_replicas(first.port)
         assert not [found for broker in cluster.brokers for found in in_the_clear(broker)]
     except AssertionError as failure:
         raise AssertionError(f"{failure}\n{cluster.logs()}") from None

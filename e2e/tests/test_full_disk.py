@@ -12,7 +12,7 @@ import binaries
 from broker import Broker, wait_until
 from cluster import Cluster
 from jetstream import JetStream
-from test_crash import attempt, create_stream, stream_state
+from numbered import await_replicas, create_stream
 from wire import Wire
 
 # Journal files of 64 MiB, one of them spare, and a part for the streams.
@@ -134,8 +134,8 @@ def test_a_full_disk_refuses_messages_serves_the_rest_and_goes_on_after_a_stream
         check(js, "BULK", last)
         check(js, "KEPT", 10)
         assert js.raw("STREAM.DELETE.BULK", within=20)["success"]
-    wait_until(takes_messages(broker.port, "KEPT", 11), "messages are taken again", 20, every=0.2)
-    wait_until(lambda: broker.get("/healthz")[0] == 200, "the server is healthy again", 10, every=0.1)
+    wait_until(takes_messages(broker.port, "KEPT", 11), "messages are taken again", every=0.2)
+    wait_until(lambda: broker.get("/healthz")[0] == 200, "the server is healthy again", every=0.1)
     assert broker.stop() == 0
     broker.start()
     with JetStream(broker.port) as js:
@@ -153,7 +153,7 @@ def test_a_disk_filled_by_others_stops_messages_until_they_leave(broker, disk):
         check(js, "KEPT", last)
         pid = broker.process.pid
         (disk / "ballast").unlink()
-        wait_until(takes_messages(broker.port, "KEPT", last + 1), "messages are taken again", 20, every=0.2)
+        wait_until(takes_messages(broker.port, "KEPT", last + 1), "messages are taken again", every=0.2)
         last += 1
         for number in range(last + 1, last + 11):
             assert js.publish("kept.x", payload(number))["seq"] == number
@@ -175,22 +175,21 @@ def test_a_full_disk_under_one_of_three_moves_the_leadership_and_costs_nothing(d
     try:
         cluster.start()
         create_stream(other.port, 3)
-        ask_to_lead(small, other)
+        cluster.lead("LEDGER", small.name)
         fill_with_ballast(disk)
         acked = 0
         # More than the journal's files that are there already.
         while acked < 400:
             acked = publish_through(other.port, payload(acked + 1)).get("seq", acked)
-        with JetStream(other.port) as js:
-            leader = js.raw("STREAM.INFO.LEDGER")["cluster"]["leader"]
+        leader = cluster.leader("LEDGER").name
         assert leader != small.name, "the server without room leads"
         status, body = small.get("/healthz")
         assert status == 503 and "No space left on device" in body, body
         # What it missed comes as a snapshot, which is kept twice for a while.
         subprocess.run(["mount", "-o", "remount,size=600m", disk], check=True)
         (disk / "ballast").unlink()
-        wait_until(lambda: (attempt(lambda: stream_state(other.port)) or [0] * 4)[3], "all replicas are current", 60, every=0.3)
-        wait_until(lambda: small.get("/healthz")[0] == 200, "the small server is healthy", 30, every=0.3)
+        await_replicas(other.port)
+        wait_until(lambda: small.get("/healthz")[0] == 200, "the small server is healthy", every=0.3)
     except AssertionError as failure:
         raise AssertionError(f"{failure}\n{cluster.logs()}") from None
     finally:
@@ -204,13 +203,3 @@ def publish_through(port, body):
             return js.publish("ledger.x", body)
     except (AssertionError, OSError):
         return {}
-
-
-def ask_to_lead(small, other):
-    def leads():
-        with JetStream(other.port) as js:
-            if js.raw("STREAM.INFO.LEDGER")["cluster"]["leader"] == small.name:
-                return True
-            js.raw("STREAM.LEADER.STEPDOWN.LEDGER", {"placement": {"preferred": small.name}})
-        return False
-    wait_until(lambda: attempt(leads), "the server with the small disk leads", 20, every=0.5)

@@ -57,7 +57,7 @@ def test_an_update_at_one_reaches_all(tmp_path, programs, at):
     try:
         asked(made[at], UPDATE, nsc.account(OPERATOR, A))
         for broker in made:
-            wait_until(lambda: gets_in(broker, A), f"{broker.name} knows the account", 10)
+            wait_until(lambda: gets_in(broker, A), f"{broker.name} knows the account")
             wait_until(lambda: (broker.store / f"{A.public}.jwt").exists(), f"{broker.name} has it in its folder")
     finally:
         stopped(made)
@@ -73,7 +73,7 @@ def test_who_was_away_catches_up(tmp_path, programs):
         asked(made[1], UPDATE, nsc.account(OPERATOR, B))
         made[0].start()
         for account in (A, B):
-            wait_until(lambda: (made[0].store / f"{account.public}.jwt").exists(), "the folder is complete", 20)
+            wait_until(lambda: (made[0].store / f"{account.public}.jwt").exists(), "the folder is complete")
         made[1].stop()
         assert gets_in(made[0], A) and gets_in(made[0], B)
     finally:
@@ -88,10 +88,10 @@ def test_a_cache_asks_and_forgets(tmp_path, programs):
     try:
         asked(made[1], UPDATE, nsc.account(OPERATOR, A))
         file = made[0].store / f"{A.public}.jwt"
-        wait_until(lambda: gets_in(made[0], A), "the cache asks the other", 10)
+        wait_until(lambda: gets_in(made[0], A), "the cache asks the other")
         assert file.exists()
-        wait_until(lambda: not file.exists(), "the account is forgotten", 15)
-        wait_until(lambda: gets_in(made[0], A), "it is asked for again", 10)
+        wait_until(lambda: not file.exists(), "the account is forgotten")
+        wait_until(lambda: gets_in(made[0], A), "it is asked for again")
     finally:
         stopped(made)
 
@@ -147,7 +147,7 @@ def test_the_time_of_a_claim_decides(tmp_path):
         newer = nsc.account(OPERATOR, A, {"conn": 7}, issued=now - 50)
         asked(made[1], UPDATE, newer)
         made[0].start()
-        wait_until(lambda: (made[0].store / f"{A.public}.jwt").read_text() == newer, "the newer claim has come", 20)
+        wait_until(lambda: (made[0].store / f"{A.public}.jwt").read_text() == newer, "the newer claim has come")
         assert (made[1].store / f"{A.public}.jwt").read_text() == newer
     finally:
         stopped(made)

@@ -24,7 +24,7 @@ def join(directory, seed_of, pool=3, compression="off"):
         broker.write_config(CONFIG.format(routes=routes, pool=pool, compression=compression).replace("NAME", name))
     for broker in pair.values():
         broker.start()
-    wait_until(lambda: all(routed(broker) for broker in pair.values()), "each has a route to the other", 15)
+    wait_until(lambda: all(routed(broker) for broker in pair.values()), "each has a route to the other")
     return pair
 
 
@@ -205,7 +205,7 @@ def test_interest_that_was_there_before_the_route_crosses(tmp_path):
             listener.sync()
             brokers["weir"].stop()
             brokers["weir"].start()
-            wait_until(lambda: routed(brokers["weir"]), "the route is back", 15)
+            wait_until(lambda: routed(brokers["weir"]), "the route is back")
             awaits_interest(brokers["weir"], "earlier")
             with Wire(brokers["weir"].port, {}) as publisher:
                 publisher.publish("earlier", "x")
@@ -229,7 +229,7 @@ def test_gossip_makes_a_full_mesh(tmp_path):
             return all({route.get("remote_name") for route in broker.get_json("/routez")["routes"] or []} == set(brokers) - {name}
                        for name, broker in brokers.items())
 
-        wait_until(meshed, "each has a route to both others", 20)
+        wait_until(meshed, "each has a route to both others")
         # A message goes one hop only: the far ones get it once.
         with Wire(brokers["nats"].port, {}) as subscriber, Wire(brokers["other"].port, {}) as publisher:
             subscriber.subscribe("mesh")

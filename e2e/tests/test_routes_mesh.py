@@ -22,7 +22,6 @@ ACCOUNTS = """
 accounts { A { users: [{user: a, password: a}] }, B { users: [{user: b, password: b}] } }
 """
 BINARIES = {"weir": binaries.weir, "nats": binaries.reference}
-ROUTED_WITHIN_SECONDS = 20
 
 
 class Mesh:
@@ -55,7 +54,7 @@ class Mesh:
     def wait(self):
         def whole():
             return all({route.get("remote_name") for route in self.routes(name)} == set(self.brokers) - {name} for name in self.brokers)
-        wait_until(whole, "all servers have routes to all others", ROUTED_WITHIN_SECONDS)
+        wait_until(whole, "all servers have routes to all others")
 
     def routes(self, name) -> list[dict]:
         return self[name].get_json("/routez").get("routes") or []
@@ -123,7 +122,7 @@ def test_compression_is_agreed_on_and_messages_cross(tmp_path, modes, outcome, s
         all_cross(mesh, count=30, size=8_000)
         # With s2_auto the first guess at the round trip may be too long; the first PONG tells better.
         for name, level in zip(("weir", "nats"), outcome):
-            wait_until(lambda: {route["compression"] for route in mesh.routes(name)} == {level}, f"{name} compresses by {level}", 30)
+            wait_until(lambda: {route["compression"] for route in mesh.routes(name)} == {level}, f"{name} compresses by {level}")
 
 
 @pytest.mark.parametrize("threshold,level", [("[1ns, 10s, 20s]", "s2_fast"), ("[0s, 0s, 10s]", "s2_better"), ("[1ns, 2ns, 3ns]", "s2_best")])
@@ -131,7 +130,7 @@ def test_the_round_trip_decides_the_level_of_auto(tmp_path, threshold, level):
     cluster = f"compression: {{ mode: s2_auto, rtt_thresholds: {threshold} }}"
     with Mesh(tmp_path, ["weir", "nats"], cluster) as mesh:
         for name in mesh.brokers:
-            wait_until(lambda: {route["compression"] for route in mesh.routes(name)} == {level}, f"{name} compresses so", 10)
+            wait_until(lambda: {route["compression"] for route in mesh.routes(name)} == {level}, f"{name} compresses so")
         all_cross(mesh, size=4_000)
 
 
@@ -143,7 +142,7 @@ def test_pools_of_any_sizes_carry_all_accounts(tmp_path, sizes, seed):
     with Mesh(tmp_path, names, rest=ACCOUNTS, own=own) as mesh:
         expected = 1 if -1 in sizes else max(sizes)
         for name in names:
-            wait_until(lambda: len([route for route in mesh.routes(name) if not route.get("account")]) == expected, f"{name}'s pool is whole", 15)
+            wait_until(lambda: len([route for route in mesh.routes(name) if not route.get("account")]) == expected, f"{name}'s pool is whole")
         for user in ("a", "b"):
             all_cross(mesh, user=user)
 
@@ -154,7 +153,7 @@ def test_pinned_accounts_have_connections_of_their_own(tmp_path, seed):
     with Mesh(tmp_path, names, "compression: off, accounts: [A]", ACCOUNTS) as mesh:
         def pinned():
             return all(sorted(route["account"] for route in mesh.routes(name) if route.get("account")) == ["$SYS", "A"] for name in names)
-        wait_until(pinned, "both accounts have theirs", 15)
+        wait_until(pinned, "both accounts have theirs")
         for user in ("a", "b"):
             all_cross(mesh, user=user)
         for name in names:
@@ -268,7 +267,7 @@ def test_changes_of_the_cluster_take_effect_while_it_runs(tmp_path):
         for user in ("a", "b"):
             all_cross(mesh, user=user)
         for name in mesh.brokers:
-            wait_until(lambda: len([route for route in mesh.routes(name) if not route.get("account")]) == 2, f"{name}'s pool is as configured", 15)
+            wait_until(lambda: len([route for route in mesh.routes(name) if not route.get("account")]) == 2, f"{name}'s pool is as configured")
             assert {route["account"] for route in mesh.routes(name) if route.get("account")} <= {"$SYS"}
 
 
@@ -299,7 +298,7 @@ def test_made_up_cluster_names_become_one(tmp_path):
             routes = f'"nats://127.0.0.1:{brokers["nats"].cluster}"' if name == "weir" else ""
             brokers[name].write_config(config.format(name=cluster, routes=routes).replace("NAME", name))
             brokers[name].start()
-        wait_until(lambda: brokers["weir"].get_json("/varz")["cluster"].get("name") == "chosen", "weir takes on the name", 15)
+        wait_until(lambda: brokers["weir"].get_json("/varz")["cluster"].get("name") == "chosen", "weir takes on the name")
         crosses(brokers["weir"], brokers["nats"])
         crosses(brokers["nats"], brokers["weir"])
     finally:
@@ -330,6 +329,6 @@ def test_a_stalled_peer_does_not_hold_up_others(tmp_path):
                     received.append(len(lively.sync()))
                     return sum(received) >= 300
 
-                wait_until(has_all, "the lively one has all", 15)
+                wait_until(has_all, "the lively one has all")
             finally:
                 mesh["nats1"].signal(signal.SIGCONT)

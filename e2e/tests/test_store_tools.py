@@ -11,23 +11,12 @@ import pytest
 import binaries
 from broker import WITH_JETSTREAM, Broker, wait_until
 from jetstream import JetStream
-from test_crash import create_stream
+from numbered import MESSAGES, create_stream, flip, journal, payload, publish, segment
 
 SOUND, DAMAGED, NOT_CHECKED = 0, 1, 2
-MESSAGES = 60
 BLOCK = 4096
 SEED = 1
 CASES = 10
-
-
-def payload(number):
-    return f"message {number} ".ljust(200, ".")
-
-
-def publish(port, first=1):
-    with JetStream(port) as js:
-        for number in range(first, first + MESSAGES):
-            assert js.publish("ledger.0", payload(number)).get("seq") == number
 
 
 def store(*words):
@@ -44,12 +33,6 @@ def lost(report):
     return [pair for stream in report["streams"] for pair in stream["lost"]]
 
 
-def flip(path, marker):
-    content = bytearray(path.read_bytes())
-    content[content.index(marker)] ^= 4
-    path.write_bytes(content)
-
-
 def serves(broker, without=()):
     """Every message but those is served, with what was stored."""
     with JetStream(broker.port) as js:
@@ -59,15 +42,8 @@ def serves(broker, without=()):
 
 
 @pytest.fixture
-def broker(tmp_path):
-    broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM, "single")
-    try:
-        broker.start()
-        create_stream(broker.port, 1)
-        publish(broker.port)
-        yield broker
-    finally:
-        broker.stop()
+def broker(single):
+    return single
 
 
 @pytest.mark.timeout(120)
@@ -89,7 +65,7 @@ def test_a_sound_store_is_sound_and_one_in_use_is_refused(broker):
 @pytest.mark.timeout(120)
 def test_a_damaged_segment_is_named_and_repaired(broker):
     broker.stop()
-    flip(next(broker.store.rglob("*.segment")), b"message 7 ")
+    flip(segment(broker), b"message 7 ")
     code, report = check(broker)
     assert code == DAMAGED and lost(report) == [[7, 7]], report
     text = store("check", broker.store).stdout
@@ -111,11 +87,11 @@ def test_a_damaged_segment_is_named_and_repaired(broker):
 @pytest.mark.timeout(120)
 def test_messages_of_a_damaged_log_are_named_and_those_behind_them_saved(broker):
     broker.kill()
-    flip(next(path for path in broker.store.rglob("*.journal") if b"message 40 " in path.read_bytes()), b"message 40 ")
+    flip(journal(broker, b"message 40 "), b"message 40 ")
     code, report = check(broker)
     assert code == DAMAGED and lost(report) == [[40, 40]], report
     broker.start()
-    wait_until(lambda: "which held message 40" in broker.log_tail(), "the server names the message", 20)
+    wait_until(lambda: "which held message 40" in broker.log_tail(), "the server names the message")
     broker.stop()
     done = store("repair", broker.store, "--yes")
     assert done.returncode == SOUND and "lost for good: messages 40" in done.stdout, done
@@ -133,7 +109,7 @@ def test_what_is_not_for_this_program_is_left_as_it_was(broker, tmp_path):
     broker.stop()
     (broker.store / "jetstream" / "notes.txt").write_text("mine")
     assert "notes.txt" in store("check", broker.store).stdout
-    newer = next(broker.store.rglob("*.segment"))
+    newer = segment(broker)
     foreign = tmp_path / "other"
     (foreign / "jetstream" / "$G" / "streams").mkdir(parents=True)
     refused = store("check", foreign)
@@ -210,10 +186,10 @@ def test_an_encrypted_store_needs_its_key_and_is_repaired_with_it(tmp_path):
         config = broker.config_path
         sound = store("check", "-c", config)
         assert sound.returncode == SOUND and f"{MESSAGES} messages" in sound.stdout, sound
-        segment = next(broker.store.rglob("*.segment"))
-        content = bytearray(segment.read_bytes())
+        path = segment(broker)
+        content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
-        segment.write_bytes(content)
+        path.write_bytes(content)
         damaged = store("check", "-c", config, "--json")
         gone = lost(json.loads(damaged.stdout))
         assert damaged.returncode == DAMAGED and gone, damaged

@@ -122,8 +122,9 @@ pub(crate) async fn open_or_update(context: &Arc<Context>, assignment: Arc<Strea
     let group = assignment.group;
     match StreamReplica::open(Arc::clone(context), Arc::clone(&assignment)).await {
         Ok(replica) => {
-            context.replicas.write().insert(group, replica);
+            context.replicas.write().insert(group, Arc::clone(&replica));
             context.open_failures.lock().remove(&group);
+            replica.serve();
             true
         }
         Err(reason) => {

@@ -230,19 +230,10 @@ impl StreamLeader {
         }
     }
 
+    /// Acknowledgements come last: their interest says that the stream is served (`is_served`), so all else is there by then.
     fn subscribe_services(self: &Arc<Self>, inputs: &mpsc::Sender<Input>) {
         let name = &self.name;
         let mut services = Vec::new();
-        for subject in [format!("$JS.ACK.{name}.>"), format!("$JS.ACK.*.*.{name}.>")] {
-            services.push(self.subscribe_input(&subject, inputs, Input::ack));
-        }
-        services.push(self.subscribe_input(&format!("$JS.FC.{name}.>"), inputs, Input::flow_control));
-        services.push(self.subscribe_input(
-            &format!("$JS.API.CONSUMER.MSG.NEXT.{name}.*"),
-            inputs,
-            Input::next,
-        ));
-        services.push(self.subscribe_internal_info());
         for subject in [
             format!("$JS.API.STREAM.*.{name}"),
             format!("$JS.API.STREAM.*.*.{name}"),
@@ -253,6 +244,16 @@ impl StreamLeader {
             format!("$JS.API.CONSUMER.PEER.*.{name}.*"),
         ] {
             services.push(self.subscribe_api(&subject));
+        }
+        services.push(self.subscribe_input(
+            &format!("$JS.API.CONSUMER.MSG.NEXT.{name}.*"),
+            inputs,
+            Input::next,
+        ));
+        services.push(self.subscribe_input(&format!("$JS.FC.{name}.>"), inputs, Input::flow_control));
+        services.push(self.subscribe_internal_info());
+        for subject in [format!("$JS.ACK.*.*.{name}.>"), format!("$JS.ACK.{name}.>")] {
+            services.push(self.subscribe_input(&subject, inputs, Input::ack));
         }
         self.subscriptions.lock().services = services;
     }

@@ -55,7 +55,7 @@ pub(crate) fn folder(store_dir: &Path, group: u64) -> PathBuf {
 }
 
 impl StreamReplica {
-    /// Opens the replica with whatever its files and its log hold.
+    /// Opens the replica with whatever its files and its log hold; `serve` makes it lead.
     pub(crate) async fn open(
         context: Arc<Context>,
         assignment: Arc<StreamAssignment>,
@@ -96,11 +96,16 @@ impl StreamReplica {
         // Who is asked for unknown accounts hears of this one by that.
         context.account(&assignment.account);
         replica.open_log(assignment).await?;
-        replica.sync_leadership();
-        replica.spawn(Arc::clone(&replica).follow_leadership());
-        replica.spawn(Arc::clone(&replica).maintain());
-        replica.spawn(scrub::run(Arc::clone(&replica)));
         Ok(replica)
+    }
+
+    /// Serves the stream whenever this server leads it. A request may come at once: the replica has to be among those of
+    /// the context before.
+    pub(crate) fn serve(self: &Arc<Self>) {
+        self.sync_leadership();
+        self.spawn(Arc::clone(self).follow_leadership());
+        self.spawn(Arc::clone(self).maintain());
+        self.spawn(scrub::run(Arc::clone(self)));
     }
 
     async fn open_log(self: &Arc<Self>, assignment: &Arc<StreamAssignment>) -> Result<(), OpenFailure> {
