@@ -7,15 +7,18 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 
+# Of one step; the machine may be busy.
+WITHIN_SECONDS = 20
+
 
 def with_client(function):
     """The test as a coroutine that gets a connection."""
 
     def test(broker):
         async def body():
-            client = await nats.connect(broker.url, connect_timeout=5, max_reconnect_attempts=0)
+            client = await nats.connect(broker.url, connect_timeout=WITHIN_SECONDS, max_reconnect_attempts=0)
             try:
-                await asyncio.wait_for(function(client), 25)
+                await asyncio.wait_for(function(client), 50)
             finally:
                 if not client.is_closed:
                     await client.close()
@@ -31,7 +34,7 @@ async def test_publish_and_subscribe(client):
     subscription = await client.subscribe("py.>")
     await client.publish("py.a", b"one")
     await client.publish("py.b", b"two", reply="py.reply")
-    first, second = await subscription.next_msg(2), await subscription.next_msg(2)
+    first, second = await subscription.next_msg(WITHIN_SECONDS), await subscription.next_msg(WITHIN_SECONDS)
     assert (first.subject, first.data) == ("py.a", b"one")
     assert (second.subject, second.data, second.reply) == ("py.b", b"two", "py.reply")
 
@@ -42,20 +45,20 @@ async def test_request_and_reply(client):
         await message.respond(b"you said " + message.data)
 
     await client.subscribe("py.service", cb=answer)
-    assert (await client.request("py.service", b"hi", timeout=2)).data == b"you said hi"
+    assert (await client.request("py.service", b"hi", timeout=WITHIN_SECONDS)).data == b"you said hi"
 
 
 @with_client
 async def test_no_responders(client):
     with pytest.raises(nats.errors.NoRespondersError):
-        await client.request("py.nobody", b"hi", timeout=2)
+        await client.request("py.nobody", b"hi", timeout=WITHIN_SECONDS)
 
 
 @with_client
 async def test_headers(client):
     subscription = await client.subscribe("py.headed")
     await client.publish("py.headed", b"x", headers={"Color": "red"})
-    assert (await subscription.next_msg(2)).headers == {"Color": "red"}
+    assert (await subscription.next_msg(WITHIN_SECONDS)).headers == {"Color": "red"}
 
 
 @with_client
@@ -86,7 +89,7 @@ async def test_unsubscribe_with_limit(client):
     for number in range(5):
         await client.publish("py.limited", str(number).encode())
     await client.flush()
-    assert [(await subscription.next_msg(2)).data for _ in range(2)] == [b"0", b"1"]
+    assert [(await subscription.next_msg(WITHIN_SECONDS)).data for _ in range(2)] == [b"0", b"1"]
 
 
 @with_client
@@ -109,14 +112,14 @@ async def test_drain(client):
 async def test_large_payload_and_its_limit(client):
     subscription = await client.subscribe("py.large")
     await client.publish("py.large", b"x" * client.max_payload)
-    assert len((await subscription.next_msg(5)).data) == client.max_payload
+    assert len((await subscription.next_msg(WITHIN_SECONDS)).data) == client.max_payload
     with pytest.raises(nats.errors.MaxPayloadError):
         await client.publish("py.large", b"x" * (client.max_payload + 1))
 
 
 @with_client
 async def test_jetstream_streams(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     info = await js.add_stream(name="PYS", subjects=["pys.*"], max_msgs=100)
     assert info.config.max_msgs == 100
     assert (await js.publish("pys.a", b"x")).seq == 1
@@ -140,7 +143,7 @@ async def test_jetstream_streams(client):
 
 @with_client
 async def test_jetstream_expectations(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     await js.add_stream(name="PYE", subjects=["pye"])
     await js.publish("pye", b"1", stream="PYE")
     with pytest.raises(APIError) as refusal:
@@ -151,22 +154,22 @@ async def test_jetstream_expectations(client):
 
 @with_client
 async def test_jetstream_async_publish(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     await js.add_stream(name="PYA", subjects=["pya"], storage=StorageType.MEMORY)
     futures = [await js.publish_async("pya", b"x") for _ in range(200)]
-    await asyncio.wait_for(js.publish_async_completed(), 5)
+    await asyncio.wait_for(js.publish_async_completed(), WITHIN_SECONDS)
     assert [future.result().seq for future in futures] == list(range(1, 201))
     await js.delete_stream("PYA")
 
 
 @with_client
 async def test_jetstream_pull(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     await js.add_stream(name="PYP", subjects=["pyp.*"])
     for number in range(10):
         await js.publish("pyp.a", str(number).encode())
     subscription = await js.pull_subscribe("pyp.*", durable="puller")
-    messages = await subscription.fetch(4, timeout=2)
+    messages = await subscription.fetch(4, timeout=WITHIN_SECONDS)
     assert [message.data for message in messages] == [b"0", b"1", b"2", b"3"]
     await messages[0].ack()
     await messages[1].ack_sync()
@@ -174,7 +177,7 @@ async def test_jetstream_pull(client):
     await messages[3].term()
     again = []
     while len(again) < 7:  # a nak is not awaited: its message may miss the first fetch
-        again += await subscription.fetch(7 - len(again), timeout=1)
+        again += await subscription.fetch(7 - len(again), timeout=WITHIN_SECONDS)
     assert sorted(message.data for message in again) == [b"2"] + [b"%d" % number for number in range(4, 10)]
     assert again[[message.data for message in again].index(b"2")].metadata.num_delivered == 2
     for message in again:
@@ -189,7 +192,7 @@ async def test_jetstream_pull(client):
 
 @with_client
 async def test_jetstream_push(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     await js.add_stream(name="PYU", subjects=["pyu.*"])
     seen = asyncio.Queue()
 
@@ -199,7 +202,7 @@ async def test_jetstream_push(client):
     subscription = await js.subscribe("pyu.*", durable="pusher", cb=take, manual_ack=True)
     for number in range(20):
         await js.publish("pyu.a", str(number).encode())
-    messages = [await asyncio.wait_for(seen.get(), 3) for _ in range(20)]
+    messages = [await asyncio.wait_for(seen.get(), WITHIN_SECONDS) for _ in range(20)]
     assert [message.data for message in messages] == [b"%d" % number for number in range(20)]
     for message in messages:
         await message.ack_sync()
@@ -210,7 +213,7 @@ async def test_jetstream_push(client):
 
 @with_client
 async def test_jetstream_push_queue(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     await js.add_stream(name="PYQ", subjects=["pyq"])
     seen = []
 
@@ -230,19 +233,19 @@ async def test_jetstream_push_queue(client):
 
 @with_client
 async def test_jetstream_ordered_consumer(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     await js.add_stream(name="PYO", subjects=["pyo"])
     for number in range(300):
         await js.publish("pyo", str(number).encode())
     subscription = await js.subscribe("pyo", ordered_consumer=True)
-    assert [int((await subscription.next_msg(3)).data) for _ in range(300)] == list(range(300))
+    assert [int((await subscription.next_msg(WITHIN_SECONDS)).data) for _ in range(300)] == list(range(300))
     await subscription.unsubscribe()
     await js.delete_stream("PYO")
 
 
 @with_client
 async def test_jetstream_consumers(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     await js.add_stream(name="PYC", subjects=["pyc.*"], retention=RetentionPolicy.LIMITS)
     await js.add_consumer("PYC", ConsumerConfig(durable_name="c", ack_policy=AckPolicy.EXPLICIT, deliver_policy=DeliverPolicy.NEW,
                                                 filter_subject="pyc.a", max_ack_pending=5, ack_wait=10))
@@ -257,7 +260,7 @@ async def test_jetstream_consumers(client):
 
 @with_client
 async def test_key_value(client):
-    js = client.jetstream()
+    js = client.jetstream(timeout=WITHIN_SECONDS)
     bucket = await js.create_key_value(KeyValueConfig(bucket="pykv", history=5))
     assert await bucket.put("color", b"red") == 1
     assert (await bucket.get("color")).value == b"red"

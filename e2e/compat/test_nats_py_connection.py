@@ -19,11 +19,11 @@ def run(coroutine):
 
 
 async def works(url, **options):
-    client = await nats.connect(url, connect_timeout=5, allow_reconnect=False, max_reconnect_attempts=1, **options)
+    client = await nats.connect(url, connect_timeout=20, allow_reconnect=False, max_reconnect_attempts=1, **options)
     try:
         subscription = await client.subscribe("door.>")
         await client.publish("door.a", b"hi")
-        assert (await subscription.next_msg(5)).data == b"hi"
+        assert (await subscription.next_msg(20)).data == b"hi"
     finally:
         await client.close()
 
@@ -98,7 +98,7 @@ def test_secure_websocket_and_reconnect(doors):
         next(broker for _, broker in secure if broker.name == name).kill()
         await until(lambda: returns and client.is_connected and client._server_info["server_name"] != name, "it has moved")
         await client.publish("moved.a", b"x" * 100_000)
-        assert len((await subscription.next_msg(5)).data) == 100_000
+        assert len((await subscription.next_msg(20)).data) == 100_000
         await client.close()
 
     run(body())
@@ -130,7 +130,7 @@ def test_discovery_reconnect_and_lame_duck(doors):
             os.kill(trio.named(name).process.pid, farewell)
             await until(lambda: len(returns) >= number and client.is_connected and client._server_info["server_name"] != name, f"it has left {name}")
             await client.publish("moved.a", b"%d" % number)
-            assert (await subscription.next_msg(5)).data == b"%d" % number
+            assert (await subscription.next_msg(20)).data == b"%d" % number
         assert told
         await client.close()
 
@@ -160,7 +160,7 @@ def test_what_is_published_while_a_server_is_away_comes_after_the_return(doors):
             await client.publish("again.a", b"%d" % number)
         broker.start()  # by this thread: it would end with the one that started it
         await until(lambda: returns, "it is back")
-        assert [(await subscription.next_msg(5)).data for _ in range(5)] == [b"%d" % number for number in range(5)]
+        assert [(await subscription.next_msg(20)).data for _ in range(5)] == [b"%d" % number for number in range(5)]
         await client.close()
 
     run(body())
@@ -180,7 +180,7 @@ def test_a_drained_client_answers_what_it_was_asked(doors):
 
         await client.subscribe("drained", cb=answer)
         await client.flush()
-        questions = [asyncio.create_task(other.request("drained", b"%d" % number, timeout=10)) for number in range(50)]
+        questions = [asyncio.create_task(other.request("drained", b"%d" % number, timeout=20)) for number in range(50)]
         await until(lambda: answered > 5, "it answers")
         await client.drain()
         assert [(await question).data for question in questions] == [b"%d" % number for number in range(50)]

@@ -6,7 +6,8 @@ import pytest
 
 import binaries
 from broker import WITH_JETSTREAM, wait_until
-from cluster import Cluster
+from cluster import create
+from compare import same
 from jetstream import JetStream
 from test_diff_monitor import shape
 
@@ -15,22 +16,14 @@ SHARED = {"System recvQ", "System recvQ Pings", "JetStream API queue", "[ACC:$G]
 
 
 @pytest.fixture(scope="module")
-def clusters(tmp_path_factory):
+def clusters(start_clusters):
     """Three servers of each program with one replicated stream, messages in it, and a leader whom all know."""
-    made = [Cluster(binary(), tmp_path_factory.mktemp(name))
-            for name, binary in (("reference", binaries.reference), ("weir", binaries.weir))]
-    try:
-        for cluster in made:
-            cluster.start()
-            with JetStream(cluster.brokers[0].port) as js:
-                wait_until(lambda: "config" in js.raw("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"], "num_replicas": 3}),
-                           "the stream is there")
-                js.fill("s.a", 3)
-            wait_until(lambda: settled(cluster), "all replicas have all")
-        yield made
-    finally:
-        for cluster in made:
-            cluster.stop()
+    made = start_clusters(binaries.reference(), binaries.weir())
+    for cluster in made:
+        with JetStream(cluster.brokers[0].port) as js:
+            create(js, {"name": "S", "subjects": ["s.>"], "num_replicas": 3})
+            js.fill("s.a", 3)
+    return made
 
 
 def groups_of(broker, query=""):
@@ -47,8 +40,9 @@ def settled(cluster):
 
 
 def of_both(clusters, function):
-    expected, actual = (function(cluster) for cluster in clusters)
-    assert actual == expected, f"\nnats-server: {expected}\nweir:        {actual}"
+    for cluster in clusters:
+        wait_until(lambda: settled(cluster), "all replicas have all")
+    same(clusters, function)
 
 
 def leading(cluster, query=""):

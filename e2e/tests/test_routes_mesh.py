@@ -3,7 +3,6 @@ TLS, changes while running, and servers that come and go."""
 
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -170,16 +169,23 @@ def test_a_queue_group_is_spread_over_the_servers(tmp_path):
                 near.subscribe("spread", "q")
                 for _ in range(3):
                     far.subscribe("spread", "q")
+                far.subscribe("mark")
                 near.sync()
                 far.sync()
-                wait_until(lambda: publisher.publish("spread", "probe") or publisher.sync() is None or far.sync(), "the far members are known")
-                time.sleep(0.3)
-                near.sync(), far.sync()
+                # What was subscribed to later is known later.
+                wait_until(lambda: publisher.publish("mark", "") or publisher.sync() is None or far.sync(), "the far members are known")
                 for number in range(1000):
                     publisher.publish("spread", str(number))
                 publisher.sync()
-                time.sleep(0.3)
-                here, there = len(near.sync()), len(far.sync())
+                counts = {near: 0, far: 0}
+
+                def all_came():
+                    for wire in counts:
+                        counts[wire] += len([message for message in wire.sync() if message.subject == "spread"])
+                    return sum(counts.values()) >= 1000
+
+                wait_until(all_came, "all are delivered")
+                here, there = counts.values()
                 assert here + there == 1000
                 assert 150 < here < 350, f"{here} of 1000 at {source}, which has one of four members"
 
