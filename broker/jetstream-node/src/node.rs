@@ -13,7 +13,7 @@ use weir_jetstream::StopReason;
 use weir_jetstream::meta::META_GROUP;
 use weir_raft::{GroupId, NodeConfig, PeerId, PeerInfo, RaftNode};
 use weir_stdx::rng::SeededRng;
-use weir_storage::disk::{BudgetDisk, Disk, RealDisk};
+use weir_storage::disk::{BudgetDisk, Disk, RealDisk, WatchedDisk};
 use weir_storage::vault::{self, Vault};
 use weir_storage::{FileStoreOptions, Journal, JournalOptions, NodeIdentity, Trash};
 
@@ -67,7 +67,8 @@ impl JetStreamNode {
             .map_err(|error| StartError::Store(format!("{}: {error}", options.store_dir.display())))?;
         let mode = if options.cluster.is_some() { Mode::Cluster } else { Mode::Standalone };
         identity::refuse_foreign(&RealDisk, &options.store_dir).map_err(StartError::Store)?;
-        let disk = vault::open_store(Arc::new(RealDisk), &options.store_dir, options.encryption.as_ref())?;
+        let disk = Arc::new(WatchedDisk::new(Arc::new(RealDisk)));
+        let disk = vault::open_store(disk, &options.store_dir, options.encryption.as_ref())?;
         identity::claim(&*disk, &options.store_dir, mode).map_err(StartError::Store)?;
         let mut rng = SeededRng::new(random()?);
         let peer_id = PeerId(NodeIdentity::load_or_create_on(&*disk, &options.store_dir, &mut rng)?.peer_id);

@@ -50,6 +50,7 @@ mod real;
 mod sealed;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;
+mod watched;
 
 use std::fmt::Debug;
 use std::io;
@@ -60,6 +61,7 @@ pub use budget::BudgetDisk;
 pub use overlay::OverlayDisk;
 pub use real::RealDisk;
 pub use sealed::SealedDisk;
+pub use watched::WatchedDisk;
 
 use crate::vault::Vault;
 

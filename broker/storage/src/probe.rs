@@ -45,6 +45,12 @@ pub fn snapshot(bytes: &[u8]) {
     store::probe::snapshot(bytes);
 }
 
+/// Segments that the stores of this process wrote by rewriting others: whether a test's workload came to compaction.
+#[must_use]
+pub fn segments_rewritten() -> u64 {
+    store::probe::segments_rewritten()
+}
+
 pub(crate) fn journal_options() -> JournalOptions {
     JournalOptions { file_size_bytes: 16 << 10, cache_bytes: 64 << 10, ..JournalOptions::default() }
 }

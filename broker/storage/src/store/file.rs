@@ -28,6 +28,8 @@ use crate::disk::{Disk, RealDisk};
 use crate::error::{IoContext, StorageError};
 use crate::inspect::SmallFiles;
 
+#[cfg(feature = "test-util")]
+pub(crate) use compaction::REWRITTEN;
 pub use inspect::StoreInspection;
 
 /// Settings of a file store.

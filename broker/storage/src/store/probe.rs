@@ -28,6 +28,10 @@ pub(crate) fn sealed_record(bytes: &[u8]) -> Option<StoredMessage> {
     Some(message)
 }
 
+pub(crate) fn segments_rewritten() -> u64 {
+    super::file::REWRITTEN.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 pub(crate) fn contents(bytes: &[u8]) {
     if let Some(index) = SegmentIndex::decode(bytes) {
         let listed: Vec<_> = index.iter().collect();

@@ -70,6 +70,10 @@ fn is_to_be_coded(content: &Content, segment: &Segment) -> bool {
     content.sizes.compress && pieces > 1 && pieces * (SMALL_PIECE_BYTES as u64) > segment.data_bytes
 }
 
+/// Segments written by rewriting others since the start of the process.
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) static REWRITTEN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
 fn rewrite(content: &mut Content, range: Range<usize>) -> Result<(), StorageError> {
     let sources: Vec<&Segment> = content.segments.range(range.clone()).collect();
     let Some(first) = sources.first() else { return Ok(()) };
@@ -100,6 +104,8 @@ fn rewrite(content: &mut Content, range: Range<usize>) -> Result<(), StorageErro
     }
     content.next_segment_id += 1;
     content.replace(range, target);
+    #[cfg(any(test, feature = "test-util"))]
+    REWRITTEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     Ok(())
 }
 
