@@ -3,6 +3,7 @@
 use weir_stdx::rng::SeededRng;
 use weir_storage::disk::sim::{CrashExplorer, SimDisk};
 
+use super::coverage::Coverage;
 use super::server::Server;
 use super::workload::Workload;
 
@@ -10,8 +11,8 @@ use super::workload::Workload;
 const ROUNDS: u32 = 60;
 const STATES_PER_STEP: u32 = 1;
 
-/// Runs one seed; returns how many states were tried.
-pub(super) fn explore(seed: u64) -> Result<u64, String> {
+/// Runs one seed; returns how many states were tried, and what its workload came to.
+pub(super) fn explore(seed: u64) -> Result<(u64, Coverage), String> {
     let workload = Workload::run(seed, ROUNDS).map_err(|reason| format!("without a crash: {reason}"))?;
     let mut explorer = CrashExplorer::new(workload.disk.record());
     let mut rng = SeededRng::new(seed ^ 0xC0FFEE);
@@ -25,7 +26,7 @@ pub(super) fn explore(seed: u64) -> Result<u64, String> {
                 .map_err(|reason| format!("step {step}, mark {mark}: {reason}"))?;
         }
     }
-    Ok(states)
+    Ok((states, workload.coverage))
 }
 
 /// Starts on one state and checks it; sometimes crashes while it starts, or goes on afterwards.

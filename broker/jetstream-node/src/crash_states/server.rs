@@ -189,6 +189,11 @@ impl Server {
         }
     }
 
+    /// What a stream's store counts.
+    pub(super) fn counters(&self, group: u64) -> StoreState {
+        self.streams[&group].state.lock().machine().store().state()
+    }
+
     /// Every message of a stream as a line, by sequence.
     pub(super) fn messages(&self, group: u64) -> Result<BTreeMap<u64, String>, String> {
         self.messages_from(group, 0)

@@ -18,6 +18,7 @@ use weir_stdx::time::UnixNanos;
 use weir_storage::disk::sim::SimDisk;
 use weir_storage::{GroupId, JournalEntry};
 
+use super::coverage::Coverage;
 use super::server::{Server, VOTE_GROUP};
 use crate::envelope::Envelope;
 
@@ -40,6 +41,7 @@ pub(super) struct Workload {
     flying: Vec<(u64, u64, Bytes)>,
     votes: u64,
     names: u64,
+    pub(super) coverage: Coverage,
 }
 
 /// What a group was after an entry: see `Server::observe` and `Server::describe`.
@@ -61,6 +63,8 @@ impl Workload {
         for _ in 0..rounds {
             workload.round()?;
         }
+        workload.coverage.note_segments(&workload.disk);
+        workload.coverage.votes = workload.votes;
         Ok(workload)
     }
 
@@ -82,6 +86,7 @@ impl Workload {
             flying: Vec::new(),
             votes: 0,
             names: 0,
+            coverage: Coverage::default(),
         };
         workload.note(META_GROUP)?;
         Ok(workload)
@@ -98,6 +103,7 @@ impl Workload {
             0..4 if !groups.is_empty() => {
                 let group = groups[self.below(groups.len())];
                 self.server.checkpoint(group)?;
+                self.coverage.note_checkpoint(self.server.streams[&group].assignment.config.storage);
             }
             4 => self.server.checkpoint(META_GROUP)?,
             5 => {
@@ -163,7 +169,7 @@ impl Workload {
             if group != META_GROUP && !self.server.streams.contains_key(&group) {
                 continue;
             }
-            self.server.apply(group, index, payload)?;
+            self.apply(group, index, payload)?;
             self.note(group)?;
             if group == META_GROUP {
                 self.server.reconcile()?;
@@ -174,8 +180,43 @@ impl Workload {
                     .copied()
                     .filter(|group| !self.history.contains_key(group))
                     .collect();
+                self.coverage.streams += new.len() as u64;
                 new.into_iter().try_for_each(|group| self.note(group))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Applies an entry, and counts what it did.
+    fn apply(&mut self, group: u64, index: u64, payload: Bytes) -> Result<(), String> {
+        let command = Envelope::decode(payload.clone()).map_err(|error| error.to_string())?.command;
+        if group == META_GROUP {
+            let is_delete = matches!(MetaCommand::decode(command), Ok(MetaCommand::DeleteStream { .. }));
+            self.coverage.deleted_streams += u64::from(is_delete);
+            return self.server.apply(group, index, payload);
+        }
+        let before = self.server.counters(group);
+        self.server.apply(group, index, payload)?;
+        let after = self.server.counters(group);
+        let stored = after.last_seq.saturating_sub(before.last_seq);
+        let gone = (before.messages + stored).saturating_sub(after.messages);
+        let coverage = &mut self.coverage;
+        match StreamCommand::decode(command).map_err(|error| error.to_string())? {
+            StreamCommand::Expire { .. } => coverage.expired += gone,
+            StreamCommand::Publish(_) => {
+                coverage.stored += stored;
+                coverage.removed += gone;
+            }
+            StreamCommand::ConsumerDeltas(deltas) => {
+                for event in deltas.iter().flat_map(|delta| &delta.events) {
+                    match event {
+                        ConsumerEvent::Delivered { .. } => coverage.deliveries += 1,
+                        ConsumerEvent::Acked { .. } => coverage.acks += 1,
+                        _ => {}
+                    }
+                }
+            }
+            _ => coverage.removed += gone,
         }
         Ok(())
     }
@@ -286,7 +327,9 @@ impl Workload {
             _ => String::new(),
         };
         let mut payload = vec![0; self.below(150)];
-        self.rng.fill(&mut payload);
+        // Some of it can be compressed.
+        let random = if self.rng.chance(1, 3) { payload.len() / 8 } else { payload.len() };
+        self.rng.fill(&mut payload[..random]);
         PublishRecord {
             subject: format!("{stream}.{}", self.rng.below(6)).into(),
             headers: headers.into(),
