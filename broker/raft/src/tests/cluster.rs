@@ -164,6 +164,17 @@ impl Cluster {
         cluster
     }
 
+    /// The disk of a node's journal, of a cluster `on_disks`.
+    pub(crate) fn disk(&self, peer: u64) -> SimDisk {
+        self.stores[&peer].disk.clone().expect("a cluster on disks")
+    }
+
+    /// Where a node keeps a snapshot while it receives it.
+    pub(crate) fn spool(&self, peer: u64) -> std::path::PathBuf {
+        let folder = self.stores[&peer].folder.as_ref().expect("it was started");
+        folder.path().join("spool")
+    }
+
     /// Cuts the power of all nodes; each keeps what its disk may have kept.
     pub(crate) async fn cut_power(&mut self, rng: &mut SeededRng) {
         let disks = self.stores.values().filter_map(|store| store.disk.as_ref());

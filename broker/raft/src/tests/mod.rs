@@ -1,5 +1,6 @@
 //! Tests of the whole room: groups of several nodes in one process, over loopback, on real journals.
 
+mod bad_disk;
 mod cluster;
 mod counter;
 mod failures;
