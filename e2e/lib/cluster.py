@@ -23,7 +23,7 @@ server_name: NAME
 cluster {{ name: loop, listen: "127.0.0.1:CLUSTER", routes: [{routes}] }}
 """
 JETSTREAM = """
-jetstream { store_dir: "STORE", max_memory_store: 256MB, max_file_store: 8GB }
+jetstream { store_dir: "STORE", max_memory_store: 256MB, max_file_store: 8GB, MORE }
 """
 # The real nats-server refuses a block it does not know.
 WEIR_ONLY = """
@@ -32,13 +32,14 @@ weir { grpc: "127.0.0.1:GRPC", grpc_advertise: "127.0.0.1:GRPC", cluster_secret:
 
 
 class Cluster:
-    """`size` brokers of one binary, each with the routes of all in its config."""
+    """`size` brokers of one binary, each with the routes of all in its config; `jetstream_options` stand in its jetstream block."""
 
-    def __init__(self, binary: str, directory: pathlib.Path, size: int = 3, jetstream: bool = True, extra: str = ""):
+    def __init__(self, binary: str, directory: pathlib.Path, size: int = 3, jetstream: bool = True, extra: str = "",
+                 jetstream_options: str = ""):
         self.brokers = [Broker(binary, directory, "", f"n{index + 1}") for index in range(size)]
         self.jetstream = jetstream
         routes = ", ".join(f'"nats://127.0.0.1:{broker.cluster}"' for broker in self.brokers)
-        config = CLUSTERED.format(routes=routes) + (JETSTREAM if jetstream else "") + extra
+        config = CLUSTERED.format(routes=routes) + (JETSTREAM.replace("MORE", jetstream_options) if jetstream else "") + extra
         if jetstream and binary != binaries.reference():
             config += WEIR_ONLY
         for broker in self.brokers:

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, ExchangeKind, InternalSubscription};
@@ -12,6 +12,7 @@ use weir_jsapi::AccountLimits;
 use crate::api::{self, Role};
 use crate::context::Context;
 use crate::requester::Requester;
+use crate::snapshot::AccountSnapshot;
 
 /// What an account may use, by tier (`R1`, `R3`); the tier `""` is for every number of replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,16 @@ pub(crate) struct JetStreamAccount {
 impl JetStreamAccount {
     pub(crate) fn share(&self) -> Arc<AccountShare> {
         Arc::clone(&self.share.read())
+    }
+
+    pub(crate) fn snapshot(&self) -> AccountSnapshot {
+        let share = self.share();
+        AccountSnapshot {
+            name: self.account.name().to_owned(),
+            limits: share.0.get("").map(|limits| (limits.max_memory, limits.max_storage)),
+            api_total: self.api.total.load(Ordering::Relaxed),
+            api_errors: self.api.errors.load(Ordering::Relaxed),
+        }
     }
 }
 

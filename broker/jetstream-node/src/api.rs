@@ -20,6 +20,7 @@ pub(crate) mod stream_create;
 pub(crate) mod stream_delete;
 pub(crate) mod stream_info;
 pub(crate) mod stream_list;
+mod stream_move;
 pub(crate) mod stream_peer;
 pub(crate) mod stream_purge;
 pub(crate) mod stream_restore;
@@ -274,7 +275,7 @@ async fn at_meta_leader(
         | ApiRequest::AccountStreamCancelMove { account, stream }
             if *account == request.account.name() =>
         {
-            server::stream_move(context, parsed, account, stream, request)
+            stream_move::answer(context, parsed, account, stream, request).await
         }
         _ => Ok(None),
     }

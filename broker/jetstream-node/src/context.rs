@@ -33,6 +33,10 @@ pub(crate) struct Cluster {
     pub(crate) group_options: GroupOptions,
     pub(crate) grpc_advertise: String,
     pub(crate) secret: Option<String>,
+    /// What placements may ask for; a reload may change it.
+    pub(crate) tags: RwLock<Vec<String>>,
+    /// Replicas of a stream go to servers whose tags with this prefix differ; empty: to any.
+    pub(crate) unique_tag: String,
 }
 
 pub(crate) struct Context {

@@ -16,6 +16,8 @@ pub struct PeerInfo {
     /// Names of the servers that this one would form the meta group with, sorted, itself included; empty while
     /// not all of its seed routes are resolved.
     pub forming: Vec<String>,
+    /// Its `server_tags`, which placements of streams may ask for.
+    pub tags: Vec<String>,
 }
 
 /// Another Weir server that is connected now.
@@ -58,6 +60,7 @@ struct Announcement {
     grpc: String,
     meta: bool,
     forming: Vec<String>,
+    tags: Vec<String>,
 }
 
 impl PeerInfo {
@@ -68,6 +71,7 @@ impl PeerInfo {
             "grpc": self.grpc,
             "meta": self.meta,
             "forming": self.forming,
+            "tags": self.tags,
         })
     }
 
@@ -79,8 +83,9 @@ impl PeerInfo {
         let grpc = match (host, remote_ip) {
             ("" | "0.0.0.0" | "[::]", Some(std::net::IpAddr::V4(ip))) => format!("{ip}:{port}"),
             ("" | "0.0.0.0" | "[::]", Some(std::net::IpAddr::V6(ip))) => format!("[{ip}]:{port}"),
-            _ => announcement.grpc,
+            _ => announcement.grpc.clone(),
         };
-        Some(Self { peer_id, grpc, meta: announcement.meta, forming: announcement.forming })
+        let Announcement { meta, forming, tags, .. } = announcement;
+        Some(Self { peer_id, grpc, meta, forming, tags })
     }
 }

@@ -267,6 +267,13 @@ impl JetStreamNode {
         *self.context.room.write() = room;
     }
 
+    /// What placements may ask of this server now; other servers hear of it soon.
+    pub fn set_server_tags(&self, tags: &[String]) {
+        if let Some(cluster) = &self.context.cluster {
+            *cluster.tags.write() = tags.to_vec();
+        }
+    }
+
     /// Forgets an account that is gone; its streams stay.
     pub fn remove_account(&self, name: &str) {
         self.context.remove_account(name);
@@ -387,6 +394,8 @@ async fn start_cluster(
         group_options: options.group_options,
         grpc_advertise: options.grpc_advertise,
         secret: options.secret,
+        tags: RwLock::new(options.server_tags),
+        unique_tag: options.unique_tag,
     })
 }
 

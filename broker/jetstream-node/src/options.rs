@@ -46,4 +46,8 @@ pub struct ClusterOptions {
     pub secret: Option<String>,
     pub neighbours: Arc<dyn Neighbours>,
     pub group_options: GroupOptions,
+    /// What placements of streams may ask for.
+    pub server_tags: Vec<String>,
+    /// Replicas of a stream go to servers whose tags with this prefix differ; empty: to any.
+    pub unique_tag: String,
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use weir_jetstream::config::with_server_metadata;
 use weir_jsapi::{ClusterInfo, ConsumerInfo, PeerInfo, StorageType, StreamInfo};
 use weir_storage::JournalStats;
 
@@ -28,6 +27,17 @@ pub struct StreamSnapshot {
     pub committed: u64,
     /// Why the replica stopped, if it did.
     pub failure: Option<String>,
+}
+
+/// One account that JetStream serves.
+#[derive(Debug, Clone, Default)]
+pub struct AccountSnapshot {
+    pub name: String,
+    /// Bytes that it may use of memory and of disk, -1 without a limit; nothing where its limits are by tier.
+    pub limits: Option<(i64, i64)>,
+    /// Requests since the start, and those of them that failed.
+    pub api_total: u64,
+    pub api_errors: u64,
 }
 
 /// The meta group as this server sees it.
@@ -58,8 +68,8 @@ pub struct JetStreamSnapshot {
     pub storage: u64,
     pub reserved_memory: u64,
     pub reserved_storage: u64,
-    /// Names of the accounts that JetStream serves.
-    pub accounts: Vec<String>,
+    /// The accounts that JetStream serves.
+    pub accounts: Vec<AccountSnapshot>,
     /// Replicas here.
     pub stream_count: usize,
     pub consumer_count: usize,
@@ -87,7 +97,7 @@ impl Context {
             storage: 0,
             reserved_memory: 0,
             reserved_storage: 0,
-            accounts: self.accounts.served().iter().map(|served| served.account.name().to_owned()).collect(),
+            accounts: self.accounts.served().iter().map(|served| served.snapshot()).collect(),
             stream_count: 0,
             consumer_count: 0,
             messages: 0,
@@ -129,15 +139,16 @@ impl Context {
             snapshot.stream_count += 1;
             snapshot.messages += info.state.messages;
             snapshot.bytes += info.state.bytes;
+            // Those that mirrors and sources made are not shown.
             let names: Vec<String> = {
                 let state = replica.replicated.lock();
-                state.machine().consumers().map(|(name, _)| name.to_string()).collect()
+                let shown = state.machine().consumers().filter(|(_, consumer)| !consumer.config.direct);
+                shown.map(|(name, _)| name.to_string()).collect()
             };
             snapshot.consumer_count += names.len();
             if !options.streams {
                 continue;
             }
-            with_server_metadata(&mut info.config.metadata);
             if info.cluster.is_none() {
                 info.cluster = self.follower_cluster_info(&assignment.peers, status.leader);
             }

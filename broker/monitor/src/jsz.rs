@@ -4,7 +4,7 @@ use serde::Serialize;
 use weir_jsapi::{
     config::StreamConfig,
     consumer::ConsumerInfo,
-    stream::{ClusterInfo, PeerInfo, StreamState},
+    stream::{ClusterInfo, PeerInfo, StreamSourceInfo, StreamState},
     time::Time,
 };
 
@@ -212,6 +212,10 @@ struct StreamDetail {
     state: StreamState,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     consumer_detail: Vec<ConsumerInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<StreamSourceInfo>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<StreamSourceInfo>,
     #[serde(skip_serializing_if = "String::is_empty")]
     stream_raft_group: String,
 }
@@ -329,8 +333,10 @@ fn account(account: JetStreamAccount, depth: &Depth) -> AccountDetail {
     if !depth.streams {
         streams.clear();
     }
-    // The reference prints "no reservation limit" as the largest number.
-    let (reserved_memory, reserved_storage) = (u64::MAX, u64::MAX);
+    // The reference prints "no limit" as the largest number.
+    let unsigned = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
+    let limits = account.limits.unwrap_or_default();
+    let (reserved_memory, reserved_storage) = (unsigned(limits.0), unsigned(limits.1));
     let api = Api { level: 0, total: account.api_total, errors: account.api_errors };
     AccountDetail {
         id: account.name.clone(),
@@ -356,6 +362,8 @@ fn stream(stream: JetStreamStream, depth: &Depth) -> StreamDetail {
         config: depth.config.then_some(stream.config),
         state: stream.state,
         consumer_detail: consumers(stream.consumers, depth),
+        mirror: stream.mirror,
+        sources: stream.sources,
         stream_raft_group: if depth.raft { raft_group.unwrap_or_default() } else { String::new() },
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use weir_jsapi::{
     config::StreamConfig,
     consumer::ConsumerInfo,
-    stream::{ClusterInfo, StreamState},
+    stream::{ClusterInfo, StreamSourceInfo, StreamState},
     time::Time,
 };
 
@@ -479,6 +479,8 @@ pub struct JetStreamAccount {
     pub storage: u64,
     pub api_total: u64,
     pub api_errors: u64,
+    /// Bytes of memory and of disk, -1 without a limit; nothing where limits are by tier.
+    pub limits: Option<(i64, i64)>,
     pub streams: Vec<JetStreamStream>,
 }
 
@@ -489,6 +491,8 @@ pub struct JetStreamStream {
     pub created: Time,
     pub state: StreamState,
     pub cluster: Option<ClusterInfo>,
+    pub mirror: Option<StreamSourceInfo>,
+    pub sources: Vec<StreamSourceInfo>,
     pub is_leader: bool,
     pub consumers: Vec<ConsumerInfo>,
 }

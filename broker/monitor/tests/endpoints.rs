@@ -109,6 +109,8 @@ impl Source for Fake {
             created: Time::ZERO,
             state: StreamState { messages: 5, ..StreamState::default() },
             cluster: None,
+            mirror: None,
+            sources: Vec::new(),
             is_leader: true,
             consumers: Vec::new(),
         };

@@ -147,8 +147,9 @@ impl RunningCluster {
     /// What JetStream needs of the cluster: its gRPC port is bound here.
     pub(crate) fn for_jetstream(
         &self,
-        weir: &WeirOptions,
+        options: &Options,
     ) -> Result<weir_jetstream_node::ClusterOptions, String> {
+        let weir = &options.weir;
         let listener = bind_grpc(weir)?;
         let port = listen::port_of(&listener);
         info!("Listening for gRPC connections on {}", listen::join(&weir.grpc_host, port));
@@ -170,6 +171,8 @@ impl RunningCluster {
                 election_max: weir.election_timeout * 2,
                 ..GroupOptions::default()
             },
+            server_tags: options.server_tags.clone(),
+            unique_tag: options.jetstream.as_ref().map(|js| js.unique_tag.clone()).unwrap_or_default(),
         })
     }
 }

@@ -151,6 +151,7 @@ impl RunningJetStream {
             let (max_memory, max_file) =
                 (jetstream.max_memory.unwrap_or(now.max_memory), jetstream.max_file.unwrap_or(now.max_file));
             self.node.set_room(room(jetstream, max_memory, max_file));
+            self.node.set_server_tags(&options.server_tags);
             self.options.write().clone_from(jetstream);
         }
         let shares = shares::configured(options);
@@ -282,9 +283,15 @@ struct Led {
 
 fn by_account(snapshot: &JetStreamSnapshot) -> (Vec<JetStreamAccount>, Led) {
     let mut accounts: BTreeMap<&str, JetStreamAccount> = BTreeMap::new();
-    for name in &snapshot.accounts {
-        let account = JetStreamAccount { name: name.clone(), ..JetStreamAccount::default() };
-        accounts.insert(name, account);
+    for served in &snapshot.accounts {
+        let account = JetStreamAccount {
+            name: served.name.clone(),
+            limits: served.limits,
+            api_total: served.api_total,
+            api_errors: served.api_errors,
+            ..JetStreamAccount::default()
+        };
+        accounts.insert(&served.name, account);
     }
     let mut led = Led::default();
     for held in &snapshot.streams {
@@ -302,6 +309,8 @@ fn by_account(snapshot: &JetStreamSnapshot) -> (Vec<JetStreamAccount>, Led) {
             created: held.info.created,
             state: held.info.state.clone(),
             cluster: held.info.cluster.clone(),
+            mirror: held.info.mirror.clone(),
+            sources: held.info.sources.clone(),
             is_leader: held.is_leader,
             consumers: consumers(held, snapshot.meta.is_some()),
         });

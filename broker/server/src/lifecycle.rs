@@ -155,7 +155,7 @@ impl Server {
         }
         resolver::start(claims.as_ref(), options).await?;
         let jetstream_cluster = match cluster.as_ref().filter(|_| options.jetstream.is_some()) {
-            Some(cluster) => Some(cluster.for_jetstream(&options.weir)?),
+            Some(cluster) => Some(cluster.for_jetstream(options)?),
             None => None,
         };
         let jetstream = jetstream::start(options, &name, &hub, jetstream_cluster).await?.map(Arc::new);

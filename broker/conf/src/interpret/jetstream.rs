@@ -58,6 +58,7 @@ fn block(reader: &mut Reader<'_>, options: &mut Options, node: &Node) {
                     reader.error(node, message);
                 }
             },
+            "unique_tag" => put(&mut jetstream.unique_tag, reader.string(node)),
             "domain" => jetstream.domain = reader.string(node).filter(|d| !d.is_empty()),
             "store" | "store_dir" | "storedir" => store_dir(reader, &mut jetstream, node),
             "sync" | "sync_interval" => sync(reader, &mut jetstream, key, node),
@@ -147,7 +148,7 @@ fn tuning(reader: &mut Reader<'_>, key: &str, node: &Node) -> bool {
     let name = key.to_lowercase();
     let expected = |kind: &str| format!("Expected {kind} for {key:?}, got {}", node.shown());
     match name.as_str() {
-        "extension_hint" | "unique_tag" => {
+        "extension_hint" => {
             reader.string(node);
         }
         "max_outstanding_catchup" => {

@@ -84,6 +84,8 @@ pub struct JetStreamOptions {
     pub sync: SyncPolicy,
     pub encryption: StoreEncryption,
     pub domain: Option<String>,
+    /// No two replicas of a stream on servers with the same tag of this prefix; empty: on any.
+    pub unique_tag: String,
     /// Refuse unknown fields in API requests.
     pub strict: bool,
     /// Consumers of a stream that sets no limit of its own; 0 is no limit.
@@ -114,6 +116,7 @@ impl Default for JetStreamOptions {
             sync: SyncPolicy::Always,
             encryption: StoreEncryption::default(),
             domain: None,
+            unique_tag: String::new(),
             strict: true,
             default_max_consumers: 1000,
             max_ack_pending: 0,

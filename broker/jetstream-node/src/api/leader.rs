@@ -9,6 +9,7 @@ use weir_raft::PeerId;
 
 use super::{Answer, Request, decode_optional};
 use crate::context::Context;
+use crate::placement::has_tags;
 use crate::replicator::Replicator;
 use crate::stream::leader::StreamLeader;
 
@@ -72,10 +73,12 @@ fn successor(
         };
     }
     let own = context.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
-    // Servers have no tags here: none fits one that asks for some.
-    let fits = (placement.cluster.is_empty() || placement.cluster == own) && placement.tags.is_empty();
-    let mut others =
-        status.replicas.iter().filter(|replica| replica.online && replica.peer != context.peer_id);
+    let fits = placement.cluster.is_empty() || placement.cluster == own;
+    let mut others = status.replicas.iter().filter(|replica| {
+        replica.online
+            && replica.peer != context.peer_id
+            && has_tags(context, replica.peer.0, &placement.tags)
+    });
     let found = if fits { others.next() } else { None };
     found.map(|replica| replica.peer).ok_or_else(|| refuse("no replacement peer connected".to_owned()))
 }

@@ -1,16 +1,15 @@
-//! What the meta leader does for the system account: its own step-down, servers that leave, accounts that are purged,
-//! streams that move.
+//! What the meta leader does for the system account: its own step-down, servers that leave, accounts that are purged.
 
 use std::sync::Arc;
 
 use weir_jetstream::meta::{MetaCommand, MetaOutcome, MetaPeer};
-use weir_jsapi::request::{ServerRemoveRequest, StreamMoveRequest};
+use weir_jsapi::request::ServerRemoveRequest;
 use weir_jsapi::response::{AccountPurged, Success, kind};
 use weir_jsapi::subject::ApiRequest;
 use weir_jsapi::{ApiError, errors, response};
 use weir_raft::PeerId;
 
-use super::{Answer, Request, leader, propose_failed, required_api_level, stream_delete};
+use super::{Answer, Request, leader, propose_failed, required_api_level, stream_delete, stream_move};
 use crate::context::Context;
 
 /// How long the meta group may take to let a member go.
@@ -39,7 +38,7 @@ pub(super) async fn answer(
         ApiRequest::MetaRescue => Err(errors::CLUSTER_RESCUE.with("not supported by this server")),
         ApiRequest::AccountStreamMove { account, stream }
         | ApiRequest::AccountStreamCancelMove { account, stream } => {
-            stream_move(context, parsed, account, stream, request)
+            stream_move::answer(context, parsed, account, stream, request).await
         }
         _ => Ok(None),
     }
@@ -110,32 +109,4 @@ fn named_server(context: &Context, request: &Request) -> Result<MetaPeer, ApiErr
         if asked.peer_id.is_empty() { member.name == asked.peer } else { Some(member.id) == by_id }
     });
     found.ok_or_else(|| errors::CLUSTER_SERVER_NOT_MEMBER.error())
-}
-
-/// ACCOUNT.STREAM.MOVE and .CANCEL_MOVE, of the system account or of the account itself.
-pub(super) fn stream_move(
-    context: &Arc<Context>,
-    parsed: &ApiRequest<'_>,
-    account: &str,
-    stream: &str,
-    request: &Request,
-) -> Result<Answer, ApiError> {
-    if context.cluster.is_none() {
-        return Ok(None);
-    }
-    let cancels = matches!(parsed, ApiRequest::AccountStreamCancelMove { .. });
-    if !cancels {
-        let _: StreamMoveRequest = super::decode_optional(request)?;
-    }
-    if context.hub.account(account).is_none() {
-        return Err(errors::NO_ACCOUNT.error());
-    }
-    if context.assignment(account, stream).is_none() {
-        return Err(errors::STREAM_NOT_FOUND.error());
-    }
-    if cancels {
-        // Moves are over when they are answered.
-        return Err(errors::STREAM_RECONFIGURE_NOT_IN_PROGRESS.error());
-    }
-    Err(errors::CLUSTER_NO_PEERS.with("moving streams between servers is not supported yet"))
 }

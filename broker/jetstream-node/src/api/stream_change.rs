@@ -9,9 +9,10 @@ use weir_jetstream::meta::{MetaCommand, MetaOutcome, StreamAssignment};
 use weir_jsapi::response::{StreamCreated, kind};
 use weir_jsapi::{ApiError, StreamConfig, errors, response};
 
-use super::stream_create::{LEADER_POLL, LEADER_TIMEOUT, decode, place};
+use super::stream_create::{LEADER_POLL, LEADER_TIMEOUT, decode};
 use super::{Answer, Request, propose_failed, stream_list};
 use crate::context::Context;
+use crate::placement::{Bounds, place, place_within};
 
 /// How long a stream's leader may take to answer.
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,19 +36,40 @@ pub(crate) async fn update(
     let update = MetaCommand::UpdateStream { account: account.to_owned(), config: Box::new(config.clone()) };
     propose(context, &update).await?;
     if peers != current.peers {
-        let (account, name) = (account.to_owned(), name.to_owned());
-        propose(context, &MetaCommand::MoveStream { account, name, peers }).await?;
+        move_to(context, account, name, peers).await?;
     }
+    updated(context, account, name, &config).await
+}
+
+/// Has the stream's replicas go to these servers.
+pub(super) async fn move_to(
+    context: &Arc<Context>,
+    account: &str,
+    name: &str,
+    peers: Vec<u64>,
+) -> Result<(), ApiError> {
+    let (account, name) = (account.to_owned(), name.to_owned());
+    propose(context, &MetaCommand::MoveStream { account, name, peers }).await
+}
+
+/// The answer to an update, when the stream's leader has taken it over.
+pub(super) async fn updated(
+    context: &Arc<Context>,
+    account: &str,
+    name: &str,
+    config: &StreamConfig,
+) -> Result<Answer, ApiError> {
+    let owner = context.account(account);
     let deadline = tokio::time::Instant::now() + LEADER_TIMEOUT;
     loop {
-        let info = stream_list::stream_info(context, &request.account, name, INFO_TIMEOUT).await;
+        let info = stream_list::stream_info(context, &owner, name, INFO_TIMEOUT).await;
         // Another update may have come behind this one: then its configuration is the one to wait for no longer.
-        let superseded = context.assignment(account, name).is_none_or(|stream| *stream.config != config);
+        let superseded = context.assignment(account, name).is_none_or(|stream| *stream.config != *config);
         if let Some(mut info) = info
-            && (info.config == config || superseded)
+            && (info.config == *config || superseded)
         {
             with_server_metadata(&mut info.config.metadata);
-            context.stream_action(&request.account, name, "modify");
+            context.stream_action(&owner, name, "modify");
             return Ok(Some(response::success(
                 kind::STREAM_UPDATE,
                 StreamCreated { info, did_create: false },
@@ -107,6 +129,13 @@ fn peers_for(
 ) -> Result<Vec<u64>, ApiError> {
     let wanted = usize::try_from(config.num_replicas).unwrap_or(1);
     let have = current.peers.len();
+    let before = &current.config;
+    if config.placement.is_some() && config.placement != before.placement {
+        if config.num_replicas != before.num_replicas || config.retention != before.retention {
+            return Err(errors::STREAM_MOVE_AND_SCALE.error());
+        }
+        return place_within(context, config, Bounds { prefer: &current.peers, ..Bounds::default() });
+    }
     if wanted == have {
         return Ok(current.peers.clone());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weir_hub::Account;
 use weir_jetstream::config::with_server_metadata;
-use weir_jetstream::meta::{MetaCommand, MetaOutcome, StreamAssignment, choose_peers};
+use weir_jetstream::meta::{MetaCommand, MetaOutcome, StreamAssignment};
 use weir_jsapi::request::StreamConfigRequest;
 use weir_jsapi::response::{StreamCreated, kind};
 use weir_jsapi::{ApiError, StorageType, StreamConfig, StreamInfo, errors, response};
@@ -14,6 +14,7 @@ use weir_jsapi::{ApiError, StorageType, StreamConfig, StreamInfo, errors, respon
 use super::{Answer, Request, propose_failed, stream_list};
 use crate::clock;
 use crate::context::Context;
+use crate::placement::place;
 
 /// How long a new stream may take to get a leader.
 pub(crate) const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,87 +107,6 @@ fn is_passing(context: &Context, config: &StreamConfig) -> bool {
     let wanted = usize::try_from(config.num_replicas).unwrap_or(1);
     wanted <= members
         && (heard.len() < members || heard.iter().any(|member| !context.is_available(member.id)))
-}
-
-/// Servers for a stream's replicas; `keep` are those that have one.
-pub(crate) fn place(context: &Context, config: &StreamConfig, keep: &[u64]) -> Result<Vec<u64>, ApiError> {
-    let Some(cluster) = &context.cluster else { return Ok(vec![context.peer_id.0]) };
-    let members = context.members();
-    let mut reasons = Discarded::default();
-    let mut available = Vec::new();
-    let placement = config.placement.clone().unwrap_or_default();
-    let is_elsewhere = !placement.cluster.is_empty() && placement.cluster != cluster.name;
-    for id in members.iter().map(|member| member.id).filter(|_| !is_elsewhere) {
-        if !context.is_available(id) {
-            reasons.is_offline = true;
-        } else if !placement.tags.is_empty() {
-            // Servers have no tags here: none of them fits.
-            reasons.tags.clone_from(&placement.tags);
-        } else if keep.contains(&id) || reasons.has_room(context, config, id) {
-            available.push(id);
-        }
-    }
-    let meta = context.meta.lock();
-    choose_peers(meta.machine(), config, keep, &|id| available.contains(&id))
-        .map_err(|_| errors::CLUSTER_NO_PEERS.with(reasons))
-}
-
-/// Why servers were left out, in nats-server's words.
-#[derive(Default)]
-struct Discarded {
-    is_offline: bool,
-    has_no_storage: bool,
-    has_too_many: bool,
-    tags: Vec<String>,
-}
-
-impl Discarded {
-    /// Whether a server can take one more stream; all are taken to have as much room as this one.
-    fn has_room(&mut self, context: &Context, config: &StreamConfig, id: u64) -> bool {
-        let meta = context.meta.lock();
-        let held = || meta.machine().streams().filter(|stream| stream.peers.contains(&id));
-        let room = context.room();
-        let limit = match config.storage {
-            StorageType::File => room.max_file,
-            StorageType::Memory => room.max_memory,
-        };
-        let reserved: u64 = held()
-            .filter(|stream| stream.config.storage == config.storage)
-            .map(|stream| u64::try_from(stream.config.max_bytes).unwrap_or(0))
-            .fold(0, u64::saturating_add);
-        let wanted = u64::try_from(config.max_bytes).unwrap_or(0);
-        if wanted > 0 && wanted > limit.saturating_sub(reserved) {
-            self.has_no_storage = true;
-            return false;
-        }
-        let assets = usize::try_from(room.limits.max_ha_assets).unwrap_or(0);
-        if assets > 0
-            && config.num_replicas > 1
-            && held().filter(|stream| stream.is_replicated()).count() >= assets
-        {
-            self.has_too_many = true;
-            return false;
-        }
-        true
-    }
-}
-
-impl std::fmt::Display for Discarded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("no suitable peers for placement")?;
-        let said = [
-            (self.is_offline, "peer offline"),
-            (self.has_no_storage, "insufficient storage"),
-            (self.has_too_many, "miscellaneous issue"),
-        ];
-        for (_, reason) in said.into_iter().filter(|(applies, _)| *applies) {
-            write!(f, ", {reason}")?;
-        }
-        if !self.tags.is_empty() {
-            write!(f, ", tags not matched ['{}']", self.tags.join("', '"))?;
-        }
-        Ok(())
-    }
 }
 
 /// Waits until the stream has a leader that serves it, then asks for its info.

@@ -8,9 +8,9 @@ use weir_jsapi::request::PeerRemoveRequest;
 use weir_jsapi::response::Success;
 use weir_jsapi::{ApiError, StreamConfig, errors, response};
 
-use super::stream_create::place;
 use super::{Answer, Request, propose_failed};
 use crate::context::Context;
+use crate::placement::{Bounds, place_within};
 
 pub(crate) async fn remove(
     context: &Arc<Context>,
@@ -53,11 +53,20 @@ fn replace(
     leaving: u64,
 ) -> Result<Vec<u64>, ApiError> {
     let staying: Vec<u64> = peers.iter().copied().filter(|peer| *peer != leaving).collect();
-    // One more than needed, so that the one that leaves may be among them.
-    let wider = StreamConfig { num_replicas: config.num_replicas + 1, ..config.clone() };
-    let remap = |_| errors::PEER_REMAP.error();
-    let chosen = place(context, &wider, &staying).map_err(remap)?;
-    let mut peers = staying.clone();
-    peers.extend(chosen.into_iter().filter(|peer| *peer != leaving && !staying.contains(peer)).take(1));
-    if peers.len() == staying.len() { Err(errors::PEER_REMAP.error()) } else { Ok(peers) }
+    replacement(context, config, &staying, leaving).map_err(|_| errors::PEER_REMAP.error())
+}
+
+/// Those that stay, and one more that is not the one that leaves.
+pub(super) fn replacement(
+    context: &Context,
+    config: &StreamConfig,
+    staying: &[u64],
+    leaving: u64,
+) -> Result<Vec<u64>, ApiError> {
+    let bounds = Bounds { keep: staying, without: &[leaving], ..Bounds::default() };
+    let chosen = place_within(context, config, bounds)?;
+    let mut peers = staying.to_vec();
+    // Of those that stay one may be away now, with another in its place among the chosen.
+    peers.extend(chosen.into_iter().filter(|peer| !staying.contains(peer)).take(1));
+    Ok(peers)
 }

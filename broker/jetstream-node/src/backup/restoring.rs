@@ -18,9 +18,10 @@ use weir_stdx::time::UnixNanos;
 
 use super::consumers;
 use super::staging::{Staged, Staging, Summary};
-use crate::api::stream_create::{LEADER_POLL, LEADER_TIMEOUT, place, wait_for_leader};
+use crate::api::stream_create::{LEADER_POLL, LEADER_TIMEOUT, wait_for_leader};
 use crate::clock;
 use crate::context::Context;
+use crate::placement::place;
 use crate::stream::replica::StreamReplica;
 
 /// Bytes of messages in one entry of the log.

@@ -59,7 +59,7 @@ mod tests {
         let forming = forming.iter().map(|name| (*name).to_owned()).collect();
         PeerSeen {
             name: name.to_owned(),
-            info: PeerInfo { peer_id: PeerId(id), grpc: String::new(), meta, forming },
+            info: PeerInfo { peer_id: PeerId(id), grpc: String::new(), meta, forming, tags: Vec::new() },
         }
     }
 

@@ -42,6 +42,7 @@ pub(crate) async fn run(context: Arc<Context>, group: Group) {
             grpc: cluster.grpc_advertise.clone(),
             meta: !group.status().voters.is_empty(),
             forming,
+            tags: cluster.tags.read().clone(),
         };
         if announced.as_ref() != Some(&info) {
             cluster.neighbours.announce(info.clone());

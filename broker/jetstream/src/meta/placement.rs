@@ -23,13 +23,24 @@ pub fn choose_peers(
     available: &dyn Fn(u64) -> bool,
 ) -> Result<Vec<u64>, PlacementError> {
     let wanted = usize::try_from(config.num_replicas).unwrap_or(1).max(1);
-    let mut candidates: Vec<u64> = meta.peers().map(|peer| peer.id).filter(|&id| available(id)).collect();
-    candidates.sort_by_key(|&id| (!keep.contains(&id), meta.replicas_on(id), mix(&config.name, id), id));
+    let mut candidates = rank_peers(meta, &config.name, keep, available);
     if candidates.len() < wanted {
         return Err(PlacementError);
     }
     candidates.truncate(wanted);
     Ok(candidates)
+}
+
+/// All peers that are `available`, the best for another replica of the stream first; those of `first` before all others.
+pub fn rank_peers(
+    meta: &MetaMachine,
+    stream: &str,
+    first: &[u64],
+    available: &dyn Fn(u64) -> bool,
+) -> Vec<u64> {
+    let mut candidates: Vec<u64> = meta.peers().map(|peer| peer.id).filter(|&id| available(id)).collect();
+    candidates.sort_by_key(|&id| (!first.contains(&id), meta.replicas_on(id), mix(stream, id), id));
+    candidates
 }
 
 /// FNV-1a: stable over versions and machines.
