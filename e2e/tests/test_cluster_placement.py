@@ -212,3 +212,12 @@ def test_a_consumers_replicas_are_bound_to_its_streams(clusters, code, streams, 
         return answer.get("error")
 
     same(clusters, use)
+
+
+@pytest.mark.parametrize("body", [{"peer": "n1"}, {"peer": "nobody"}, {}, {"peer": ""}, {"peer": 1}])
+def test_a_replica_that_no_other_server_can_take_is_not_removed(clusters, body):
+    def use(js, _):
+        ask(js, "STREAM.CREATE.S", stream(3, ["same:x"]))
+        return ask(js, "STREAM.PEER.REMOVE.S", body), held(js, SERVERS)
+
+    same(clusters, use)
