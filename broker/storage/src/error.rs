@@ -46,6 +46,9 @@ pub enum StorageError {
     /// The item does not fit.
     #[error("{what} of {size} bytes is larger than the limit of {limit}")]
     TooLarge { what: &'static str, size: u64, limit: u64 },
+    /// The index of subjects is full.
+    #[error("no room for one more subject beside {count} others")]
+    TooManySubjects { count: u64 },
     /// Sequences only grow.
     #[error("sequence {got} is not above the last sequence {last}")]
     SequenceOrder { last: u64, got: u64 },

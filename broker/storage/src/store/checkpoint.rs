@@ -2,6 +2,7 @@
 //! checkpoints are kept, so files leave the directory only when the older one does not need them either.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -169,17 +170,28 @@ pub(crate) fn write_subjects(
     generation: u64,
     content: &Content,
 ) -> Result<(), StorageError> {
-    let mut buffer = Vec::new();
-    put_u64(&mut buffer, content.subjects.len());
-    content.subjects.for_each(|subject, entry| {
-        let state = entry.resolve(content);
-        put_bytes(&mut buffer, subject);
-        for value in [u64::from(entry.number), state.count, state.first, state.last] {
-            put_u64(&mut buffer, value);
-        }
-    });
     let path = subjects_path(directory, generation);
-    framed::write(disk, &path, Label::new(SUBJECTS_MAGIC, content.sizes.seed, &path), &buffer)
+    let label = Label::new(SUBJECTS_MAGIC, content.sizes.seed, &path);
+    let mut pieces = framed::Pieces::create(disk, &path, label)?;
+    let paths = pieces.paths();
+    let written = put_subjects(&mut pieces, content).and_then(|()| pieces.finish());
+    written.inspect_err(|_| framed::discard(disk, paths.iter().map(PathBuf::as_path)))
+}
+
+fn put_subjects(pieces: &mut framed::Pieces<'_>, content: &Content) -> Result<(), StorageError> {
+    put_u64(pieces.buffer(), content.subjects.len());
+    let mut written = Ok(());
+    content.subjects.for_each_match(b">", |subject, entry| {
+        let state = entry.resolve(content);
+        let buffer = pieces.buffer();
+        put_bytes(buffer, subject);
+        for value in [u64::from(entry.number), state.count, state.first, state.last] {
+            put_u64(buffer, value);
+        }
+        written = pieces.written();
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    written
 }
 
 pub(crate) fn read_subjects(
@@ -199,14 +211,12 @@ pub(super) fn decode_subjects(bytes: &[u8]) -> Option<Subjects> {
     let mut subjects = Subjects::default();
     let count = usize::try_from(reader.u64()?).ok().filter(|count| *count <= bytes.len())?;
     for _ in 0..count {
-        let subject = Bytes::copy_from_slice(reader.bytes()?);
+        let subject = reader.bytes()?;
         let number = reader.u32()?;
         let state = SubjectState { count: reader.u64()?, first: reader.u64()?, last: reader.u64()? };
-        if state.count == 0 || subject.is_empty() {
+        if state.count == 0 || subject.is_empty() || !subjects.restore(subject, number, state) {
             return None;
         }
-        subjects.restore(subject, number, state, count);
     }
-    subjects.finish_restore();
     Some(subjects)
 }

@@ -115,7 +115,13 @@ impl Content {
         let Some(segment) = self.segments.back_mut() else { return Ok(()) };
         let offset = u32::try_from(segment.data_bytes).unwrap_or(u32::MAX);
         let length = record::encode(&mut self.unwritten, message, self.sizes.seed)?;
-        let subject = self.subjects.add(&message.subject, seq);
+        let subject = match self.subjects.add(&message.subject, seq) {
+            Ok(subject) => subject,
+            Err(error) => {
+                self.unwritten.truncate(self.unwritten.len() - length);
+                return Err(error);
+            }
+        };
         let slot = Slot { offset, length: u32::try_from(length).unwrap_or(u32::MAX), subject };
         segment.index_mut(&*self.disk, &self.directory)?.push(seq, slot);
         segment.note_append(seq, message.timestamp, length);

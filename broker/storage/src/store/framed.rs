@@ -6,8 +6,9 @@
 //! Version 2 is for stores that are encrypted: the content is sealed, in the context of the fields before the length.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{IoContext, StorageError};
 use crate::vault::{KEY_FILE_MAGIC, SEAL_BYTES, Vault};
 
@@ -60,6 +61,90 @@ pub(crate) fn write(
     written
 }
 
+/// A file and its copy while they are written piece by piece, so that a long content is never whole in memory. One that
+/// is sealed is: it is sealed as a whole.
+pub(crate) struct Pieces<'a> {
+    disk: &'a dyn Disk,
+    label: Label<'a>,
+    /// The file and its copy.
+    files: [(PathBuf, Arc<dyn DiskFile>); 2],
+    /// What was not written yet.
+    pending: Vec<u8>,
+    is_sealed: bool,
+    length: u64,
+    crc: u32,
+}
+
+const PIECE_BYTES: usize = 256 << 10;
+
+impl<'a> Pieces<'a> {
+    /// Makes both files, empty.
+    pub(crate) fn create(disk: &'a dyn Disk, path: &Path, label: Label<'a>) -> Result<Self, StorageError> {
+        let paths = [path.to_owned(), copy_path(path)];
+        let open = |path: &PathBuf| disk.open(path, OpenMode::CreateEmpty).context("create", path);
+        let files = open(&paths[0]).and_then(|file| Ok((file, open(&paths[1])?)));
+        let (file, copy) = files.inspect_err(|_| discard(disk, paths.iter().map(PathBuf::as_path)))?;
+        let [path, copy_path] = paths;
+        let files = [(path, file), (copy_path, copy)];
+        let is_sealed = keys(disk, label).is_some();
+        Ok(Self { disk, label, files, pending: Vec::new(), is_sealed, length: 0, crc: 0 })
+    }
+
+    /// Where the next bytes of the content go; `written` is called between two of its items.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
+    }
+
+    /// Writes the buffer if it is large enough.
+    pub(crate) fn written(&mut self) -> Result<(), StorageError> {
+        if self.pending.len() < PIECE_BYTES || self.is_sealed {
+            return Ok(());
+        }
+        self.write_pending()
+    }
+
+    fn write_pending(&mut self) -> Result<(), StorageError> {
+        for (path, file) in &self.files {
+            file.write_at(&self.pending, HEADER_BYTES as u64 + self.length).context("write", path)?;
+        }
+        self.length += self.pending.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, &self.pending);
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Writes the rest and syncs. The names are durable after a sync of the directory.
+    pub(crate) fn finish(mut self) -> Result<(), StorageError> {
+        if self.is_sealed {
+            return write(self.disk, &self.files[0].0, self.label, &self.pending);
+        }
+        self.write_pending()?;
+        let header = header(FORMAT_VERSION, self.label, self.length, self.crc);
+        for (path, file) in &self.files {
+            file.write_at(&header, 0).context("write", path)?;
+            file.sync_data().context("sync", path)?;
+        }
+        Ok(())
+    }
+
+    /// The paths of both files, to discard them when something failed.
+    pub(crate) fn paths(&self) -> [PathBuf; 2] {
+        [self.files[0].0.clone(), self.files[1].0.clone()]
+    }
+}
+
+fn header(version: u32, label: Label<'_>, length: u64, crc: u32) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(label.magic);
+    header[8..12].copy_from_slice(&version.to_le_bytes());
+    header[12..16].copy_from_slice(&label.owner.to_le_bytes());
+    header[16..24].copy_from_slice(&length.to_le_bytes());
+    header[24..28].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..28]);
+    header[28..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
 /// Deletes what a failed attempt left: on a full disk it would take the room that is missing.
 pub(crate) fn discard<'a>(disk: &dyn Disk, paths: impl IntoIterator<Item = &'a Path>) {
     for path in paths {
@@ -86,23 +171,18 @@ fn keys<'a>(disk: &'a dyn Disk, label: Label<'_>) -> Option<&'a Vault> {
 }
 
 fn encode(disk: &dyn Disk, label: Label<'_>, content: &[u8]) -> Vec<u8> {
+    let vault = keys(disk, label);
+    let version = if vault.is_some() { SEALED_VERSION } else { FORMAT_VERSION };
     let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len() + SEAL_BYTES);
-    bytes.extend_from_slice(label.magic);
-    let version = if keys(disk, label).is_some() { SEALED_VERSION } else { FORMAT_VERSION };
-    bytes.extend_from_slice(&version.to_le_bytes());
-    bytes.extend_from_slice(&label.owner.to_le_bytes());
-    bytes.resize(HEADER_BYTES, 0);
+    bytes.extend_from_slice(&header(version, label, 0, 0));
     bytes.extend_from_slice(content);
-    if let Some(vault) = keys(disk, label) {
+    if let Some(vault) = vault {
         let context: [u8; CONTEXT_BYTES] = std::array::from_fn(|at| bytes[at]);
         vault.seal(&context, &mut bytes, HEADER_BYTES);
     }
     let stored = &bytes[HEADER_BYTES..];
     let (length, crc) = (stored.len() as u64, crc32c::crc32c(stored));
-    bytes[16..24].copy_from_slice(&length.to_le_bytes());
-    bytes[24..28].copy_from_slice(&crc.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..28]);
-    bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+    bytes[..HEADER_BYTES].copy_from_slice(&header(version, label, length, crc));
     bytes
 }
 
@@ -133,7 +213,12 @@ pub(crate) fn read_one(disk: &dyn Disk, path: &Path, label: Label<'_>) -> Result
     let count = file.read_at(&mut bytes, 0).context("read", path)?;
     bytes.truncate(count);
     let (context, content) = read_copy(&bytes, path, label, keys(disk, label).is_some())?;
-    let Some(vault) = keys(disk, label) else { return Ok(content.to_vec()) };
+    let Some(vault) = keys(disk, label) else {
+        let end = HEADER_BYTES + content.len();
+        bytes.truncate(end);
+        bytes.drain(..HEADER_BYTES);
+        return Ok(bytes);
+    };
     let opened = vault.open(context, content);
     opened.ok_or_else(|| StorageError::corrupt(path, 0, "the store's key does not open it"))
 }

@@ -81,7 +81,7 @@ impl MessageStore for MemoryStore {
         if seq <= self.last_seq {
             return Err(StorageError::SequenceOrder { last: self.last_seq, got: seq });
         }
-        let subject = self.subjects.add(&message.subject, seq);
+        let subject = self.subjects.add(&message.subject, seq)?;
         self.bytes += bytes_of(message);
         self.last_seq = seq;
         self.last_timestamp = message.timestamp;

@@ -227,7 +227,7 @@ impl Inspection<'_> {
             let problem = match read_message(part, &mut window, seq, slot)? {
                 None => "the bytes are not the messages that were written",
                 // A table made from another state would have other names.
-                Some(message) if !name.is_empty() && message.subject != *name => {
+                Some(message) if !name.is_empty() && message.subject != name => {
                     "the index gives its messages to other subjects"
                 }
                 Some(_) => continue,

@@ -42,13 +42,13 @@ pub(super) fn subjects(content: &Content) -> Result<Subjects, StorageError> {
             }
         }
     }
-    let (mut subjects, count) = (Subjects::default(), found.len());
+    let mut subjects = Subjects::default();
     for (number, (name, state)) in found {
-        // None of its messages can be read: the number stays taken until they are gone.
-        let name = if name.is_empty() { Bytes::from(format!("$lost.{number}")) } else { name };
-        subjects.restore(name, number, state, count);
+        // None of its messages can be read, or they say what another number's do: it stays taken until they are gone.
+        if name.is_empty() || !subjects.restore(&name, number, state) {
+            subjects.restore(format!("$lost.{number}").as_bytes(), number, state);
+        }
     }
-    subjects.finish_restore();
     Ok(subjects)
 }
 
