@@ -72,7 +72,7 @@ no_fast_producer_stall: true|max_closed_clients: 100|ocsp: 3|ocsp: true|ocsp: fa
 ocsp: {mode: must}|ocsp: {url: "http://a"}|ocsp: {colour: 3}|ocsp: {mode: 3}|ocsp_cache: true|ocsp_cache: {type: x}
 ocsp_cache: {type: none}|ocsp_cache: {type: 3}|ocsp_cache: {colour: 3}|ocsp_cache: {save_interval: 5}|ocsp_cache: "x"
 ocsp_cache: {save_interval: "x"}|ocsp_cache: {save_interval: []}|ocsp_cache: {local_store: 3}|ocsp_cache: {local_store: a}
-ocsp_cache: {preserve_revoked: 1}|colour: blue|Colour: {a: 1}|a: 1|a: 1\\nport: $a|# only a comment|{}
+no_system: 1|no_system: true|ocsp_cache: {preserve_revoked: 1}|colour: blue|Colour: {a: 1}|a: 1|a: 1\\nport: $a|# only a comment|{}
 """
 
 AUTHORIZATION = """
@@ -85,7 +85,11 @@ AUTHORIZATION = """
 {users: [{user: a, connection_types: x}]}|{users: [{user: a, clients: [MQTT]}]}|{users: [{user: a, clients: 3}]}
 {users: [{user: a, clients: [3]}]}|{users: [{user: a, proxy_required: 3}]}|{users: [{user: a, proxy_required: true}]}
 {proxy_required: 3}|{proxy_required: true}|{users: [{user: a, permissions: 3}]}|{users: [{user: a, permissions: {}}]}
-{users: [{user: a, permissions: {colour: 3}}]}|{users: [{user: a, permissions: {publish: 3}}]}
+{users: [{user: a, permissions: {colour: 3}}]}|{users: [{user: a, permissions: {publish: 3}}]}|{users: [{user: a, permissions: {pub: a, sub: b}}]}
+{users: [{user: a, permissions: {pub: 3}}]}|{users: [{user: a, permissions: {publish_allow_responses: true}}]}
+{users: [{user: a, permissions: {publish_allow_responses: {max: x}}}]}|{users: [{user: a, permissions: {publish_allow_responses: {ttl: "1s"}}}]}
+{users: [{user: a, clients: [LEAFNODE, LEAFNODE_WS, MQTT, MQTT_WS, IN_PROCESS]}]}|{users: [{user: a, clients: [leafnode_ws]}]}
+{users: [{user: a, clients: [STANDARD, TELNET]}]}
 {users: [{user: a, permissions: {publish: "a b"}}]}|{users: [{user: a, permissions: {publish: [a, "b."]}}]}
 {users: [{user: a, permissions: {publish: [3]}}]}|{users: [{user: a, permissions: {subscribe: "a b"}}]}
 {users: [{user: a, permissions: {subscribe: "a b c"}}]}|{users: [{user: a, permissions: {subscribe: "a. q"}}]}
@@ -116,6 +120,10 @@ ACCOUNTS = """
 {A: {default_permissions: {publish: a}}}|{A: {jetstream: 3}}|{A: {jetstream: true}}|{A: {jetstream: enabled}}
 {A: {jetstream: disabled}}|{A: {jetstream: maybe}}|{A: {jetstream: {}}}|{A: {jetstream: {max_mem: 1k}}}
 {A: {jetstream: {max_mem: x}}}|{A: {jetstream: {max_file: true}}}|{A: {jetstream: {streams: x}}}|{A: {jetstream: {colour: 3}}}
+{A: {jetstream: {max_memory: 1k}}}|{A: {jetstream: {max_store: 1k}}}|{A: {jetstream: {max_store: x}}}|{A: {jetstream: {max_streams: 3}}}
+{A: {jetstream: {max_bytes: 3}}}|{A: {jetstream: {max_stream_bytes: true}}}|{A: {limits: {max_connections: 3}}}
+{A: {limits: {max_subscriptions: x}}}|{A: {exports: [{service: a, response_type: stream}]}}|{A: {exports: [{service: a, response_type: 3}]}}
+{A: {exports: [{service: a, response_threshold: "1s"}]}}|{A: {exports: [{service: a, response_threshold: 3}]}}
 {A: {jetstream: {max_consumers: 3}}}|{A: {jetstream: {max_bytes_required: 3}}}|{A: {jetstream: {max_bytes_required: true}}}
 {A: {jetstream: {mem_max_stream_bytes: x}}}|{A: {jetstream: {disk_max_stream_bytes: 3}}}|{A: {jetstream: {max_ack_pending: x}}}
 {A: {jetstream: {cluster_traffic: 3}}}|{A: {jetstream: {cluster_traffic: x}}}|{A: {jetstream: {cluster_traffic: owner}}}
@@ -214,7 +222,8 @@ LEAFNODES = """
 {remotes: [{hub: 3}]}|{remotes: [{hub: true}]}|{remotes: [{deny_imports: a}]}|{remotes: [{deny_imports: "a b"}]}
 {remotes: [{deny_exports: 3}]}|{remotes: [{deny_exports: [a, b]}]}|{remotes: [{ws_compression: 3}]}|{remotes: [{ws_no_masking: true}]}
 {remotes: [{js_cluster_migrate: 3}]}|{remotes: [{js_cluster_migrate: true}]}|{remotes: [{js_cluster_migrate: {leader_migrate_delay: "1s"}}]}
-{remotes: [{isolate: 3}]}|{remotes: [{request_isolation: 3}]}|{remotes: [{compression: 3}]}|{remotes: [{compression: fast}]}
+{reconnect_interval: 3}|{reconnect_interval: "1s"}|{remotes: [{credentials: 3}]}|{remotes: [{local: 3}]}|{remotes: [{local: A}]}
+{remotes: [{ws_compress: 3}]}|{remotes: [{jetstream_cluster_migrate: 3}]}|{remotes: [{seed: x}]}|{remotes: [{isolate: 3}]}|{remotes: [{request_isolation: 3}]}|{remotes: [{compression: 3}]}|{remotes: [{compression: fast}]}
 {remotes: [{first_info_timeout: x}]}|{remotes: [{dial_timeout: x}]}|{remotes: [{disabled: 3}]}|{remotes: [{no_randomize: 3}]}
 {remotes: [{ignore_discovered_servers: 3}]}|{remotes: [{proxy: 3}]}|{remotes: [{proxy: {url: "http://a:1"}}]}
 {remotes: [{proxy: {url: "ftp://a:1"}}]}|{remotes: [{proxy: {username: a}}]}|{remotes: [{proxy: {url: "http://a:1", username: a}}]}
@@ -236,7 +245,9 @@ true|false|enabled|disabled|maybe|3|{}|{colour: 3}|{enabled: false}|{enabled: 3}
 {unique_tag: "az:"}|{max_outstanding_catchup: 1k}|{max_outstanding_catchup: []}|{max_buffered_size: "1Q"}|{max_buffered_msgs: x}
 {max_buffered_msgs: 3}|{request_queue_limit: x}|{request_queue_limit: 3}|{info_queue_limit: x}|{meta_compact: -1}|{meta_compact: 3}
 {meta_compact: x}|{meta_compact_size: -1}|{meta_compact_size: x}|{meta_compact_size: 1k}|{meta_compact_sync: 3}
-{max_concurrent_io: 3}|{max_concurrent_io: 4}|{max_concurrent_io: x}|{max_concurrent_io: 9000}|{key: 3}|{prev_key: 3}
+{max_memory_store: 1k}|{max_memory_store: x}|{encryption_key: 3}|{ek: 3}|{prev_ek: 3}|{prev_encryption_key: 3}
+{limits: {batch: {max_inflight_per_stream: 3}}}|{limits: {batch: {max_inflight_per_stream: x}}}
+{limits: {batch: {max_inflight_total: 3}}}|{limits: {batch: {max_inflight_total: x}}}|{max_concurrent_io: 3}|{max_concurrent_io: 4}|{max_concurrent_io: x}|{max_concurrent_io: 9000}|{key: 3}|{prev_key: 3}
 """
 
 TLS = """
@@ -275,7 +286,7 @@ MQTT = """
 {no_auth_user: 3}|{ack_wait: x}|{ack_wait: "1s"}|{js_api_timeout: x}|{api_timeout: "1s"}|{max_ack_pending: x}|{max_ack_pending: 70000}
 {max_ack_pending: -1}|{max_inflight: 3}|{js_domain: 3}|{stream_replicas: x}|{stream_replicas: 3}|{consumer_replicas: 3}
 {consumer_memory_storage: 3}|{consumer_memory_storage: true}|{consumer_inactive_threshold: x}|{reject_qos2_publish: 3}
-{downgrade_qos2_subscribe: 3}|{downgrade_qos2_subscribe: true}
+{consumer_auto_cleanup: x}|{consumer_auto_cleanup: "1s"}|{max_pending: x}|{downgrade_qos2_subscribe: 3}|{downgrade_qos2_subscribe: true}
 """
 
 OPERATOR = """
@@ -290,7 +301,8 @@ resolver: {type: mem}|resolver_tls: 3|resolver_tls: {colour: 3}|resolver_preload
 resolver_preload: {A: x}|resolver_pinned_accounts: 3|resolver_pinned_accounts: A|resolver_pinned_accounts: [A]
 resolver_pinned_accounts: [3]|trusted: 3|trusted: x|trusted: OPERATOR|trusted_keys: [OPERATOR]|trusted_keys: [3]|trusted_keys: [x]
 proxies: 3|proxies: {}|proxies: {colour: 3}|proxies: {trusted: 3}|proxies: {trusted: [3]}|proxies: {trusted: [{key: USER}]}
-proxies: {trusted: [{key: x}]}|proxies: {trusted: [{colour: 3}]}|proxies: {trusted: [{public_key: ACCOUNT}]}
+root: 3|roots: [3]|root_operator: "/no/file"|root_operators: ["/no/file"]|operators: "/no/file"|account_resolver: x|account_resolver: MEMORY
+accounts_resolver: 3|accounts_resolver: {type: x}|proxies: {trusted: [{key: x}]}|proxies: {trusted: [{colour: 3}]}|proxies: {trusted: [{public_key: ACCOUNT}]}
 """
 
 BLOCKS = {"authorization": AUTHORIZATION, "accounts": ACCOUNTS, "mappings": MAPPINGS, "cluster": CLUSTER, "gateway": GATEWAY,

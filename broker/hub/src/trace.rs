@@ -29,12 +29,24 @@ pub(crate) fn operation_in(label: &str, bytes: &[u8], op: &ClientOp<'_>) {
     let line = String::from_utf8_lossy(bytes[..end].trim_ascii_end());
     match op {
         ClientOp::Connect(_) => trace!("{label} - <<- [{}]", redact(&line)),
+        // As nats-server: nothing that means something from a client.
+        ClientOp::Ok | ClientOp::Err(_) | ClientOp::Info(_) => {}
         ClientOp::Publish(publish) => {
             trace!("{label} - <<- [{line}]");
             payload(label, "<<-", publish.headers, publish.payload);
         }
         _ => trace!("{label} - <<- [{line}]"),
     }
+}
+
+/// An operation with a verb and arguments that cannot be read.
+pub(crate) fn unread_in(label: &str, verb: &[u8], arguments: &[u8]) {
+    trace!("{label} - <<- [{} {}]", String::from_utf8_lossy(verb), String::from_utf8_lossy(arguments));
+}
+
+/// The end of a subscription, whoever wanted it.
+pub(crate) fn subscription_ended(label: &str, sid: &[u8]) {
+    trace!("{label} - <-> [DELSUB {}]", String::from_utf8_lossy(sid));
 }
 
 /// One operation from another server: its line, and headers and payload where it has some.

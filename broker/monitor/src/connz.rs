@@ -280,7 +280,7 @@ fn check_sort(sort: &str, states: States) -> Result<(), Refused> {
     }
 }
 
-/// The largest first, but for ids, starts and reasons.
+/// The largest first, but for ids, starts, uptimes and reasons.
 fn sort_by(connections: &mut [Connection], sort: &str, now: Time) {
     let since = |time: Time| now.unix_nanos().unwrap_or(0) - time.unix_nanos().unwrap_or(0);
     connections.sort_by_key(|connection| connection.cid);
@@ -294,7 +294,7 @@ fn sort_by(connections: &mut [Connection], sort: &str, now: Time) {
         "bytes_from" => connections.sort_by_key(|c| Reverse(c.in_bytes)),
         "last" => connections.sort_by_key(|c| Reverse(c.last_activity)),
         "idle" => connections.sort_by_key(|c| Reverse(since(c.last_activity))),
-        "uptime" => connections.sort_by_key(|c| Reverse(since(c.start))),
+        "uptime" => connections.sort_by_key(|c| since(c.start) - c.stop.map_or(0, since)),
         "stop" => connections.sort_by_key(|c| Reverse(c.stop)),
         "reason" => connections.sort_by(|a, b| a.reason.cmp(&b.reason)),
         "rtt" => connections.sort_by_key(|c| Reverse(c.rtt)),

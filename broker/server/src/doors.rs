@@ -118,6 +118,9 @@ impl ClientListener {
     pub(crate) fn serve(self, options: &Options, hub: &Arc<Hub>, ports: &mut Ports) -> Result<(), String> {
         let address = listen::join(&options.host, self.port);
         info!("Listening for client connections on {address}");
+        if options.proxy_protocol {
+            info!("PROXY protocol enabled for client connections");
+        }
         log_tls(options);
         ports.nats = vec![format!("nats://{}", listen::join(reachable(&options.host), self.port))];
         let listener = TcpListener::from_std(self.listener).map_err(|error| error.to_string())?;

@@ -66,7 +66,14 @@ pub(crate) async fn start(
     let max_file =
         jetstream.max_file.unwrap_or_else(|| share(machine::free_disk_bytes(&directory).unwrap_or(0)));
     let encryption = encryption(jetstream);
-    startup::jetstream(jetstream.strict, max_memory, max_file, &directory, encryption.as_ref());
+    startup::jetstream(
+        jetstream.domain.as_deref(),
+        jetstream.strict,
+        max_memory,
+        max_file,
+        &directory,
+        encryption.as_ref(),
+    );
     let node = NodeOptions {
         server_name: server_name.to_owned(),
         store_dir: directory,

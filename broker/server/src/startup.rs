@@ -11,6 +11,9 @@ use crate::{
     resolver, served, settings::FEATURE_FLAGS,
 };
 
+/// Above this a configured `max_payload` is warned of, as by nats-server.
+const DISCOURAGED_PAYLOAD_BYTES: u32 = 8 * 1024 * 1024;
+
 /// Who the server is and which configuration it uses.
 pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, name: &str) {
     let program_name = program.persona.name();
@@ -79,6 +82,10 @@ fn feature_flags(options: &Options) {
 /// What the operators and the JetStream domains are.
 pub(crate) fn modes(options: &Options) {
     resolver::announce(options);
+    if options.max_payload > DISCOURAGED_PAYLOAD_BYTES {
+        let limit = friendly_bytes(u64::from(DISCOURAGED_PAYLOAD_BYTES));
+        warn!("Maximum payloads over {limit} are generally discouraged and could lead to poor performance");
+    }
     if !options.default_js_domain.is_empty() {
         warn!(
             "The option `default_js_domain` is a temporary backwards compatibility measure and will be removed"
@@ -93,6 +100,7 @@ pub(crate) fn git_commit() -> &'static str {
 
 /// How JetStream is set up.
 pub(crate) fn jetstream(
+    domain: Option<&str>,
     strict: bool,
     max_memory: u64,
     max_file: u64,
@@ -100,10 +108,15 @@ pub(crate) fn jetstream(
     encryption: Option<&EncryptionOptions>,
 ) {
     info!("---------------- JETSTREAM ----------------");
-    info!("  Strict:          {strict}");
+    if strict {
+        info!("  Strict:          {strict}");
+    }
     info!("  Max Memory:      {}", friendly_bytes(max_memory));
     info!("  Max Storage:     {}", friendly_bytes(max_file));
     info!("  Store Directory: \"{}\"", directory.display());
+    if let Some(domain) = domain {
+        info!("  Domain:          {domain}");
+    }
     if let Some(encryption) = encryption {
         info!("  Encryption:      {}", encryption.cipher);
     }

@@ -141,9 +141,9 @@ impl System {
         self.this.get().cloned().unwrap_or_default()
     }
 
-    /// Queues a job; what does not fit is dropped.
+    /// Queues a job; what does not fit is dropped, and what comes after the end without a word.
     fn push(&self, queue: &mpsc::Sender<Job>, job: Job) {
-        if queue.try_send(job).is_err() {
+        if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(job) {
             let mut last = self.last_complaint.lock();
             if last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
                 *last = Some(Instant::now());

@@ -6,13 +6,13 @@ use crate::close_reason::CloseReason;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tracing::{debug, error};
+use tracing::error;
 use weir_proto::{ConnectOptions, err};
 
 impl Session {
     pub(super) fn on_connect(&mut self, json: &[u8]) -> Result<(), CloseReason> {
         let options = ConnectOptions::from_json(json).map_err(|error| {
-            debug!(cid = self.handle.id, %error, "CONNECT is not valid JSON");
+            self.complain(&format!("CONNECT is not valid: {error}"));
             CloseReason::ProtocolViolation
         })?;
         if self.connected {
@@ -89,10 +89,12 @@ impl Session {
         }
         if !(0..=1).contains(&options.protocol) {
             self.error(err::INVALID_CLIENT_PROTOCOL);
+            self.complain(err::INVALID_CLIENT_PROTOCOL);
             return Err(CloseReason::BadClientProtocolVersion);
         }
         if options.no_responders && !(options.headers && self.hub.limits().headers) {
             self.error(err::NO_RESPONDERS_NEEDS_HEADERS);
+            self.complain(err::NO_RESPONDERS_NEEDS_HEADERS);
             return Err(CloseReason::NoRespondersRequiresHeaders);
         }
         self.join(principal)?;

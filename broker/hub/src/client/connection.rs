@@ -9,6 +9,7 @@ use crate::entrance::Entrance;
 use crate::hub::Hub;
 use crate::options::Limits;
 use crate::outbox::Counted;
+use crate::trace;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,6 +66,9 @@ pub(crate) async fn refuse(hub: Arc<Hub>, handle: Arc<ClientHandle>, text: &str)
         out.extend_from_slice(&line);
         encode::error(out, text);
     });
+    if trace::is_on() {
+        trace::out(&handle.label(), &format!("-ERR {text}"));
+    }
     handle.close(CloseReason::MaxConnectionsExceeded);
     handle.outbox.finish(LAST_WORDS).await;
 }

@@ -9,6 +9,7 @@ use crate::outbox::{Counted, Outbox};
 use crate::permissions::Permissions;
 use crate::snapshot::{ConnectionSnapshot, SubscriptionSnapshot};
 use crate::subscription::Subscription;
+use crate::trace;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
@@ -174,6 +175,9 @@ impl ClientHandle {
         if let Some(account) = account {
             account.unsubscribe(subscription);
         }
+        if trace::is_on() {
+            trace::subscription_ended(&self.label(), &subscription.sid);
+        }
     }
 
     /// Ends all subscriptions.
@@ -187,6 +191,10 @@ impl ClientHandle {
     /// Ends all subscriptions and leaves the account.
     pub(crate) fn leave(&self) {
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
+        if trace::is_on() {
+            let label = self.label();
+            subscriptions.keys().for_each(|sid| trace::subscription_ended(&label, sid));
+        }
         let mut state = self.state.write();
         let was_left = std::mem::replace(&mut state.left, true);
         if !was_left {

@@ -9,6 +9,7 @@ mod refuse;
 mod replies;
 mod session;
 mod traced;
+mod unread;
 
 pub(crate) use connection::{refuse, run};
 pub(crate) use handle::{ClientHandle, ClientState};

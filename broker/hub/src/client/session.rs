@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tracing::{debug, error};
+use tracing::debug;
 use weir_proto::{ClientOp, ClientParser, ConnectOptions, Info, ParseError, Parsed, Publish, encode, err};
 use weir_stdx::time::UnixNanos;
 use weir_subject::{is_valid_literal, is_valid_subject, tokens};
@@ -190,34 +190,11 @@ impl Session {
                     if let ParseError::PayloadTooLarge { size } = &error {
                         self.trace_refused_size(&buffer[at..], usize::try_from(*size).unwrap_or(usize::MAX));
                     }
-                    return Err(self.on_parse_error(&error));
+                    return Err(self.on_parse_error(&error, &buffer[at..]));
                 }
             }
         }
         Ok((at, Step::Done))
-    }
-
-    fn on_parse_error(&mut self, error: &ParseError) -> CloseReason {
-        debug!(cid = self.handle.id, %error, "client parse error");
-        match error {
-            ParseError::UnknownOperation => {
-                self.error(err::UNKNOWN_OPERATION);
-                error!("{} - Client parser ERROR", self.handle.label());
-                CloseReason::ProtocolViolation
-            }
-            // nats-server says nothing here.
-            ParseError::BadArguments(_) => CloseReason::ProtocolViolation,
-            ParseError::ControlLineTooLong => {
-                self.error(err::MAX_CONTROL_LINE);
-                CloseReason::MaxControlLineExceeded
-            }
-            ParseError::PayloadTooLarge { size } => {
-                let max = self.parser.max_payload;
-                error!("{} - maximum payload exceeded: {size} vs {max}", self.handle.label());
-                self.error(err::MAX_PAYLOAD);
-                CloseReason::MaxPayloadExceeded
-            }
-        }
     }
 
     fn handle_op(&mut self, op: ClientOp<'_>, source: &ReadBuffer) -> Result<(), CloseReason> {
@@ -246,7 +223,7 @@ impl Session {
                 Info::from_json(json).map(drop).map_err(|_| CloseReason::ProtocolViolation)
             }
             ClientOp::Err(text) => {
-                error!("{} - Client Error {}", self.handle.label(), String::from_utf8_lossy(text).trim());
+                self.complain(&format!("Client Error {}", String::from_utf8_lossy(text).trim()));
                 Err(CloseReason::ParseError)
             }
         }
@@ -254,7 +231,8 @@ impl Session {
 
     fn on_publish(&mut self, publish: &Publish<'_>, source: &ReadBuffer) -> Result<(), CloseReason> {
         if publish.with_headers && !self.headers {
-            // nats-server closes without a word.
+            // The client is told nothing.
+            self.complain("message headers not supported");
             return Err(CloseReason::ProtocolViolation);
         }
         self.in_messages += 1;
@@ -452,6 +430,7 @@ impl Session {
             return Ok(());
         }
         if is_quiet && self.pings_out >= max_out {
+            debug!("{} - Stale Client Connection - Closing", self.handle.label());
             return Err(());
         }
         self.pings_out += 1;
