@@ -189,6 +189,14 @@ class Broker:
         assert status == 200, f"{path}: {status} {body}"
         return json.loads(body)
 
+    def connection(self, cid: int, state: str) -> dict:
+        """A client as /connz lists it, once it does."""
+        def listed():
+            connections = self.get_json(f"/connz?auth=1&state={state}&limit=4096")["connections"]
+            return next((one for one in connections if one["cid"] == cid), None)
+
+        return wait_until(listed, f"connection {cid} is listed as {state}")
+
     def cpu_seconds(self) -> float:
         """User and system time this process has used."""
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

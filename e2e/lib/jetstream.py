@@ -77,6 +77,12 @@ class JetStream:
             answer = self.publish(subject, f"m{number}")
             assert "seq" in answer, answer
 
+    def consumer(self, name: str = "C", **config):
+        """Makes a durable consumer of the stream S."""
+        body = {"stream_name": "S", "config": {"durable_name": name, "name": name, "ack_policy": "explicit"} | config}
+        created = self.raw(f"CONSUMER.CREATE.S.{name}", body)
+        assert "error" not in created, created
+
     def pull(self, stream: str, consumer: str, body=None, messages: int = 1, within: float = 5.0) -> list[Message]:
         """Messages and statuses of one pull request, up to `messages` or a final status."""
         inbox = self.wire.inbox()

@@ -9,7 +9,7 @@ import socket
 import time
 
 from broker import wait_until
-from wire import CLOSED, Operation, Wire
+from wire import ANSWER_WITHIN_SECONDS, CLOSED, Operation, Wire
 
 # What differs from server to server, or from run to run.
 VARYING = {"server_id", "git_commit", "go", "nonce", "port", "ip", "xkey", "host", "connect_urls", "ws_connect_urls", "name"}
@@ -28,20 +28,24 @@ class RoutePeer(Wire):
     def __init__(self, port: int = 0, accepted: socket.socket | None = None, server_id: str = "NPEER", name: str = "peer"):
         self.server_id, self.name = server_id, name
         if accepted is None:
-            super().__init__(port)
+            wait_until(lambda: self._dial(port), f"a server listens for routes at {port}")
         else:
             self.socket, self._buffer, self.ended, self._earlier = accepted, b"", False, []
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def read(self, within: float = 5.0) -> Operation:
+    def _dial(self, port: int) -> bool:
+        # nats-server says that it is ready before it listens for routes.
+        try:
+            super().__init__(port)
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def read(self, within: float = ANSWER_WITHIN_SECONDS) -> Operation:
         deadline = time.monotonic() + within
-        line = self._read_line(deadline)
-        if line is None:
-            self.ended = True
-            return CLOSED
-        verb, _, arguments = line.decode(errors="replace").partition(" ")
+        verb, arguments = self._read_words(deadline)
         if verb not in ("RMSG", "HMSG", "LMSG"):
-            return Operation(verb, arguments)
+            return CLOSED if self.ended else Operation(verb, arguments)
         words = arguments.split(" ")
         block = self._read_exact(int(words[-1]) + 2, deadline)[:-2]
         header_size = int(words[-2]) if verb != "RMSG" else 0
@@ -79,7 +83,7 @@ class RoutePeer(Wire):
             elif f" {account} " in f" {operation.arguments} ":
                 said.append(str(operation))
 
-    def heard(self, within: float = 5.0) -> Operation:
+    def heard(self, within: float = ANSWER_WITHIN_SECONDS) -> Operation:
         """The next operation that is no PING."""
         deadline = time.monotonic() + within
         while True:
@@ -95,7 +99,7 @@ class RoutePeer(Wire):
             assert operation != CLOSED, "the connection ended without another INFO"
         return json.loads(operation.arguments)
 
-    def to_the_end(self, within: float = 5.0) -> list[str]:
+    def to_the_end(self, within: float = ANSWER_WITHIN_SECONDS) -> list[str]:
         """All that is said up to the close, but for interest, PING and INFO."""
         return [str(operation) for operation in self.until(lambda _: False, within)
                 if operation.verb not in ("PING", "PONG", "INFO", "RS+", "RS-")]
@@ -107,7 +111,7 @@ def listener():
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(16)
-        listening.settimeout(10)
+        listening.settimeout(ANSWER_WITHIN_SECONDS)
         yield listening.getsockname()[1], lambda **fields: RoutePeer(accepted=listening.accept()[0], **fields)
 
 
@@ -116,4 +120,4 @@ def route_count(broker) -> int:
 
 
 def wait_for_routes(broker, count: int):
-    wait_until(lambda: route_count(broker) == count, f"{broker.name} has {count} routes", 10)
+    wait_until(lambda: route_count(broker) == count, f"{broker.name} has {count} routes")

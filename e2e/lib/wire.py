@@ -98,11 +98,7 @@ class Wire:
     def read(self, within: float = ANSWER_WITHIN_SECONDS) -> Operation:
         """The server's next operation, CLOSED at its end."""
         deadline = time.monotonic() + within
-        line = self._read_line(deadline)
-        if line is None:
-            self.ended = True
-            return CLOSED
-        verb, _, arguments = line.decode(errors="replace").partition(" ")
+        verb, arguments = self._read_words(deadline)
         if verb == "MSG":
             payload = self._read_exact(int(arguments.split(" ")[-1]) + 2, deadline)[:-2]
             return Operation(verb, arguments, b"", payload)
@@ -110,7 +106,7 @@ class Wire:
             header_size, total = (int(word) for word in arguments.split(" ")[-2:])
             block = self._read_exact(total + 2, deadline)[:-2]
             return Operation(verb, arguments, block[:header_size], block[header_size:])
-        return Operation(verb, arguments)
+        return CLOSED if self.ended else Operation(verb, arguments)
 
     def read_message(self, within: float = ANSWER_WITHIN_SECONDS) -> Message:
         """The next message; anything else but INFO and PING is a failure."""
@@ -212,6 +208,13 @@ class Wire:
                 return None
         line, self._buffer = self._buffer[:end], self._buffer[end + 2:]
         return line
+
+    def _read_words(self, deadline: float) -> tuple[str, str]:
+        """The verb of the next line and the rest of it; at the end none, and that is noted."""
+        line = self._read_line(deadline)
+        self.ended = line is None
+        verb, _, arguments = (line or b"").decode(errors="replace").partition(" ")
+        return verb, arguments
 
     def _read_exact(self, size: int, deadline: float) -> bytes:
         while len(self._buffer) < size:

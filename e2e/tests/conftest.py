@@ -6,7 +6,7 @@ import pytest
 
 import binaries
 import numbered
-from broker import WITH_JETSTREAM, Broker, wait_until
+from broker import WITH_JETSTREAM, Broker, free_port, wait_until
 from certificates import Authority
 from cluster import Cluster, place_first
 from compare import as_nats_server, difference
@@ -73,6 +73,16 @@ class Pair:
         # nats-server removes a deleted stream's files later: a new stream of that name may find old messages.
         streams = self.reference.store / "jetstream/$G/streams"
         wait_until(lambda: not streams.exists() or not any(streams.iterdir()), "nats-server has removed the files")
+
+
+class WebPair(Pair):
+    """A pair whose servers have a WebSocket port each: WEBSOCKET in the configuration."""
+
+    def __init__(self, directory: pathlib.Path, config: str):
+        super().__init__(directory, config)
+        for broker in self.servers:
+            broker.websocket = free_port()
+            broker.write_config(broker.config_path.read_text().replace("WEBSOCKET", str(broker.websocket)))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import nsc
-from broker import STANDALONE, wait_until
+from broker import STANDALONE
 from wire import Wire, message_of
 
 ISSUER, OTHER_ISSUER = nsc.Key("A", "issuer"), nsc.Key("A", "other issuer")
@@ -158,12 +158,7 @@ def entered(broker, connect) -> dict:
         heard = [op.verb if op.verb == "INFO" else str(op) for op in client.until_pong()]
         state = "closed" if client.ended else "open"
 
-        def shown():
-            listed = broker.get_json(f"/connz?auth=1&state={state}&limit=4096")["connections"]
-            return next((one for one in listed if one["cid"] == cid), None)
-
-        wait_until(lambda: shown() is not None, f"connection {cid} is listed as {state}")
-        listed = shown() or {}
+        listed = broker.connection(cid, state)
         # Weir does not note who vouched for a client that is refused.
         keys = ("authorized_user", "account", "reason") + (("issuer_key",) if state == "open" else ())
         return {"heard": heard, "state": state} | {key: listed.get(key) for key in keys}

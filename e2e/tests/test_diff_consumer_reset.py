@@ -19,9 +19,7 @@ def prepare(js, stream=None, messages=5, **config):
     js.raw("STREAM.CREATE.S", S | (stream or {}))
     if (stream or {}).get("retention") != "interest":
         js.fill("s.a", messages)
-    body = {"stream_name": "S", "config": {"durable_name": "C", "name": "C", "ack_policy": "explicit"} | config}
-    created = js.raw("CONSUMER.CREATE.S.C", body)
-    assert "error" not in created, created
+    js.consumer(**config)
     if (stream or {}).get("retention") == "interest":
         js.fill("s.a", messages)
 

@@ -22,13 +22,7 @@ def prepare(js, messages=3, stream=None, **config):
     created = js.raw("STREAM.CREATE.S", S | (stream or {}))
     assert "error" not in created, created
     js.fill("s.a", messages)
-    consumer(js, **config)
-
-
-def consumer(js, name="C", **config):
-    body = {"stream_name": "S", "config": {"durable_name": name, "name": name, "ack_policy": "explicit"} | config}
-    created = js.raw(f"CONSUMER.CREATE.S.{name}", body)
-    assert "error" not in created, created
+    js.consumer(**config)
 
 
 def info(js, name="C"):
@@ -161,7 +155,7 @@ def test_policies_choose_the_messages(both, policy):
         js.raw("STREAM.CREATE.S", S)
         for subject in ("s.a", "s.b", "s.c", "s.b"):
             js.publish(subject, f"to {subject}", {"Color": "red"})
-        consumer(js, **policy)
+        js.consumer(**policy)
         js.publish("s.b", "later")
         js.quiet(0.05)  # nats-server counts a new message as pending a moment after its ack
         return js.pulled("S", "C", {"batch": 9, "no_wait": True}, 10), info(js)
@@ -324,8 +318,8 @@ def test_an_interest_stream_keeps_until_all_have_acked(both):
     @both
     def _(js):
         js.raw("STREAM.CREATE.S", S | {"retention": "interest"})
-        consumer(js, "C")
-        consumer(js, "D")
+        js.consumer("C")
+        js.consumer("D")
         js.fill("s.a", 1)
         [one] = js.pull("S", "C", {"batch": 1})
         js.ack(one)
@@ -358,7 +352,7 @@ def test_a_purge_moves_the_consumer_on(both):
 def push_messages(js, count, to="to.me", queue="", **config):
     """Subscribes, then creates the push consumer; what it delivers."""
     js.wire.subscribe(to, queue)
-    consumer(js, **{"deliver_subject": to} | config)
+    js.consumer(**{"deliver_subject": to} | config)
     return [js.wire.read_message() for _ in range(count)]
 
 
@@ -368,7 +362,7 @@ def test_a_push_consumer_delivers_what_is_there_and_what_comes(both):
         js.raw("STREAM.CREATE.S", S)
         js.fill("s.a", 2)
         with JetStream(js.port) as other:
-            consumer(other, deliver_subject="to.me")
+            other.consumer(deliver_subject="to.me")
             js.wire.subscribe("to.me")
             first = [js.wire.read_message(), js.wire.read_message()]
             other.fill("s.b", 1)

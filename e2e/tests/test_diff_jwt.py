@@ -3,16 +3,15 @@
 Configured users are in test_diff_auth, services that decide in test_diff_callout.
 """
 
-import http.server
 import json
 import re
 import signal
-import threading
 import time
 
 import pytest
 
 import nsc
+from account_server import AccountServer
 from broker import STANDALONE, wait_until
 from mask import mask
 from wire import Wire
@@ -81,12 +80,7 @@ def entered(broker, connect, *lines: str) -> dict:
         outcome["heard"] = [op.verb if op.verb == "INFO" else str(op) for op in heard]
         state = "closed" if client.ended else "open"
 
-        def shown():
-            listed = broker.get_json(f"/connz?auth=1&state={state}&limit=4096")["connections"]
-            return next((one for one in listed if one["cid"] == cid), None)
-
-        wait_until(lambda: shown() is not None, f"connection {cid} is listed as {state}")
-        listed = shown() or {}
+        listed = broker.connection(cid, state)
         outcome |= {key: listed.get(key) for key in SHOWN} | {"state": state}
     log = [line for line in broker.log_since_start().splitlines() if re.search(rf"\[(ERR|WRN)\].* cid:{cid}\b", line)]
     # A line that says the same again is not repeated by nats-server.
@@ -332,25 +326,10 @@ def test_imports_by_jwt(start_pair):
 
 @pytest.fixture
 def account_server():
-    """An HTTP server that knows some accounts, and counts what it is asked."""
+    """(URL, what is known there) of an HTTP server that knows some accounts."""
     known = {key: token for key, token in accounts().items()}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            key = self.path.rsplit("/", 1)[-1]
-            token = known.get(key, "").encode()
-            self.send_response(200 if token or not key else 404)
-            self.send_header("Content-Length", str(len(token)))
-            self.end_headers()
-            self.wfile.write(token)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/jwt/v1/accounts/", known
-    server.shutdown()
+    with AccountServer(known) as server:
+        yield server.url, known
 
 
 def test_accounts_by_url(start_pair, account_server):

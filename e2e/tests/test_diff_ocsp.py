@@ -9,9 +9,9 @@ import subprocess
 import pytest
 
 import binaries
-from broker import STANDALONE, Broker, free_port, wait_until
+from broker import STANDALONE, Broker, wait_until
 from compare import difference
-from conftest import Pair
+from conftest import Pair, WebPair
 from ocsp import GOOD, UNKNOWN, Responder, revoked
 from route import route_count
 
@@ -336,16 +336,6 @@ def test_a_reload_to_a_revoked_certificate_is_refused(pair, responder, authority
     assert "OCSP response: no response sent" in shown
     same_text, shown = reload(both.weir, "Failed to reload server configuration")
     assert same_text == text and "Cert Status: good" in shown
-
-
-class WebPair(Pair):
-    """WEBSOCKET in the configuration is a port of each server."""
-
-    def __init__(self, directory, config):
-        super().__init__(directory, config)
-        for broker in self.servers:
-            broker.websocket = free_port()
-            broker.write_config(broker.config_path.read_text().replace("WEBSOCKET", str(broker.websocket)))
 
 
 def test_websockets_get_the_status_too(pair, lasting, authority):

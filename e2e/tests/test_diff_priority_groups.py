@@ -25,9 +25,7 @@ def prepare(js, messages=3, **config):
     """A stream with messages and the durable consumer C."""
     js.raw("STREAM.CREATE.S", S)
     js.fill("s.a", messages)
-    body = {"stream_name": "S", "config": {"durable_name": "C", "name": "C", "ack_policy": "explicit"} | config}
-    created = js.raw("CONSUMER.CREATE.S.C", body)
-    assert "error" not in created, created
+    js.consumer(**config)
 
 
 def info(js):

@@ -12,9 +12,9 @@ import zlib
 import pytest
 
 import nsc
-from broker import STANDALONE, free_port, wait_until
+from broker import STANDALONE, wait_until
 from certificates import Authority
-from conftest import Pair
+from conftest import WebPair
 
 WITHIN_SECONDS = 5.0
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -27,16 +27,6 @@ UPGRADE = {
 }
 DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-
-class WebPair(Pair):
-    """A pair whose servers have a WebSocket port each: WEBSOCKET in the configuration."""
-
-    def __init__(self, directory, config):
-        super().__init__(directory, config)
-        for broker in self.servers:
-            broker.websocket = free_port()
-            broker.write_config(broker.config_path.read_text().replace("WEBSOCKET", str(broker.websocket)))
 
 
 @pytest.fixture
@@ -358,10 +348,14 @@ def test_broken_frames_are_told_in_the_log(pair):
             web.frame(b"PING\r\n", masked=False)
             web.until(b"PONG")
         wait_until(lambda: any("wid:" in line for line in log_of(broker, "connection closed")), "it is closed")
-        closed = broker.get_json("/connz?state=closed")["connections"]
+
+        def listed():
+            closed = broker.get_json("/connz?state=closed")["connections"]
+            return [(one["reason"], one["kind"], one["type"]) for one in closed if one["type"] == "websocket"]
+
+        closed = wait_until(listed, "it is listed as closed")
         told = log_of(broker, "read error", "connection closed", "connection created")
-        return [line for line in told if "wid:" in line], [
-            (one["reason"], one["kind"], one["type"]) for one in closed if one["type"] == "websocket"]
+        return [line for line in told if "wid:" in line], closed
 
     both.same(conversation)
 

@@ -1,14 +1,12 @@
 """Account claims among the servers of a mesh of Weir and nats-server: full resolvers agree, cache resolvers ask and forget."""
 
-import http.server
-import ssl
-import threading
 import time
 
 import pytest
 
 import binaries
 import nsc
+from account_server import AccountServer
 from broker import Broker, wait_until
 from certificates import Authority
 from test_diff_jwt import A, B, OPERATOR, SYS, U, asked, login, opened
@@ -101,39 +99,21 @@ def test_a_cache_asks_and_forgets(tmp_path, programs):
 def test_accounts_by_https(tmp_path, program, trusted):
     """resolver_tls says whom to trust."""
     authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other", "other")
-    certificate = authority.issue("accounts")
     known = {SYS.public: nsc.account(OPERATOR, SYS), A.public: nsc.account(OPERATOR, A)}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            token = known.get(self.path.rsplit("/", 1)[-1], "").encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(token)))
-            self.end_headers()
-            self.wfile.write(token)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.certificate, certificate.key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    ca = (authority if trusted else other).certificate
-    config = f'listen: "127.0.0.1:PORT"\noperator: {nsc.operator(OPERATOR)}\n' \
-        f'resolver: URL("https://127.0.0.1:{server.server_port}/jwt/v1/accounts/")\nresolver_tls {{ ca_file: "{ca}" }}\n'
-    broker = Broker(getattr(binaries, program)(), tmp_path, config)
-    try:
-        broker.start(wait=False)
-        if not trusted:
-            assert broker.wait_exit(15) != 0, "it does not start with an account server it cannot trust"
-            return
-        broker.wait_ready()
-        assert gets_in(broker, A) and not gets_in(broker, B)
-    finally:
-        broker.stop()
-        server.shutdown()
+    with AccountServer(known, authority.issue("accounts")) as server:
+        ca = (authority if trusted else other).certificate
+        config = f'listen: "127.0.0.1:PORT"\noperator: {nsc.operator(OPERATOR)}\n' \
+            f'resolver: URL("{server.url}")\nresolver_tls {{ ca_file: "{ca}" }}\n'
+        broker = Broker(getattr(binaries, program)(), tmp_path, config)
+        try:
+            broker.start(wait=False)
+            if not trusted:
+                assert broker.wait_exit() != 0, "it does not start with an account server it cannot trust"
+                return
+            broker.wait_ready()
+            assert gets_in(broker, A) and not gets_in(broker, B)
+        finally:
+            broker.stop()
 
 
 def test_the_time_of_a_claim_decides(tmp_path):

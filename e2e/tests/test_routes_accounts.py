@@ -52,6 +52,19 @@ def user(broker, name):
     return Wire(broker.port, {"user": name, "pass": "p", "headers": True, "no_responders": True})
 
 
+def crossed(requester, service, subject):
+    """The last request that came over the route, once one does."""
+    inbox = requester.inbox()
+    requester.subscribe(inbox)
+
+    def arrived():
+        requester.publish(subject, "hello", inbox)
+        requester.sync()
+        return service.sync()
+
+    return wait_until(arrived, "the request has crossed")[-1]
+
+
 def test_a_service_of_another_server_answers(ends):
     with user(ends[0], "b") as requester, user(ends[1], "a") as service:
         sid = service.subscribe("one")
@@ -83,19 +96,9 @@ def test_a_service_of_another_server_answers_often(ends):
     with user(ends[0], "b") as requester, user(ends[1], "a") as service:
         service.subscribe("many")
         service.sync()
-        inbox = requester.inbox()
-        requester.subscribe(inbox)
-        requests = []
-
-        def arrived():
-            requester.publish("many", "hello", inbox)
-            requester.sync()
-            requests.extend(service.sync())
-            return requests
-
-        wait_until(arrived, "the request has crossed")
+        request = crossed(requester, service, "many")
         for number in range(50):
-            service.publish(requests[-1].reply, str(number))
+            service.publish(request.reply, str(number))
         service.sync()
         heard = []
         while len(heard) < 50:
@@ -221,19 +224,9 @@ def test_a_latency_is_measured_by_both_servers_and_told_once(tmp_path, programs)
             service.sync()
             listener.subscribe("took")
             listener.sync()
-            inbox = requester.inbox()
-            requester.subscribe(inbox)
-            requests = []
-
-            def arrived():
-                requester.publish("one", "hello", inbox)
-                requester.sync()
-                requests.extend(service.sync())
-                return requests
-
-            wait_until(arrived, "the request has crossed")
+            request = crossed(requester, service, "one")
             listener.sync()
-            service.publish(requests[-1].reply, "yes")
+            service.publish(request.reply, "yes")
             service.sync()
             told = []
 
