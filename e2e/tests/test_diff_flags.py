@@ -14,10 +14,10 @@ import pytest
 import binaries
 from broker import free_port, wait_until
 from certificates import Authority
-from test_diff_process import STAMP, plain, programs, run, same, started
+from compare import same
+from test_diff_process import STAMP, plain, run, started
 from wire import Wire
 
-__all__ = ["programs"]
 LOCAL = ("-a", "127.0.0.1", "-p", "-1")
 
 
