@@ -30,6 +30,7 @@ class Record:
 
     acked: dict[int, int] = dataclasses.field(default_factory=dict)  # number -> sequence the ack named
     duplicates: set[int] = dataclasses.field(default_factory=set)  # acked as duplicates: stored by an earlier try
+    lives: dict[int, str] = dataclasses.field(default_factory=dict)  # number -> id of the server process that acked it
     sent: int = 0
     complaints: list[str] = dataclasses.field(default_factory=list)
 
@@ -67,6 +68,7 @@ class Publisher(threading.Thread):
 
     def _publish_on(self, wire: Wire):
         """Until this connection fails or the stop."""
+        self._life = wire.info["server_id"]
         while not self._stop_asked.is_set():
             if self.window == 1:
                 self._publish_one(wire, self.record.sent + 1)
@@ -108,9 +110,60 @@ class Publisher(threading.Thread):
         if number in self.record.acked:
             self.record.complaints.append(f"{self.number}/{number} was acked twice")
         self.record.acked[number] = body["seq"]
+        self.record.lives[number] = self._life
         if body.get("duplicate"):
             self.record.duplicates.add(number)
         return True
+
+
+class Worker(threading.Thread):
+    """Takes messages from a durable consumer and acks each, until stopped; what was confirmed must not come again."""
+
+    def __init__(self, addresses: list[tuple[str, int]], stream: str, consumer: str):
+        super().__init__(daemon=True, name=f"worker-{consumer}")
+        self.addresses, self.stream, self.consumer = addresses, stream, consumer
+        self.delivered: set[int] = set()
+        self.confirmed: set[int] = set()
+        self.complaints: list[str] = []
+        self.stopping = threading.Event()
+
+    def run(self):
+        turn = 0
+        while not self.stopping.is_set():
+            turn += 1
+            try:
+                host, port = self.addresses[turn % len(self.addresses)]
+                with JetStream(port, host=host) as js:
+                    while not self.stopping.is_set():
+                        self._take(js)
+            except (OSError, AssertionError):
+                time.sleep(RETRY_AFTER_SECONDS)
+
+    def stop(self):
+        self.stopping.set()
+        self.join(timeout=60)
+        assert not self.is_alive(), f"{self.name} does not end"
+
+    def _take(self, js: JetStream):
+        for message in js.pull(self.stream, self.consumer, {"batch": 20, "expires": 10**9}, 20, ACK_WITHIN_SECONDS):
+            if message.status:
+                continue
+            sequence = int(message.reply.split(".")[5])
+            if sequence in self.confirmed:
+                self.complaints.append(f"{sequence} was delivered again after its ack was confirmed")
+            self.delivered.add(sequence)
+            if not js.wire.request(message.reply, "+ACK", within=ACK_WITHIN_SECONDS).status:
+                self.confirmed.add(sequence)
+
+    def check(self, info: dict) -> list[str]:
+        """What is wrong with what the server says of the consumer."""
+        floor, delivered = info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]
+        wrong = list(self.complaints)
+        if missing := [sequence for sequence in range(1, floor + 1) if sequence not in self.delivered]:
+            wrong.append(f"the floor is {floor}, but {len(missing)} below it never came: {missing[:5]}")
+        if self.confirmed and max(self.confirmed) > delivered:
+            wrong.append(f"{max(self.confirmed)} was confirmed, but the consumer knows of {delivered} only")
+        return wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +196,41 @@ def read_all(port: int, stream: str, last_sequence: int, credentials: dict | Non
         js.raw(f"CONSUMER.DELETE.{stream}.{name}")
     assert not seen or seen[-1].sequence == last_sequence, f"read up to {seen[-1].sequence} of {last_sequence}"
     return seen
+
+
+def check_unsynced(stored: list[Stored], publishers: list[Publisher]) -> tuple[int, list[str]]:
+    """How many acked messages are lost, and what is wrong, where every life of the server may lose its end."""
+    wrong: list[str] = []
+    places: dict[tuple[int, int], int] = {}
+    numbers: dict[int, int] = {}
+    for message in stored:
+        publisher, number = (int(word) for word in message.payload.split(b"/", 2)[:2])
+        if message.payload != payload_of(publisher, number) or not message.subject.endswith(f".{publisher}"):
+            wrong.append(f"sequence {message.sequence} is not what {publisher}/{number} sent")
+        if number <= numbers.get(publisher, 0):
+            wrong.append(f"message {publisher}/{number} at {message.sequence} is behind {numbers[publisher]}, or there twice")
+        numbers[publisher] = max(number, numbers.get(publisher, 0))
+        places[publisher, number] = message.sequence
+    if [message.sequence for message in stored] != list(range(1, len(stored) + 1)):
+        wrong.append("the sequences are not those from 1 on")
+    lives: dict[str, list[tuple[int, int, int]]] = {}
+    for publisher in publishers:
+        record = publisher.record
+        wrong += record.complaints
+        for number, sequence in record.acked.items():
+            if number not in record.duplicates:
+                lives.setdefault(record.lives[number], []).append((sequence, publisher.number, number))
+    lost = 0
+    for acked in lives.values():
+        has_ended = False
+        for sequence, *identity in sorted(acked):
+            place = places.get(tuple(identity))
+            if place is None:
+                has_ended = True
+                lost += 1
+            elif has_ended or place != sequence:
+                wrong.append(f"message {identity}, acked as {sequence}, is at {place}, and one acked before it is lost: {has_ended}")
+    return lost, wrong
 
 
 def check(stored: list[Stored], publishers: list[Publisher]) -> list[str]:

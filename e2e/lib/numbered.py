@@ -12,9 +12,9 @@ from jetstream import JetStream
 MESSAGES = 60
 
 
-def create_stream(port: int, replicas: int, storage: str = "file"):
+def create_stream(port: int, replicas: int, storage: str = "file", **more):
     with JetStream(port) as js:
-        create(js, {"name": "LEDGER", "subjects": ["ledger.*"], "storage": storage, "num_replicas": replicas})
+        create(js, {"name": "LEDGER", "subjects": ["ledger.*"], "storage": storage, "num_replicas": replicas} | more)
 
 
 def payload(number: int) -> str:

@@ -13,7 +13,7 @@ import binaries
 from broker import WITH_JETSTREAM, Broker, wait_until
 from cluster import Cluster
 from jetstream import JetStream, asked
-from ledger import Publisher, check, read_all
+from ledger import Publisher, Worker, check, check_unsynced, read_all
 from numbered import await_replicas, create_stream, stream_state
 
 KILLS = int(os.environ.get("CRASH_KILLS", "20"))
@@ -56,6 +56,26 @@ def start_publishers(ports, subject="ledger"):
     return publishers
 
 
+def start_worker(ports):
+    """A consumer's client, so that acks and deliveries are on their way when a broker dies."""
+    body = {"stream_name": "LEDGER", "config": {"durable_name": "worker", "name": "worker", "ack_policy": "explicit", "ack_wait": 3 * 10**9}}
+    with JetStream(ports[0]) as js:
+        wait_until(lambda: "config" in asked(js, "CONSUMER.CREATE.LEDGER.worker", body, within=10), "the consumer is created", 30, every=0.5)
+    worker = Worker([("127.0.0.1", port) for port in ports], "LEDGER", "worker")
+    worker.start()
+    return worker
+
+
+def judge_worker(worker, port):
+    """The consumer is where its client saw it."""
+    with JetStream(port) as js:
+        info = wait_until(lambda: asked(js, "CONSUMER.INFO.LEDGER.worker"), "the consumer answers", PROGRESS_WITHIN_SECONDS)
+    wrong = worker.check(info)
+    print(f"{len(worker.confirmed)} acks of a consumer confirmed, {len(worker.delivered)} messages delivered")
+    assert worker.confirmed, "nothing was consumed"
+    assert not wrong, f"of the consumer (CRASH_SEED={SEED}):\n" + "\n".join(wrong[:SHOWN])
+
+
 def report(publishers, began):
     unknown = sum(publisher.record.sent - len(publisher.record.acked) for publisher in publishers)
     duplicates = sum(len(publisher.record.duplicates) for publisher in publishers)
@@ -65,12 +85,13 @@ def report(publishers, began):
 @pytest.mark.timeout(600 + 10 * KILLS)
 def test_three_replicas_lose_nothing_acked(tmp_path, chance):
     cluster = Cluster(binaries.weir(), tmp_path)
-    publishers = []
+    publishers, worker = [], None
     began = time.monotonic()
     try:
         cluster.start()
         create_stream(cluster.brokers[0].port, 3)
-        publishers = start_publishers([broker.port for broker in cluster.brokers])
+        ports = [broker.port for broker in cluster.brokers]
+        publishers, worker = start_publishers(ports), start_worker(ports)
         await_progress(publishers, cluster.logs)
         kills = 0
         while kills < KILLS:
@@ -89,12 +110,15 @@ def test_three_replicas_lose_nothing_acked(tmp_path, chance):
                 await_progress(publishers, cluster.logs)
             time.sleep(chance.uniform(0, 0.5))
         await_progress(publishers, cluster.logs)
-        for publisher in publishers:
-            publisher.stop()
+        for client in (*publishers, worker):
+            client.stop()
         report(publishers, began)
 
         last_sequence, *_ = await_replicas(cluster.brokers[0].port, SETTLED_WITHIN_SECONDS)
-        contents = {name: read_all(cluster.brokers[0].port, "LEDGER", last_sequence) for name in led_by_each(cluster, chance)}
+        contents = {}
+        for name in led_by_each(cluster, chance):
+            contents[name] = read_all(cluster.brokers[0].port, "LEDGER", last_sequence)
+            judge_worker(worker, cluster.brokers[0].port)
         assert set(contents) == {broker.name for broker in cluster.brokers}
         for name, stored in contents.items():
             judge(stored, publishers, f"on {name}")
@@ -104,6 +128,8 @@ def test_three_replicas_lose_nothing_acked(tmp_path, chance):
     finally:
         for publisher in publishers:
             publisher._stop_asked.set()
+        if worker:
+            worker.stopping.set()
         cluster.stop()
 
 
@@ -131,11 +157,48 @@ def led_by_each(cluster, chance):
 @pytest.mark.parametrize("storage", ["file"])
 def test_a_single_replica_loses_nothing_acked(tmp_path, chance, storage):
     broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM, "single")
-    publishers = []
+    publishers, worker = [], None
     began = time.monotonic()
     try:
         broker.start()
         create_stream(broker.port, 1, storage)
+        publishers, worker = start_publishers([broker.port]), start_worker([broker.port])
+        for _ in range(SINGLE_KILLS):
+            await_progress(publishers, broker.log_tail)
+            time.sleep(chance.uniform(0.1, 1.0))
+            broker.kill()
+            broker.start()
+        await_progress(publishers, broker.log_tail)
+        for client in (*publishers, worker):
+            client.stop()
+        report(publishers, began)
+        last_sequence, *_ = wait_until(lambda: stream_state(broker.port), "the stream answers")
+        judge_worker(worker, broker.port)
+        judge(read_all(broker.port, "LEDGER", last_sequence), publishers, "after the kills")
+        # And once more from the disk alone.
+        broker.kill()
+        broker.start()
+        judge(read_all(broker.port, "LEDGER", last_sequence), publishers, "after a restart")
+        judge_worker(worker, broker.port)
+    except AssertionError as failure:
+        raise AssertionError(f"CRASH_SEED={SEED}: {failure}\n{broker.log_tail()}") from None
+    finally:
+        for publisher in publishers:
+            publisher._stop_asked.set()
+        if worker:
+            worker.stopping.set()
+        broker.stop()
+
+
+@pytest.mark.timeout(300 + 10 * SINGLE_KILLS)
+def test_a_stream_that_is_not_synced_loses_no_more_than_its_end(tmp_path, chance):
+    """persist_mode async: a kill may take what was acked last, but nothing before it, and neither order nor content."""
+    broker = Broker(binaries.weir(), tmp_path, WITH_JETSTREAM, "unsynced")
+    publishers = []
+    began = time.monotonic()
+    try:
+        broker.start()
+        create_stream(broker.port, 1, persist_mode="async")
         publishers = start_publishers([broker.port])
         for _ in range(SINGLE_KILLS):
             await_progress(publishers, broker.log_tail)
@@ -147,11 +210,15 @@ def test_a_single_replica_loses_nothing_acked(tmp_path, chance, storage):
             publisher.stop()
         report(publishers, began)
         last_sequence, *_ = wait_until(lambda: stream_state(broker.port), "the stream answers")
-        judge(read_all(broker.port, "LEDGER", last_sequence), publishers, "after the kills")
-        # And once more from the disk alone.
+        stored = read_all(broker.port, "LEDGER", last_sequence)
+        lost, wrong = check_unsynced(stored, publishers)
+        print(f"{lost} lost at the ends of {SINGLE_KILLS} lives")
+        assert not wrong, f"{len(wrong)} things are wrong (CRASH_SEED={SEED}):\n" + "\n".join(wrong[:SHOWN])
         broker.kill()
         broker.start()
-        judge(read_all(broker.port, "LEDGER", last_sequence), publishers, "after a restart")
+        last_sequence, *_ = wait_until(lambda: stream_state(broker.port), "the stream answers")
+        again = read_all(broker.port, "LEDGER", last_sequence)
+        assert again == stored[:len(again)], "what a restart left is no beginning of what was there"
     except AssertionError as failure:
         raise AssertionError(f"CRASH_SEED={SEED}: {failure}\n{broker.log_tail()}") from None
     finally:
