@@ -90,20 +90,12 @@ impl<S: Store> StreamMachine<S> {
 
 #[cfg(test)]
 mod tests {
-    use weir_jsapi::{RetentionPolicy, StreamConfig};
+    use weir_jsapi::RetentionPolicy;
 
     use super::*;
     use crate::command::{OriginRecord, PublishOutcome, StreamCommand};
-    use crate::config::{StreamLimitsInForce, normalise_stream};
     use crate::mem_store::MemStore;
-
-    fn machine(change: impl FnOnce(&mut StreamConfig)) -> StreamMachine<MemStore> {
-        let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
-        change(&mut config);
-        let config =
-            normalise_stream(config, &StreamLimitsInForce::default(), false, &|_| None).expect("valid");
-        StreamMachine::new(config, UnixNanos(1), MemStore::default()).expect("new")
-    }
+    use crate::stream::tests::machine;
 
     fn entry(seq: u64, headers: &'static str) -> OriginRecord {
         let record = PublishRecord {

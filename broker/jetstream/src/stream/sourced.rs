@@ -166,16 +166,8 @@ mod tests {
 
     use super::*;
     use crate::command::{OriginRecord, PublishRecord, StreamCommand};
-    use crate::config::{StreamLimitsInForce, normalise_stream};
     use crate::mem_store::MemStore;
-
-    fn machine(change: impl FnOnce(&mut StreamConfig)) -> StreamMachine<MemStore> {
-        let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
-        change(&mut config);
-        let config =
-            normalise_stream(config, &StreamLimitsInForce::default(), false, &|_| None).expect("valid");
-        StreamMachine::new(config, UnixNanos(1), MemStore::default()).expect("new")
-    }
+    use crate::stream::tests::machine;
 
     fn origin() -> StreamSource {
         StreamSource { name: "O".to_owned(), ..StreamSource::default() }

@@ -11,17 +11,21 @@ use crate::mem_store::MemStore;
 
 type Machine = StreamMachine<MemStore>;
 
-fn stream(change: impl FnOnce(&mut StreamConfig)) -> Machine {
-    let mut config = StreamConfig {
-        name: "S".to_owned(),
-        subjects: vec![">".to_owned()],
-        no_ack: true,
-        ..Default::default()
-    };
+/// A stream S in memory, with what nats-server fills in.
+pub(super) fn machine(change: impl FnOnce(&mut StreamConfig)) -> Machine {
+    let mut config = StreamConfig { name: "S".to_owned(), ..StreamConfig::default() };
     change(&mut config);
     let config = normalise_stream(config, &StreamLimitsInForce::default(), false, &|_| None)
         .expect("valid configuration");
     StreamMachine::new(config, UnixNanos(1), MemStore::default()).expect("new")
+}
+
+fn stream(change: impl FnOnce(&mut StreamConfig)) -> Machine {
+    machine(|config| {
+        config.subjects = vec![">".to_owned()];
+        config.no_ack = true;
+        change(config);
+    })
 }
 
 fn record(subject: &str, headers: &[(&str, &str)], payload: &str, at: u64) -> PublishRecord {
