@@ -327,9 +327,12 @@ impl Workload {
             _ => String::new(),
         };
         let mut payload = vec![0; self.below(150)];
+        self.rng.fill(&mut payload);
         // Some of it can be compressed.
-        let random = if self.rng.chance(1, 3) { payload.len() / 8 } else { payload.len() };
-        self.rng.fill(&mut payload[..random]);
+        if payload.len().is_multiple_of(3) {
+            let random = payload.len() / 8;
+            payload[random..].fill(0);
+        }
         PublishRecord {
             subject: format!("{stream}.{}", self.rng.below(6)).into(),
             headers: headers.into(),
