@@ -22,6 +22,7 @@ mod neighbours;
 mod node;
 pub mod offline;
 mod options;
+mod patient;
 mod placement;
 mod replicated;
 mod replicator;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use weir_stdx::time::UnixNanos;
 
 use crate::envelope::{self, Envelope};
+use crate::patient::PatientMutex;
 use crate::replicator::{LogStatus, ProposeError, Replicator};
 
 /// The deterministic state behind one log.
@@ -62,7 +63,7 @@ pub(crate) enum Role {
 
 /// A machine, its log, and the proposals on their way.
 pub(crate) struct Replicated<M: StateMachine> {
-    machine: Mutex<M>,
+    machine: PatientMutex<M>,
     pending: Mutex<FxHashMap<u64, Completion<M::Outcome>>>,
     next_number: AtomicU64,
     origin: u64,
@@ -81,7 +82,7 @@ impl<M: StateMachine> Replicated<M> {
     pub(crate) fn new(machine: M, origin: u64) -> Arc<Self> {
         let applied = machine.applied().1;
         Arc::new(Self {
-            machine: Mutex::new(machine),
+            machine: PatientMutex::new(machine),
             pending: Mutex::new(FxHashMap::default()),
             next_number: AtomicU64::new(1),
             origin,

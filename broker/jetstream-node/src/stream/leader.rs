@@ -25,6 +25,7 @@ use super::sourcing::Sourcing;
 use crate::api::{self, Role};
 use crate::clock;
 use crate::context::Context;
+use crate::patient::PatientMutex;
 use crate::replicator::ProposeError;
 use crate::requester::Requester;
 
@@ -41,7 +42,7 @@ pub(crate) struct StreamLeader {
     name: Arc<str>,
     term: u64,
     since: UnixNanos,
-    pub(crate) deliveries: Mutex<Deliveries>,
+    pub(crate) deliveries: PatientMutex<Deliveries>,
     ingest: Arc<Ingest>,
     /// What the account leaves to this stream.
     pub(crate) room: Arc<Room>,
@@ -83,7 +84,7 @@ impl StreamLeader {
             name: Arc::from(assignment.name()),
             term,
             since: clock::now(),
-            deliveries: Mutex::new(Deliveries::default()),
+            deliveries: PatientMutex::new(Deliveries::default()),
             ingest: Ingest::new(&context),
             inputs: inputs.clone(),
             reassigned: Notify::new(),
