@@ -292,10 +292,10 @@ impl StreamLeader {
     }
 
     fn direct_gets_of(self: &Arc<Self>, stream: &str) -> Vec<InternalSubscription> {
+        let handler = api::direct_get::handler(self);
         let subscribe = |rest: &str| {
             let subject = format!("$JS.API.DIRECT.GET.{stream}{rest}");
-            let handler = api::direct_get::handler(self);
-            self.account.subscribe_internal(&subject, Some(DIRECT_GET_GROUP), handler)
+            self.account.subscribe_internal(&subject, Some(DIRECT_GET_GROUP), Arc::clone(&handler))
         };
         ["", ".>"].map(subscribe).into_iter().collect()
     }
