@@ -78,8 +78,13 @@ impl Opening {
             .map_err(|e| log_error(e.to_string()))?;
         state.set_running();
         let (told, leadership) = watch::channel(Leadership::Follower { leader: None });
-        let watcher =
-            Watcher { raft: raft.clone(), machine: self.machine, told, lease: self.options.lease() };
+        let watcher = Watcher {
+            raft: raft.clone(),
+            machine: self.machine,
+            log: log.clone(),
+            told,
+            lease: self.options.lease(),
+        };
         tokio::spawn(watcher.run());
         let proposals = Proposals::start(raft.clone(), leadership.clone(), &self.options);
         Ok(Group {

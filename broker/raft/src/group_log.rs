@@ -43,5 +43,7 @@ pub trait GroupLog: Send + Sync + 'static {
         to_exclusive: u64,
         max_bytes: usize,
     ) -> io::Result<Vec<LogRecord>>;
+    /// Nobody is likely to read the entries up to `index` soon: their payloads need not stay in memory.
+    fn forget_payloads(&self, _group: GroupId, _index: u64) {}
     fn drop_group(&self, group: GroupId, done: Done);
 }

@@ -65,6 +65,10 @@ impl GroupLog for Journal {
         Ok(records.collect())
     }
 
+    fn forget_payloads(&self, group: GroupId, index: u64) {
+        Self::forget_payloads(self, group, index);
+    }
+
     fn drop_group(&self, group: GroupId, done: Done) {
         Self::drop_group(self, group, adapt(done));
     }

@@ -1,5 +1,5 @@
 //! Watches a group's Raft and tells its machine whether it may act as leader: after its log is applied
-//! up to its term's first entry, and only while a majority answers.
+//! up to its term's first entry, and only while a majority answers. It tells the log as well what nobody will read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,11 @@ use openraft::{ChangeMembers, Instant as _, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::log_store::LogStore;
 use crate::machine::Machine;
 use crate::raft_types::TypeConfig;
 use crate::registry::RaftHandle;
+use crate::status::read_by_all;
 use crate::types::{Leadership, PeerId};
 
 /// A leader that lost its majority looks this often whether it is back.
@@ -24,6 +26,7 @@ const JOINT_RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Watcher {
     pub(crate) raft: RaftHandle,
     pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) log: LogStore,
     pub(crate) told: watch::Sender<Leadership>,
     /// A leader that no majority has answered for this long does not act as one.
     pub(crate) lease: Duration,
@@ -38,7 +41,9 @@ impl Watcher {
         let mut term: Term = None;
         let mut joint_seen = None;
         let mut finishing = None;
+        let mut read_upto = 0;
         loop {
+            read_upto = self.forget_read(&metrics.borrow_watched(), read_upto);
             let now = self.judge(&metrics.borrow_watched(), &mut term);
             let until = self.trusted_for(&metrics.borrow_watched(), term);
             self.tell(now);
@@ -64,6 +69,15 @@ impl Watcher {
                 return;
             }
         }
+    }
+
+    /// What everybody has read leaves memory. Returns up to where that is.
+    fn forget_read(&self, metrics: &RaftMetrics<TypeConfig>, before: u64) -> u64 {
+        let upto = read_by_all(metrics);
+        if upto != before {
+            self.log.forget_payloads(upto);
+        }
+        upto
     }
 
     fn judge(&self, metrics: &RaftMetrics<TypeConfig>, term: &mut Term) -> Leadership {

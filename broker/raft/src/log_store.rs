@@ -207,6 +207,11 @@ impl LogStore {
         self.inner.sizes.lock().counted_after(index)
     }
 
+    /// The entries up to an outer index need not stay in memory.
+    pub(crate) fn forget_payloads(&self, index: u64) {
+        self.inner.log.forget_payloads(self.inner.group, index);
+    }
+
     pub(crate) fn vote(&self) -> Option<Vote> {
         *self.inner.vote.lock()
     }

@@ -51,13 +51,21 @@ pub(crate) fn status_of(metrics: &RaftMetrics<TypeConfig>, leadership: Leadershi
     }
 }
 
+/// Up to which outer index this replica has applied the log and, if it leads, all its members have it on disk.
+pub(crate) fn read_by_all(metrics: &RaftMetrics<TypeConfig>) -> u64 {
+    let index = |id: &Option<LogId>| id.as_ref().map_or(0, |id| outer_index(id.index));
+    let others = metrics.replication.iter().flatten().filter(|(peer, _)| **peer != metrics.id);
+    let matched = others.map(|(_, matched)| index(matched)).min();
+    index(&metrics.last_applied).min(matched.unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use super::*;
-    use crate::raft_types::{Membership, StoredMembership};
+    use crate::raft_types::{Membership, StoredMembership, log_id};
     use crate::types::PeerInfo;
 
     const FIRST: &[u64] = &[1];
@@ -89,6 +97,18 @@ mod tests {
         assert_eq!(settled(&[PAIR, THREE], &[PAIR, THREE]), [2], "still needs both majorities");
         assert_eq!(settled(&[THREE], &[PAIR, THREE]), [2], "a survivor may lack the last step");
         assert_eq!(settled(&[THREE], &[THREE]), [2, 3]);
+    }
+
+    #[test]
+    fn an_entry_is_read_once_it_is_applied_here_and_all_members_have_it() {
+        let mut metrics = RaftMetrics::new_initial(1);
+        assert_eq!(read_by_all(&metrics), 0);
+        metrics.last_applied = Some(log_id(1, 9));
+        assert_eq!(read_by_all(&metrics), 9, "a follower's");
+        metrics.replication = Some([(1, Some(log_id(1, 12))), (2, Some(log_id(1, 7))), (3, None)].into());
+        assert_eq!(read_by_all(&metrics), 0, "one has nothing yet");
+        metrics.replication = Some([(1, Some(log_id(1, 12))), (2, Some(log_id(1, 7)))].into());
+        assert_eq!(read_by_all(&metrics), 7);
     }
 
     #[test]

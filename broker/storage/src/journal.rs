@@ -330,6 +330,14 @@ impl Journal {
         });
     }
 
+    /// Takes the payloads of the entries up to `index` out of memory, as far as they are on disk: whoever needs them
+    /// again reads them there.
+    pub fn forget_payloads(&self, group: GroupId, index: u64) {
+        if let Some(group) = self.shared().find(group) {
+            group.log.lock().forget_payload(index);
+        }
+    }
+
     /// Sets a small value of the group; at most `MAX_STATE_BYTES`.
     pub fn put_state(&self, group: GroupId, key: u8, value: Bytes, done: Done) {
         self.submit(group, done, |_, log| {

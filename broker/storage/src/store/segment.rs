@@ -180,8 +180,11 @@ impl Segment {
     ) -> Result<&mut SegmentIndex, StorageError> {
         self.index(disk, directory)?;
         self.index_changed = true;
-        let path = index_path(directory, self.id, self.index_generation);
-        self.index.get_mut().ok_or_else(|| StorageError::corrupt(&path, 0, "its index is not loaded"))
+        // Every append comes here: a path is only made for the error.
+        self.index.get_mut().ok_or_else(|| {
+            let path = index_path(directory, self.id, self.index_generation);
+            StorageError::corrupt(&path, 0, "its index is not loaded")
+        })
     }
 
     /// Writes the index into a new file, if it has changed; returns the file it replaces.
