@@ -22,6 +22,8 @@ pub(super) use staged::{Staged, StagedRefusal};
 
 /// Longest header block a stream takes, bytes.
 const HEADERS_BYTES_MAX: usize = u16::MAX as usize;
+/// What stores can name. A subject of this length takes a raised `max_control_line`.
+const SUBJECT_BYTES_MAX: usize = u16::MAX as usize;
 const SECOND: u64 = 1_000_000_000;
 
 /// Who publishes a message.
@@ -371,7 +373,7 @@ impl<S: Store> StreamMachine<S> {
     }
 }
 
-/// Whether headers and payload are within what a stream takes.
+/// Whether subject, headers and payload are within what a stream takes.
 pub(crate) fn check_size(config: &StreamConfig, record: &PublishRecord) -> Result<(), ApiError> {
     let size = record.headers.len() + record.payload.len();
     if usize::try_from(config.max_msg_size).is_ok_and(|limit| config.max_msg_size > 0 && size > limit) {
@@ -379,6 +381,10 @@ pub(crate) fn check_size(config: &StreamConfig, record: &PublishRecord) -> Resul
     }
     if record.headers.len() > HEADERS_BYTES_MAX {
         return Err(errors::STREAM_HEADER_EXCEEDS_MAXIMUM.error());
+    }
+    if record.subject.len() > SUBJECT_BYTES_MAX {
+        let text = format!("subject is longer than {SUBJECT_BYTES_MAX} bytes");
+        return Err(errors::STREAM_STORE_FAILED.with(text));
     }
     Ok(())
 }

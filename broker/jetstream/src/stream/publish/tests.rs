@@ -66,6 +66,15 @@ fn last_seq(machine: &Machine) -> u64 {
 }
 
 #[test]
+fn a_subject_that_stores_cannot_name_is_refused() {
+    let mut machine = stream(|_| ());
+    let longest = format!("s.{}", "a".repeat(SUBJECT_BYTES_MAX - 2));
+    let refused = put(&mut machine, record(&format!("{longest}a"), &[], "x"));
+    assert_eq!(code(&refused), errors::STREAM_STORE_FAILED.error().err_code);
+    assert!(matches!(put(&mut machine, record(&longest, &[], "x")), PublishOutcome::Stored { .. }));
+}
+
+#[test]
 fn counters_add_without_bound() {
     let mut machine = stream(|config| config.allow_msg_counter = true);
     let big = "9".repeat(40);
