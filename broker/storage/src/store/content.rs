@@ -188,6 +188,9 @@ impl Content {
         self.next_segment_id += 1;
         let coded = self.codes_segments();
         self.unwritten = encode_header(id, coded);
+        if let Some(full) = self.segments.back_mut() {
+            full.shrink_index();
+        }
         self.segments.push_back(Segment::new(id, self.sizes.seed, base_seq, index, coded));
     }
 

@@ -45,6 +45,13 @@ impl SegmentIndex {
         self.distances.get_or_insert_with(|| (0..count).collect());
     }
 
+    /// Gives back the memory that is ahead of what it holds.
+    pub(crate) fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
+        self.live.shrink_to_fit();
+        self.distances.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// True when the sequence can be the next one.
     pub(crate) fn accepts(&self, seq: u64) -> bool {
         let Some(distance) = seq.checked_sub(self.base_seq) else { return false };

@@ -173,6 +173,13 @@ impl Segment {
         self.index.get()
     }
 
+    /// Nothing is appended any more.
+    pub(crate) fn shrink_index(&mut self) {
+        if let Some(index) = self.index.get_mut() {
+            index.shrink();
+        }
+    }
+
     pub(crate) fn index_mut(
         &mut self,
         disk: &dyn Disk,
