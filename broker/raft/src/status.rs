@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_new_voter_counts_once_its_configuration_is_committed() {
-        assert_eq!(settled(&[FIRST], &[FIRST]), []);
+        assert!(settled(&[FIRST], &[FIRST]).is_empty());
         assert_eq!(settled(&[PAIR, THREE], &[PAIR]), [2], "written by the leader alone");
         assert_eq!(settled(&[PAIR, THREE], &[PAIR, THREE]), [2], "still needs both majorities");
         assert_eq!(settled(&[THREE], &[PAIR, THREE]), [2], "a survivor may lack the last step");

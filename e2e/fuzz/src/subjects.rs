@@ -1,22 +1,21 @@
 //! Subjects: matching, its indexes, transforms.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
 use weir_subject::{
-    Entries, SubjectMap, Transform, Trie, is_subset, is_valid_literal, is_valid_subject, matches, overlaps,
+    Entries, SubjectTable, Transform, Trie, is_subset, is_valid_literal, is_valid_subject, matches, overlaps,
     tokenize, untokenize, validate_mapping,
 };
 
-/// Patterns and literals, one a line: the trie and the map find exactly what matches.
+/// Patterns and literals, one a line: the trie and the table find exactly what matches.
 pub(crate) fn subjects(data: &[u8]) {
     let lines: Vec<&[u8]> = data.split(|byte| *byte == b'\n').take(16).collect();
     let patterns: Vec<&[u8]> = lines.iter().copied().filter(|line| is_valid_subject(line)).collect();
     let literals: Vec<&[u8]> = patterns.iter().copied().filter(|line| is_valid_literal(line)).collect();
     let mut trie = Trie::new();
-    let mut map = SubjectMap::new();
     for (number, pattern) in patterns.iter().enumerate() {
         trie.insert(pattern, None, number);
-    }
-    for literal in &literals {
-        map.insert(literal, literal.len());
     }
     for literal in &literals {
         let expected = patterns.iter().filter(|pattern| matches(pattern, literal)).count();
@@ -27,8 +26,8 @@ pub(crate) fn subjects(data: &[u8]) {
             }
         });
         assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(literal));
-        assert_eq!(map.get(literal), Some(&literal.len()));
     }
+    table(&patterns, &literals);
     for one in &patterns {
         assert!(is_subset(one, one) && overlaps(one, one));
         for other in &patterns {
@@ -39,6 +38,33 @@ pub(crate) fn subjects(data: &[u8]) {
                     assert!(matches(other, literal));
                 }
             }
+        }
+    }
+}
+
+/// Literals are put into a table and half of them taken out: patterns find what is left, in order.
+fn table(patterns: &[&[u8]], literals: &[&[u8]]) {
+    let mut table = SubjectTable::new();
+    let mut model: BTreeSet<&[u8]> = literals.iter().copied().collect();
+    for literal in &model {
+        assert!(table.insert(literal, literal.len()).is_ok());
+    }
+    for _ in 0..2 {
+        for pattern in patterns {
+            let mut found = Vec::new();
+            let _: ControlFlow<()> = table.for_each_match(pattern, |subject, _, length| {
+                assert_eq!(subject.len(), *length);
+                found.push(subject.to_vec());
+                ControlFlow::Continue(())
+            });
+            let expected: Vec<_> =
+                model.iter().copied().filter(|literal| matches(pattern, literal)).collect();
+            assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(pattern));
+        }
+        for literal in literals.iter().step_by(2) {
+            let number = table.find(literal);
+            assert_eq!(number.is_some(), model.remove(literal));
+            assert_eq!(number.and_then(|number| table.remove(number)).is_some(), number.is_some());
         }
     }
 }
