@@ -16,6 +16,7 @@ from test_cluster_sources import WITHIN_SECONDS, cluster, empty, make  # noqa: F
 SECOND = 10**9
 S = {"name": "S", "subjects": ["s.>"], "num_replicas": 3}
 PIN_MISMATCH = 423
+WRONG_LAST_SEQUENCE = 10071
 pytestmark = [pytest.mark.timeout(240), pytest.mark.parametrize("how", ["kill", "step down"])]
 
 
@@ -353,3 +354,19 @@ def test_what_is_to_expire_expires_once_and_leaves_one_marker(cluster, how):  # 
         markers = [message.subject for message in delivered.values() if message.header("Nats-Marker-Reason") == "MaxAge"]
         assert sorted(markers) == [f"s.short.{number}" for number in range(5)]
         assert payloads(change.everywhere()) == ["long"]
+def test_revisions_of_a_key_are_never_given_twice(cluster, how):  # noqa: F811
+    with Change(cluster, how, {"max_msgs_per_subject": 5, "discard": "new", "allow_rollup_hdrs": True, "allow_direct": True, "deny_delete": True}) as change:
+        revision, expected = 0, []
+        for number in range(1, 6):
+            revision = change.publish("s.key", f"v{number}", Nats_Expected_Last_Subject_Sequence=str(revision))["seq"]
+            expected.append((revision, f"v{number}"))
+        stale = expected[2][0]
+        change.happens()
+        refused = change.publish("s.key", "stale", Nats_Expected_Last_Subject_Sequence=str(stale))
+        assert refused["error"]["err_code"] == WRONG_LAST_SEQUENCE, refused
+        for number in range(6, 9):
+            after = change.publish("s.key", f"v{number}", Nats_Expected_Last_Subject_Sequence=str(revision))
+            assert after.get("seq", 0) > revision, after
+            revision = after["seq"]
+            expected.append((revision, f"v{number}"))
+        assert [(sequence, payload) for sequence, _, payload, _ in change.everywhere()] == expected[-5:]
