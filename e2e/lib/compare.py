@@ -9,6 +9,11 @@ import os
 import pathlib
 import pprint
 
+import binaries
+
+# nats-server's answers may hang on the order of a Go map or on the time its goroutines get.
+REFERENCE_ASKED_AGAIN = 4
+
 
 def same(two, conversation):
     """Holds the conversation with one, then with the other (servers, clusters, programs); returns what both say."""
@@ -19,6 +24,16 @@ def together(two, conversation):
     """As `same`, with both at the same time: for conversations that mostly wait."""
     with concurrent.futures.ThreadPoolExecutor(len(two)) as pool:
         return _equal(two, *pool.map(conversation, two))
+
+
+def programs_agree(conversation):
+    """`conversation(binary, name)` with servers of its own: Weir says once what nats-server says, in one of a few times."""
+    actual = conversation(binaries.weir(), "weir")
+    for attempt in range(1 + REFERENCE_ASKED_AGAIN):
+        expected = conversation(binaries.reference(), f"reference{attempt}")
+        if actual == expected:
+            return
+    raise AssertionError(f"\n{difference(expected, actual)}")
 
 
 def _equal(two, expected, actual):

@@ -9,11 +9,10 @@ import numbered
 from broker import WITH_JETSTREAM, Broker, free_port, wait_until
 from certificates import Authority
 from cluster import Cluster, place_first
-from compare import as_nats_server, difference
+from compare import REFERENCE_ASKED_AGAIN, as_nats_server, difference
 from jetstream import held
 from ocsp import Responder
 
-REFERENCE_ASKED_AGAIN = 4
 DEVIATIONS = binaries.REPOSITORY / "broker/docs/deviations"
 
 

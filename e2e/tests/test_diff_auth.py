@@ -197,11 +197,18 @@ def test_reload_closes_whom_nats_server_closes(tmp_path_factory, start_pair):
         broker.write_config((STANDALONE + AFTER).replace("NAME", "subject"))
         broker.signal(signal.SIGHUP)
         wait_until(lambda: "Reloaded server configuration" in broker.log_since_start(), "the reload")
-        closed = broker.get_json("/connz?auth=1&state=closed")["connections"]
         heard = {name: [str(op) for op in client.until_pong() if op.verb != "INFO"] for name, client in clients.items()}
+
+        def closed():
+            # Both programs may list a connection a moment after its client has seen the end.
+            listed = broker.get_json("/connz?auth=1&state=closed")["connections"]
+            ends = sorted((one["authorized_user"], one["reason"]) for one in listed if one.get("authorized_user"))
+            return ends if len(ends) >= sum("<closed>" in lines for lines in heard.values()) else None
+
+        ends = wait_until(closed, "the closed ones are listed")
         for client in clients.values():
             client.close()
-        return heard, sorted((one.get("authorized_user"), one["reason"]) for one in closed if one.get("authorized_user"))
+        return heard, ends
 
     pair.same(reload)
 
@@ -234,6 +241,7 @@ def test_reload_drops_clients_of_a_proxy_that_is_not_trusted_any_more(start_pair
         wait_until(lambda: "Reloaded server configuration" in broker.log_since_start(), "the reload")
         heard = [str(op) for op in held.until_pong()]
         held.close()
-        return heard, broker.get_json("/connz?state=closed")["connections"][-1]["reason"]
+        closed = wait_until(lambda: broker.get_json("/connz?state=closed")["connections"], "the closed one is listed")
+        return heard, closed[-1]["reason"]
 
     pair.same(reload)
