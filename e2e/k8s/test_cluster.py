@@ -43,7 +43,7 @@ class Publishing:
 
     def __exit__(self, kind, *_):
         for publisher in self.publishers:
-            publisher._stop_asked.set()
+            publisher.stopping.set()
         if kind is None:
             for publisher in self.publishers:
                 publisher.stop()

@@ -35,7 +35,33 @@ class Record:
     complaints: list[str] = dataclasses.field(default_factory=list)
 
 
-class Publisher(threading.Thread):
+class Client(threading.Thread):
+    """Is connected with whichever broker answers, the next one after each end, until it is stopped."""
+
+    def __init__(self, name: str, addresses: list[tuple[str, int]], first: int = 0):
+        super().__init__(daemon=True, name=name)
+        self.addresses, self._turn = addresses, first
+        self.stopping = threading.Event()
+
+    def serve(self, host: str, port: int):
+        """What is done on one connection, until it fails or `stopping`."""
+        raise NotImplementedError
+
+    def run(self):
+        while not self.stopping.is_set():
+            self._turn += 1
+            try:
+                self.serve(*self.addresses[self._turn % len(self.addresses)])
+            except (OSError, AssertionError):
+                time.sleep(RETRY_AFTER_SECONDS)
+
+    def stop(self):
+        self.stopping.set()
+        self.join(timeout=60)
+        assert not self.is_alive(), f"{self.name} does not end"
+
+
+class Publisher(Client):
     """Publishes to <subject>.<id> until stopped, through whichever broker answers.
 
     window 1: each message is sent again with its Nats-Msg-Id until it is acked, and only then the next one goes out.
@@ -43,33 +69,20 @@ class Publisher(threading.Thread):
     """
 
     def __init__(self, number: int, addresses: list[tuple[str, int]], subject: str, window: int, credentials: dict | None = None):
-        super().__init__(daemon=True, name=f"publisher-{number}")
-        self.number, self.addresses, self.subject, self.window = number, addresses, f"{subject}.{number}", window
+        super().__init__(f"publisher-{number}", addresses, number)
+        self.number, self.subject, self.window = number, f"{subject}.{number}", window
         self._connect = {"headers": True, "no_responders": True} | (credentials or {})
         self.record = Record()
-        self._stop_asked = threading.Event()
 
-    def run(self):
-        turn = self.number
-        while not self._stop_asked.is_set():
-            turn += 1
-            try:
-                host, port = self.addresses[turn % len(self.addresses)]
-                with Wire(port, self._connect, host) as wire:
-                    wire.sync()
-                    self._publish_on(wire)
-            except (OSError, AssertionError):
-                time.sleep(RETRY_AFTER_SECONDS)
-
-    def stop(self):
-        self._stop_asked.set()
-        self.join(timeout=60)
-        assert not self.is_alive(), f"{self.name} does not end"
+    def serve(self, host: str, port: int):
+        with Wire(port, self._connect, host) as wire:
+            wire.sync()
+            self._publish_on(wire)
 
     def _publish_on(self, wire: Wire):
         """Until this connection fails or the stop."""
         self._life = wire.info["server_id"]
-        while not self._stop_asked.is_set():
+        while not self.stopping.is_set():
             if self.window == 1:
                 self._publish_one(wire, self.record.sent + 1)
             else:
@@ -116,33 +129,20 @@ class Publisher(threading.Thread):
         return True
 
 
-class Worker(threading.Thread):
+class Worker(Client):
     """Takes messages from a durable consumer and acks each, until stopped; what was confirmed must not come again."""
 
     def __init__(self, addresses: list[tuple[str, int]], stream: str, consumer: str):
-        super().__init__(daemon=True, name=f"worker-{consumer}")
-        self.addresses, self.stream, self.consumer = addresses, stream, consumer
+        super().__init__(f"worker-{consumer}", addresses)
+        self.stream, self.consumer = stream, consumer
         self.delivered: set[int] = set()
         self.confirmed: set[int] = set()
         self.complaints: list[str] = []
-        self.stopping = threading.Event()
 
-    def run(self):
-        turn = 0
-        while not self.stopping.is_set():
-            turn += 1
-            try:
-                host, port = self.addresses[turn % len(self.addresses)]
-                with JetStream(port, host=host) as js:
-                    while not self.stopping.is_set():
-                        self._take(js)
-            except (OSError, AssertionError):
-                time.sleep(RETRY_AFTER_SECONDS)
-
-    def stop(self):
-        self.stopping.set()
-        self.join(timeout=60)
-        assert not self.is_alive(), f"{self.name} does not end"
+    def serve(self, host: str, port: int):
+        with JetStream(port, host=host) as js:
+            while not self.stopping.is_set():
+                self._take(js)
 
     def _take(self, js: JetStream):
         for message in js.pull(self.stream, self.consumer, {"batch": 20, "expires": 10**9}, 20, ACK_WITHIN_SECONDS):

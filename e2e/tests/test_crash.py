@@ -127,7 +127,7 @@ def test_three_replicas_lose_nothing_acked(tmp_path, chance):
         raise AssertionError(f"CRASH_SEED={SEED}: {failure}\n{cluster.logs()}") from None
     finally:
         for publisher in publishers:
-            publisher._stop_asked.set()
+            publisher.stopping.set()
         if worker:
             worker.stopping.set()
         cluster.stop()
@@ -184,7 +184,7 @@ def test_a_single_replica_loses_nothing_acked(tmp_path, chance, storage):
         raise AssertionError(f"CRASH_SEED={SEED}: {failure}\n{broker.log_tail()}") from None
     finally:
         for publisher in publishers:
-            publisher._stop_asked.set()
+            publisher.stopping.set()
         if worker:
             worker.stopping.set()
         broker.stop()
@@ -223,7 +223,7 @@ def test_a_stream_that_is_not_synced_loses_no_more_than_its_end(tmp_path, chance
         raise AssertionError(f"CRASH_SEED={SEED}: {failure}\n{broker.log_tail()}") from None
     finally:
         for publisher in publishers:
-            publisher._stop_asked.set()
+            publisher.stopping.set()
         broker.stop()
 
 
