@@ -285,29 +285,23 @@ def test_a_connection_too_many_is_logged_alike(chatty):
     same(chatty, live)
 
 
+def publish_and_leave(broker):
+    """The traces of a message without headers and of one with."""
+    broker.start()
+    with Wire(broker.port, {"headers": True}) as client:
+        client.send("SUB a 1", "PUB a 10", "0123456789", "HPUB a 22 24", "NATS/1.0", "Bar: Baz", "", "hi", PING)
+        client.until(lambda operation: operation.verb == "PONG")
+        leave(client, ["SUB a 1"])
+    return said_of(broker, client)
+
+
 @pytest.mark.parametrize("length", [4, 0, 100])
 def test_traced_payloads_are_cut_alike(brokers, length):
-    def live(broker):
-        broker.start()
-        with Wire(broker.port, {"headers": True}) as client:
-            client.send("SUB a 1", "PUB a 10", "0123456789", "HPUB a 22 24", "NATS/1.0", "Bar: Baz", "", "hi", PING)
-            client.until(lambda operation: operation.verb == "PONG")
-            leave(client, ["SUB a 1"])
-        return said_of(broker, client)
-
-    same(brokers(STANDALONE + f"debug: true\ntrace: true\nmax_traced_msg_len: {length}\n"), live)
+    same(brokers(STANDALONE + f"debug: true\ntrace: true\nmax_traced_msg_len: {length}\n"), publish_and_leave)
 
 
 def test_traced_headers_are_shown_alone_alike(brokers):
-    def live(broker):
-        broker.start()
-        with Wire(broker.port, {"headers": True}) as client:
-            client.send("SUB a 1", "PUB a 10", "0123456789", "HPUB a 22 24", "NATS/1.0", "Bar: Baz", "", "hi", PING)
-            client.until(lambda operation: operation.verb == "PONG")
-            leave(client, ["SUB a 1"])
-        return said_of(broker, client)
-
-    same(brokers(STANDALONE + "debug: true\ntrace: true\ntrace_headers: true\n"), live)
+    same(brokers(STANDALONE + "debug: true\ntrace: true\ntrace_headers: true\n"), publish_and_leave)
 
 
 # -- ends
