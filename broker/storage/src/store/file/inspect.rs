@@ -18,6 +18,7 @@ use crate::store::segment::{
     INDEX_MAGIC, SEGMENT_HEADER_BYTES, Segment, encode_header, header_problem, index_path, segment_path,
 };
 use crate::store::snapshot::{Part, Window, read_message};
+use crate::store::subjects::Subjects;
 
 /// What reading all files of a store found.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +123,10 @@ impl Inspection<'_> {
     fn referred(&mut self, checkpoint: &Checkpoint) {
         let path = subjects_path(self.directory(), checkpoint.subjects_generation);
         self.pair(&path, SUBJECTS_MAGIC);
+        // Its own: what a number stood for then, it may not stand for any more.
+        let seed = self.store.content.sizes.seed;
+        let generation = checkpoint.subjects_generation;
+        let subjects = checkpoint::read_subjects(self.disk(), self.directory(), generation, seed).ok();
         for segment in &checkpoint.segments {
             if segment.index_generation != 0 {
                 let path = index_path(self.directory(), segment.id, segment.index_generation);
@@ -129,16 +134,16 @@ impl Inspection<'_> {
             }
             let held = self.store.content.segments.iter().any(|other| other.id == segment.id);
             if !held && self.done.insert(segment_path(self.directory(), segment.id)) {
-                self.retired_segment(segment);
+                self.retired_segment(segment, subjects.as_ref());
             }
         }
     }
 
     /// A segment that only the checkpoint before the newest needs.
-    fn retired_segment(&mut self, segment: &Segment) {
+    fn retired_segment(&mut self, segment: &Segment, subjects: Option<&Subjects>) {
         let mut ignored = BTreeMap::new();
         let before = self.result.findings.len();
-        self.segment(segment, &mut ignored);
+        self.segment(segment, subjects, &mut ignored);
         for finding in &mut self.result.findings[before..] {
             if finding.kind == FindingKind::Lost {
                 finding.kind = FindingKind::Repairable;
@@ -152,7 +157,7 @@ impl Inspection<'_> {
         let content = &self.store.content;
         let mut counts = BTreeMap::new();
         for segment in &content.segments {
-            self.segment(segment, &mut counts);
+            self.segment(segment, Some(&content.subjects), &mut counts);
         }
         let live: u64 = content.segments.iter().map(|segment| segment.live).sum();
         let path = checkpoint_path(self.directory(), self.store.generation);
@@ -171,8 +176,9 @@ impl Inspection<'_> {
         }
     }
 
-    /// Header, index and live records of a segment; adds its messages to the subjects' counts.
-    fn segment(&mut self, segment: &Segment, counts: &mut BTreeMap<u32, u64>) {
+    /// Header, index and live records of a segment; adds its messages to the subjects' counts. Without the table of
+    /// subjects, of which there is a finding then, it is not known whose messages they are.
+    fn segment(&mut self, segment: &Segment, subjects: Option<&Subjects>, counts: &mut BTreeMap<u32, u64>) {
         let path = segment_path(self.directory(), segment.id);
         let everything = || segment.base_seq..=segment.last_seq;
         let lost = |reason: String, sequences| Finding {
@@ -211,45 +217,45 @@ impl Inspection<'_> {
             Err(error) => self.result.findings.push(lost(error.to_string(), vec![everything()])),
         }
         let part = self.store.content.part_of(segment, file, slots);
-        match part.and_then(|part| self.damaged_runs(&part)) {
+        match part.and_then(|part| damaged_runs(&part, subjects)) {
             Ok(runs) => self.result.findings.extend(runs),
             Err(error) => self.result.findings.push(lost(reason_of(&error), vec![everything()])),
         }
     }
+}
 
-    /// Live records that are not what was written, neighbours together.
-    fn damaged_runs(&self, part: &Part) -> Result<Vec<Finding>, StorageError> {
-        let mut window = Window::default();
-        let mut runs: Vec<Finding> = Vec::new();
-        let mut end_of_run = None;
-        for &(seq, slot) in &part.slots {
-            let name = self.store.content.subjects.name(slot.subject);
-            let problem = match read_message(part, &mut window, seq, slot)? {
-                None => "the bytes are not the messages that were written",
-                // A table made from another state would have other names.
-                Some(message) if !name.is_empty() && message.subject != name => {
-                    "the index gives its messages to other subjects"
-                }
-                Some(_) => continue,
-            };
-            let Slot { offset, length, .. } = slot;
-            match runs.last_mut() {
-                Some(run) if end_of_run == Some(offset) && run.reason == problem => {
-                    run.length += u64::from(length);
-                    let known = run.sequences.iter().cloned().flatten();
-                    run.sequences = ranges(known.chain([seq]));
-                }
-                _ => runs.push(Finding {
-                    path: part.path.clone(),
-                    kind: FindingKind::Lost,
-                    offset: offset.into(),
-                    length: length.into(),
-                    reason: problem.to_owned(),
-                    sequences: vec![seq..=seq],
-                }),
+/// Live records that are not what was written, neighbours together.
+fn damaged_runs(part: &Part, subjects: Option<&Subjects>) -> Result<Vec<Finding>, StorageError> {
+    let mut window = Window::default();
+    let mut runs: Vec<Finding> = Vec::new();
+    let mut end_of_run = None;
+    for &(seq, slot) in &part.slots {
+        let name = subjects.map_or(&[][..], |subjects| subjects.name(slot.subject));
+        let problem = match read_message(part, &mut window, seq, slot)? {
+            None => "the bytes are not the messages that were written",
+            // A table made from another state would have other names.
+            Some(message) if !name.is_empty() && message.subject != name => {
+                "the index gives its messages to other subjects"
             }
-            end_of_run = Some(offset.wrapping_add(length));
+            Some(_) => continue,
+        };
+        let Slot { offset, length, .. } = slot;
+        match runs.last_mut() {
+            Some(run) if end_of_run == Some(offset) && run.reason == problem => {
+                run.length += u64::from(length);
+                let known = run.sequences.iter().cloned().flatten();
+                run.sequences = ranges(known.chain([seq]));
+            }
+            _ => runs.push(Finding {
+                path: part.path.clone(),
+                kind: FindingKind::Lost,
+                offset: offset.into(),
+                length: length.into(),
+                reason: problem.to_owned(),
+                sequences: vec![seq..=seq],
+            }),
         }
-        Ok(runs)
+        end_of_run = Some(offset.wrapping_add(length));
     }
+    Ok(runs)
 }

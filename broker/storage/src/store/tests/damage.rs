@@ -1,11 +1,12 @@
 //! Damaged files: noticed when read, never served, never taken for a removal.
 
 use weir_stdx::rng::SeededRng;
+use weir_stdx::time::UnixNanos;
 
 use super::model::{Change, Model, apply, directory, open, random_change};
 use crate::disk::sim::{Fault, SimDisk};
 use crate::store::Lookup;
-use crate::{MemoryStore, MessageStore, StorageError};
+use crate::{MemoryStore, MessageStore, StorageError, StoredMessage};
 
 fn filled(seed: u64, changes: u64) -> (SimDisk, Model) {
     let mut rng = SeededRng::new(seed);
@@ -292,4 +293,26 @@ fn indexes_and_subjects_of_which_both_copies_are_damaged_are_made_anew() {
         assert!(store.inspect().findings.is_empty(), "{:?}", store.inspect().findings);
     }
     assert!(made >= 1);
+}
+
+#[test]
+fn a_number_that_another_subject_took_over_is_no_damage() {
+    let disk = SimDisk::new();
+    let (mut store, _) = open(&disk, None).unwrap();
+    let mut fill = |subject: &str, seqs: std::ops::Range<u64>| {
+        for seq in seqs.clone() {
+            let (subject, payload) = (subject.to_owned().into(), vec![7; 100].into());
+            let headers = bytes::Bytes::new();
+            store
+                .append(&StoredMessage { seq, timestamp: UnixNanos(seq), subject, headers, payload })
+                .unwrap();
+        }
+        store.checkpoint(seqs.end, b"").unwrap();
+        let findings = store.inspect().findings;
+        assert!(findings.is_empty(), "{subject}: {findings:?}");
+        // The number is free again; the checkpoint before the next one still goes by it.
+        store.compact(seqs.end).unwrap();
+    };
+    fill("old", 1..40);
+    fill("new", 40..80);
 }
