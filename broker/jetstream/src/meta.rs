@@ -13,7 +13,7 @@ use weir_stdx::time::UnixNanos;
 use crate::config::{check_sourcing_at_creation, check_stream_update, normalise_stream, subjects_overlap};
 
 pub use limits::AccountLimitsInForce;
-pub use placement::{PlacementError, choose_peers, rank_peers};
+pub use placement::{PlacementError, rank_peers};
 
 /// The group that replicates the meta state itself.
 pub const META_GROUP: u64 = 1;

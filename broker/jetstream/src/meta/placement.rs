@@ -1,7 +1,7 @@
 //! Choosing the servers for a stream's replicas.
 
 use super::MetaMachine;
-use weir_jsapi::{ApiError, StreamConfig, errors};
+use weir_jsapi::{ApiError, errors};
 
 /// Too few servers; becomes error 10005.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,24 +14,9 @@ impl From<PlacementError> for ApiError {
     }
 }
 
-/// The peers for a stream: `num_replicas` of those that are `available` (up and reachable), the ones with the fewest
-/// replicas first, then by a hash of stream and server, so that equal servers share the streams. `keep` are peers to stay with if possible (when the number of replicas changes).
-pub fn choose_peers(
-    meta: &MetaMachine,
-    config: &StreamConfig,
-    keep: &[u64],
-    available: &dyn Fn(u64) -> bool,
-) -> Result<Vec<u64>, PlacementError> {
-    let wanted = usize::try_from(config.num_replicas).unwrap_or(1).max(1);
-    let mut candidates = rank_peers(meta, &config.name, keep, available);
-    if candidates.len() < wanted {
-        return Err(PlacementError);
-    }
-    candidates.truncate(wanted);
-    Ok(candidates)
-}
-
-/// All peers that are `available`, the best for another replica of the stream first; those of `first` before all others.
+/// All peers that are `available` (up and reachable), the best for another replica of the stream first: the ones with the
+/// fewest replicas, then by a hash of stream and server, so that equal servers share the streams. Those of `first`, which
+/// it is to stay with if possible, come before all others.
 pub fn rank_peers(
     meta: &MetaMachine,
     stream: &str,

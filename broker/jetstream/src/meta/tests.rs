@@ -74,15 +74,16 @@ fn placement_prefers_peers_with_few_replicas() {
         machine.apply(peer(id));
     }
     create(&mut machine, "S", "s", vec![1, 2]);
-    let three = StreamConfig { num_replicas: 3, ..StreamConfig::default() };
-    let chosen = |keep: &[u64]| choose_peers(&machine, &three, keep, &|_| true).expect("enough peers");
+    let chosen = |keep: &[u64]| rank_peers(&machine, "", keep, &|_| true)[..3].to_vec();
     let free = chosen(&[]);
     assert!(free.contains(&3) && free.contains(&4), "{free:?}");
     let mut kept = chosen(&[2]);
     assert_eq!(kept[0], 2, "{kept:?}");
     kept.sort_unstable();
     assert_eq!(kept, [2, 3, 4]);
-    assert_eq!(choose_peers(&machine, &three, &[], &|id| id < 3), Err(PlacementError));
+    let mut left = rank_peers(&machine, "", &[], &|id| id < 3);
+    left.sort_unstable();
+    assert_eq!(left, [1, 2], "only those that are available");
     assert_eq!(ApiError::from(PlacementError).err_code, 10005);
 }
 

@@ -10,15 +10,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use weir_stdx::rng::SeededRng;
-use weir_storage::disk::sim::{CrashExplorer, SimDisk};
+use weir_storage::disk::sim::{CrashExplorer, SimDisk, SlowDisk};
 use weir_storage::{GroupId, Journal, JournalOptions};
 
 use super::counter::{Counter, State};
 use super::links::Links;
-use super::slow_disk::SlowDisk;
 use crate::{Group, GroupOptions, NodeConfig, PeerId, PeerInfo, ProposeError, Proposed, RaftNode, Resolver};
 
 pub(crate) const GROUP: GroupId = GroupId(5);
+/// So that a power cut finds something that is not synced.
+const SYNC_TIME: Duration = Duration::from_millis(2);
 /// No condition takes longer on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -105,7 +106,7 @@ impl Cluster {
         let options = JournalOptions { file_size_bytes: 512 * 1024, ..JournalOptions::default() };
         let (journal, recovery) = match &store.disk {
             Some(disk) => {
-                let disk = Arc::new(SlowDisk(disk.clone()));
+                let disk = Arc::new(SlowDisk::new(disk.clone(), SYNC_TIME));
                 Journal::open_on(disk, Path::new("/journal"), options).expect("the journal opens")
             }
             None => {

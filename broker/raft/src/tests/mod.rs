@@ -9,5 +9,4 @@ mod links;
 mod memory_log;
 mod partitions;
 mod power;
-mod slow_disk;
 mod suite;

@@ -4,6 +4,7 @@
 //! sync of its directory; before that any subset of the writes, torn at 512 bytes, may survive.
 
 mod crash;
+mod slow;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use crash::CrashExplorer;
+pub use slow::SlowDisk;
 
 use super::{Disk, DiskFile, OpenMode};
 

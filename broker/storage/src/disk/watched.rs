@@ -172,63 +172,15 @@ impl DiskFile for WatchedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::SimDisk;
+    use crate::disk::sim::{SimDisk, SlowDisk};
     use crate::{GroupId, Journal, JournalEntry, JournalOptions};
 
     static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
     const SYNC_TIME: Duration = Duration::from_millis(30);
 
-    /// A disk whose syncs take their time.
-    #[derive(Debug)]
-    struct Slow {
-        inner: SimDisk,
-    }
-
-    #[derive(Debug)]
-    struct SlowFile(Arc<dyn DiskFile>);
-
-    impl Disk for Slow {
-        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-            Ok(Arc::new(SlowFile(self.inner.open(path, mode)?)))
-        }
-
-        super::super::pass_names_on!();
-    }
-
-    impl DiskFile for SlowFile {
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            self.0.read_at(buffer, offset)
-        }
-
-        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-            self.0.write_at(bytes, offset)
-        }
-
-        fn write_log_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-            self.0.write_log_at(bytes, offset)
-        }
-
-        fn sync_data(&self) -> io::Result<()> {
-            std::thread::sleep(SYNC_TIME);
-            self.0.sync_data()
-        }
-
-        fn set_length(&self, length: u64) -> io::Result<()> {
-            self.0.set_length(length)
-        }
-
-        fn length(&self) -> io::Result<u64> {
-            self.0.length()
-        }
-
-        fn allocate(&self, length: u64) -> io::Result<()> {
-            self.0.allocate(length)
-        }
-    }
-
     #[test]
     fn a_journal_on_a_slow_disk_has_it_said_once_and_goes_on() {
-        let slow = Arc::new(Slow { inner: SimDisk::new() });
+        let slow = Arc::new(SlowDisk::new(SimDisk::new(), SYNC_TIME));
         let disk = WatchedDisk::with(slow, SYNC_TIME, |text| TOLD.lock().push(text.to_owned()));
         let options = JournalOptions { file_size_bytes: 16 << 10, ..JournalOptions::default() };
         let (journal, _) = Journal::open_on(Arc::new(disk), Path::new("/journal"), options).unwrap();
