@@ -41,6 +41,16 @@ pub(crate) fn give_buffer(mut buffer: Vec<u8>) {
     }
 }
 
+/// Doubles a buffer that is more than half full, up to `BUFFER_BYTES` and to a power of two: allocators have a place of
+/// just that size, while a vector left to itself gets a size that depends on what came first.
+pub(crate) fn grow_buffer(buffer: &mut Vec<u8>) {
+    let used = buffer.len();
+    if buffer.capacity() < BUFFER_BYTES && used > buffer.capacity() / 2 {
+        let wanted = (used * 2).next_power_of_two().min(BUFFER_BYTES);
+        buffer.reserve_exact(wanted.saturating_sub(used));
+    }
+}
+
 /// A buffer of `READ_BYTES` to read into, shared with nobody.
 pub(crate) fn take_read_buffer() -> ReadBuffer {
     READ.with_borrow_mut(|kept| {

@@ -4,7 +4,7 @@
 //! touched, so that each is flushed once after a whole read. It is not: parsing, or who may publish.
 
 use crate::account::Account;
-use crate::buffer::{ReadBuffer, give_buffer, take_buffer};
+use crate::buffer::{BUFFER_BYTES, ReadBuffer, give_buffer, grow_buffer, take_buffer};
 use crate::client::ClientHandle;
 use crate::deferred;
 use crate::exchange::{Passed, introduce, is_measured};
@@ -27,8 +27,6 @@ use weir_proto::encode;
 const SHARE_BYTES: usize = 2 * 1024;
 /// Payloads of at least this size for one receiver are written from where they were read.
 const SLICE_BYTES: usize = 4 * 1024;
-/// Staged bytes are handed over when they exceed this.
-const STAGE_BYTES: usize = 58 * 1024;
 /// How long a publisher waits, after a read, for a receiver that is nearly full, as in nats-server.
 const STALL_CROWDED: Duration = Duration::from_millis(5);
 /// How long it waits when everyone it sends to is behind.
@@ -568,6 +566,8 @@ impl Delivery {
             self.note(outbox, appended);
         } else if self.may_stage(outbox) {
             if let Some(staged) = &mut self.staged {
+                let before = staged.buffer.len();
+                grow_buffer(&mut staged.buffer);
                 write_head(&mut staged.buffer);
                 match cut(message, staged.buffer.len()) {
                     Some(cut) => staged.cuts.push(cut),
@@ -576,7 +576,8 @@ impl Delivery {
                 staged.buffer.extend_from_slice(encode::CRLF);
                 staged.counted.messages += 1;
                 staged.counted.bytes += total as u64;
-                if staged.buffer.len() > STAGE_BYTES {
+                // Another one like this would not fit any more.
+                if staged.buffer.len() * 2 - before > BUFFER_BYTES {
                     self.settle();
                 }
             }
