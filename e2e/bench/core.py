@@ -131,30 +131,40 @@ def run_stalled(generator: str, binaries: dict, report: dict) -> bool:
         return True
     met = True
     for who, binary in binaries.items():
-        pairs, medians, peaks = [], [], {0: [], 1: []}
+        pairs, rounds, peaks = [], [], {0: [], 1: []}
         for _ in range(ROUNDS):
             # Slices with and without it alternate within one process: what else the machine does falls on both.
-            with Contender(binary, workload) as contender:
-                values = contender.addresses() | {"count": count_of(workload), "stalled": 1, "pairs": workloads.STALLED_PAIRS}
-                result = generate(generator, "stalled", values | workload.values)
-            kept = [one / none for none, one in result["pairs"]]
-            pairs += result["pairs"]
-            medians.append(statistics.median(kept))
+            fewer = {} if who == "weir" else {"pairs": workloads.STALLED_PAIRS_REFERENCE}
+            of_round = run_against(generator, binary, workload, "stalled", stalled=1, **fewer)[0]["pairs"]
+            pairs += of_round
+            rounds.append(kept_of(of_round))
             for stalled in peaks:
-                with Contender(binary, workload) as contender:
-                    peaks[stalled].append(contender.load(generator, count_of(workload), stalled=stalled)["peak_mib"])
-        kept = statistics.median(one / none for none, one in pairs)
+                values = {"stalled": stalled, "window": workloads.STALLED_WINDOW}
+                peaks[stalled].append(run_against(generator, binary, workload, "paced", **values)[1])
+        kept = kept_of(pairs)
         grown = statistics.median(peaks[1]) - statistics.median(peaks[0])
         limit = workloads.MAX_PENDING_BYTES / 2**20 * workloads.STALLED_MEMORY
         rate_met, memory_met = kept >= workloads.STALLED_RATE, grown <= limit
-        print(f"{workload.name:20} {who:12} the others keep {kept:.3f} of their throughput (the median of {len(pairs)} pairs; "
-              f"of each round's: {min(medians):.3f}..{max(medians):.3f}), at least {workloads.STALLED_RATE}: {'pass' if rate_met else 'FAIL'}; "
+        print(f"{workload.name:20} {who:12} the others keep {kept:.3f} of their throughput (over {len(pairs)} pairs; "
+              f"rounds: {min(rounds):.3f}..{max(rounds):.3f}), at least {workloads.STALLED_RATE}: {'pass' if rate_met else 'FAIL'}; "
               f"memory grows by {grown:.1f} MiB, at most {limit:.1f}: {'pass' if memory_met else 'FAIL'}", flush=True)
-        report["stalled"][who] = {"pairs": pairs, "kept": kept, "medians": medians, "peak_mib": peaks}
+        report["stalled"][who] = {"pairs": pairs, "kept": kept, "rounds": rounds, "peak_mib": peaks}
         if who == "weir":
             met = rate_met and memory_met
     print()
     return met
+
+
+def run_against(generator: str, binary: str, workload, mode: str, **more) -> tuple[dict, float]:
+    """What the generator has measured at a server of its own, and the most memory that server had."""
+    with Contender(binary, workload) as contender:
+        values = contender.addresses() | {"count": count_of(workload)} | workload.values | more
+        return generate(generator, mode, values), contender.peak_mib()
+
+
+def kept_of(pairs) -> float:
+    """Throughput with it / without it, each over all slices: the same number of messages by the time for them."""
+    return sum(1 / none for none, _ in pairs) / sum(1 / one for _, one in pairs)
 
 
 def main() -> int:

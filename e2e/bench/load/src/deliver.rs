@@ -18,7 +18,6 @@ const PROBE_EVERY: Duration = Duration::from_millis(20);
 const PROBES: u32 = 500;
 
 pub(crate) fn run(plan: &Plan) -> Outcome<Report> {
-    let stalled = (0..plan.stalled).map(|_| subscribe(plan)).collect::<Outcome<Vec<_>>>()?;
     let subscribers = (0..plan.subscribers).map(|_| subscribe(plan)).collect::<Outcome<Vec<_>>>()?;
     let mut publishers = (0..plan.publishers)
         .map(|_| Wire::connect(&plan.address, plan.transport))
@@ -55,7 +54,6 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Report> {
     for used in used.into_iter().chain(join(senders)?) {
         report.add_thread(used);
     }
-    drop(stalled);
     Ok(report)
 }
 

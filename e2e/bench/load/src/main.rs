@@ -25,8 +25,9 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const USAGE: &str = "usage: weir-load MODE [name=value...]
   publish    publishes without a subscriber, until the server has answered a PING behind the last message
-  deliver    `publishers` publish to one subject, each of `subscribers` gets everything; `stalled` more never read
+  deliver    `publishers` publish to one subject, each of `subscribers` gets everything
   stalled    one publisher, `subscribers`, and in every second of 2 x `pairs` slices `stalled` more that never read
+  paced      one publisher, `subscribers` who all get `window` messages before the next are sent, `stalled` who never read
   request    `clients` ask, one request at a time each, `responders` in one queue group answer
   subjects   publishes to `subjects` subjects while wildcard subscribers listen and inboxes come and go
   idle       opens `connections`, says so on a line, and holds them until its standard input ends
@@ -56,7 +57,8 @@ fn main() -> Outcome<()> {
         "fast" => fast::run(&plan)?,
         "atomic" => batch::atomic(&plan)?,
         "sink" => return sink::run(&plan),
-        "stalled" => return stalled::run(&plan),
+        "stalled" => return stalled::rates(&plan),
+        "paced" => return stalled::paced(&plan),
         _ => return Err(USAGE.into()),
     };
     println!("{}", report.into_json());
