@@ -32,10 +32,10 @@ def count_of(workload) -> int:
     return max(int(workload.count * SCALE), 1000)
 
 
-def alternate(binaries: dict, measure, name: str) -> list[tuple[dict, dict]]:
+def alternate(binaries: dict, measure, name: str, times: int) -> list[tuple[dict, dict]]:
     """Pairs of (nats-server, Weir), who is first changing from pair to pair."""
     pairs = []
-    for number in range(ROUNDS):
+    for number in range(ROUNDS * times):
         order = list(binaries) if number % 2 == 0 else list(reversed(binaries))
         figures = {}
         for who in order:
@@ -96,7 +96,7 @@ def run_loads(generator: str, binaries: dict, report: dict) -> list:
                     return contender.idle(generator, count_of(workload))
                 return contender.load(generator, count_of(workload))
 
-        pairs = alternate(binaries, measure, workload.name)
+        pairs = alternate(binaries, measure, workload.name, workload.times)
         verdicts = judge(workload.bars, pairs)
         if pairs:
             show(workload.name, pairs, verdicts)
