@@ -61,7 +61,7 @@ impl Chunk {
     /// Copies what holds more memory than it counts for.
     fn tighten(&mut self) {
         let is_loose = match self {
-            Self::Buffer(buffer) => buffer.len() < buffer.capacity() / 4 * 3,
+            Self::Buffer(buffer) => !is_dense(buffer),
             Self::Shared(_) => false,
             Self::Slice(slice) => slice.is_loose,
         };
@@ -227,8 +227,7 @@ impl Outbox {
         }
         let added = buffer.len();
         // Behind others it may wait for long: only a well filled buffer may, or memory would exceed what is pending.
-        let is_dense = state.chunks.is_empty() || added >= buffer.capacity() / 4 * 3;
-        if added >= ADOPT_BYTES && is_dense {
+        if added >= ADOPT_BYTES && (state.chunks.is_empty() || is_dense(buffer)) {
             state.push(Chunk::Buffer(std::mem::replace(buffer, take_buffer())));
         } else {
             state.write_into_tail(added, |out| out.extend_from_slice(buffer));
@@ -326,7 +325,7 @@ impl Outbox {
             match result {
                 Ok(()) => {}
                 Err(ErrorKind::WouldBlock) => {
-                    state.chunks.iter_mut().for_each(Chunk::tighten);
+                    state.tighten();
                     let now = Instant::now();
                     state.blocked_since = Some(now);
                     if state.attempt.is_none() {
@@ -503,6 +502,13 @@ impl State {
         self.chunks.push_back(chunk);
     }
 
+    /// What waits is going to wait for longer. The last buffer is written into next: it is tightened by what comes behind.
+    fn tighten(&mut self) {
+        let is_open = matches!(self.chunks.back(), Some(Chunk::Buffer(_)));
+        let closed = self.chunks.len() - usize::from(is_open);
+        self.chunks.iter_mut().take(closed).for_each(Chunk::tighten);
+    }
+
     fn has_to_write(&self) -> bool {
         !self.chunks.is_empty() || self.transport.as_ref().is_some_and(|transport| transport.wants_write())
     }
@@ -526,6 +532,11 @@ impl State {
         encode(tail);
         tail.len() - before
     }
+}
+
+/// Whether a buffer may wait for long as it is.
+fn is_dense(buffer: &Vec<u8>) -> bool {
+    buffer.len() >= buffer.capacity() / 4 * 3
 }
 
 /// Writes chunks until `budget` bytes are written or the socket is full; removes what is written.

@@ -123,10 +123,10 @@ impl Inspection<'_> {
     fn referred(&mut self, checkpoint: &Checkpoint) {
         let path = subjects_path(self.directory(), checkpoint.subjects_generation);
         self.pair(&path, SUBJECTS_MAGIC);
-        // Its own: what a number stood for then, it may not stand for any more.
+        // Its own, read where a segment asks for it: what a number stood for then, it may not stand for any more.
         let seed = self.store.content.sizes.seed;
         let generation = checkpoint.subjects_generation;
-        let subjects = checkpoint::read_subjects(self.disk(), self.directory(), generation, seed).ok();
+        let mut subjects = None;
         for segment in &checkpoint.segments {
             if segment.index_generation != 0 {
                 let path = index_path(self.directory(), segment.id, segment.index_generation);
@@ -134,6 +134,9 @@ impl Inspection<'_> {
             }
             let held = self.store.content.segments.iter().any(|other| other.id == segment.id);
             if !held && self.done.insert(segment_path(self.directory(), segment.id)) {
+                let subjects = subjects.get_or_insert_with(|| {
+                    checkpoint::read_subjects(self.disk(), self.directory(), generation, seed).ok()
+                });
                 self.retired_segment(segment, subjects.as_ref());
             }
         }
