@@ -109,7 +109,6 @@ class Contender(Started):
             "per_second": result["messages"] / result["seconds"],
             "cpu_us": cpu * 1e6 / result["messages"],
             "rss_mib": self.resident_mib(),
-            "peak_mib": self.peak_mib(),
             "generator_cpu_us": result["generator_cpu_seconds"] * 1e6 / result["messages"],
             "busiest_thread": result["busiest_thread"],
         }
