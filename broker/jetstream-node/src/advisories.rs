@@ -69,6 +69,17 @@ impl Context {
         self.emit(account, &subject, "consumer_action", body);
     }
 
+    /// All members of a group, as advisories list them: this server too.
+    fn with_this_server(&self, others: &[PeerInfo]) -> Vec<PeerInfo> {
+        let own = PeerInfo {
+            name: self.server_name.clone(),
+            current: true,
+            peer: self.peer_id.to_string(),
+            ..PeerInfo::default()
+        };
+        std::iter::once(own).chain(others.iter().cloned()).collect()
+    }
+
     /// Tells, once in the account and once in the system account, who leads a stream or one of its consumers.
     pub(crate) fn leader_elected(
         &self,
@@ -84,13 +95,14 @@ impl Context {
         };
         let subject = format!("{}{what}.LEADER_ELECTED.{name}", weir_jsapi::subject::ADVISORY_PREFIX);
         let kind = format!("{}_leader_elected", what.to_lowercase());
+        let replicas = self.with_this_server(&info.replicas);
         for (target, said) in [(account, ""), (&self.hub.system_account(), account.name())] {
             let body = LeaderElected {
                 account: said,
                 stream,
                 consumer,
                 leader: &info.leader,
-                replicas: &info.replicas,
+                replicas: &replicas,
                 domain: self.domain_text(),
             };
             self.emit(target, &subject, &kind, body);
@@ -98,7 +110,8 @@ impl Context {
     }
 
     /// Tells, once in the account and once in the system account, that a stream cannot go on.
-    pub(crate) fn quorum_lost(&self, account: &Arc<Account>, stream: &str, replicas: &[PeerInfo]) {
+    pub(crate) fn quorum_lost(&self, account: &Arc<Account>, stream: &str, others: &[PeerInfo]) {
+        let replicas = &self.with_this_server(others);
         let subject = format!("{}STREAM.QUORUM_LOST.{stream}", weir_jsapi::subject::ADVISORY_PREFIX);
         for (target, said) in [(account, ""), (&self.hub.system_account(), account.name())] {
             let body =
@@ -112,7 +125,7 @@ impl Context {
         let Some(meta) = self.meta_snapshot() else { return };
         let body = DomainLeaderElected {
             leader: &self.peer_id.to_string(),
-            replicas: &meta.replicas,
+            replicas: &self.with_this_server(&meta.replicas),
             cluster: &meta.cluster_name,
             domain: self.domain_text(),
         };

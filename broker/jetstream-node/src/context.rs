@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, Hub};
 use weir_jetstream::BatchTotals;
 use weir_jetstream::meta::{MetaPeer, StreamAssignment};
+use weir_jsapi::PeerInfo;
 use weir_raft::{GroupOptions, PeerId, RaftNode};
 use weir_stdx::rng::SeededRng;
 use weir_storage::disk::Disk;
@@ -21,6 +22,7 @@ use crate::limits::ServerRoom;
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
 use crate::replicated::Replicated;
+use crate::replicator::ReplicaStatus;
 use crate::space::Space;
 use crate::stream::ingest::IngestLimits;
 use crate::stream::replica::StreamReplica;
@@ -100,6 +102,19 @@ impl Context {
 
     pub(crate) fn members(&self) -> Vec<MetaPeer> {
         self.meta.lock().machine().peers().cloned().collect()
+    }
+
+    /// A member of a group as clients are shown it, with what the group's leader knows of the others.
+    pub(crate) fn peer_info(&self, peer: PeerId, known: &[ReplicaStatus]) -> PeerInfo {
+        let shown = PeerInfo { name: self.peer_name(peer), peer: peer.to_string(), ..PeerInfo::default() };
+        let Some(replica) = known.iter().find(|replica| replica.peer == peer) else { return shown };
+        PeerInfo {
+            current: replica.current,
+            offline: !replica.online,
+            active: i64::try_from(replica.active_nanos).unwrap_or(i64::MAX),
+            lag: replica.lag,
+            ..shown
+        }
     }
 
     /// The name of a peer, or its number when nothing is known of it.

@@ -192,17 +192,7 @@ impl Context {
         let cluster = self.cluster.as_ref()?;
         let status = self.meta.status();
         let others = status.members.iter().filter(|peer| Some(**peer) != status.leader);
-        let replicas = others.map(|peer| {
-            let known = status.replicas.iter().find(|replica| replica.peer == *peer);
-            PeerInfo {
-                name: self.peer_name(*peer),
-                current: known.is_some_and(|replica| replica.current),
-                offline: known.is_some_and(|replica| !replica.online),
-                active: known.map_or(0, |replica| i64::try_from(replica.active_nanos).unwrap_or(i64::MAX)),
-                lag: known.map_or(0, |replica| replica.lag),
-                peer: peer.to_string(),
-            }
-        });
+        let replicas = others.map(|peer| self.peer_info(*peer, &status.replicas));
         Some(MetaSnapshot {
             cluster_name: cluster.name.clone(),
             leader: status.leader.map(|peer| self.peer_name(peer)).unwrap_or_default(),

@@ -439,18 +439,8 @@ impl StreamLeader {
         let replica = self.replica()?;
         let assignment = replica.assignment();
         let status = replica.replicated.status();
-        let mut replicas: Vec<PeerInfo> = status
-            .replicas
-            .iter()
-            .map(|peer| PeerInfo {
-                name: self.context.peer_name(peer.peer),
-                current: peer.current,
-                offline: !peer.online,
-                active: i64::try_from(peer.active_nanos).unwrap_or(i64::MAX),
-                lag: peer.lag,
-                peer: peer.peer.to_string(),
-            })
-            .collect();
+        let mut replicas: Vec<PeerInfo> =
+            status.replicas.iter().map(|peer| self.context.peer_info(peer.peer, &status.replicas)).collect();
         replicas.sort_by(|one, other| one.name.cmp(&other.name));
         Some(ClusterInfo {
             name: cluster.name.clone(),

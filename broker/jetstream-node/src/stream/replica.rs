@@ -257,25 +257,25 @@ impl StreamReplica {
         Some(i64::try_from(state.machine().state().bytes).unwrap_or(i64::MAX))
     }
 
-    /// Some server leads this stream, as far as this one knows.
+    /// Some server leads this stream, as far as this one knows. One that takes itself for the leader and does not lead
+    /// hears of no majority.
     fn has_quorum(&self) -> bool {
         let status = self.replicated.status();
-        !self.assignment().is_replicated() || status.is_leader || status.leader.is_some()
+        let own = self.context.peer_id;
+        !self.assignment().is_replicated()
+            || status.is_leader
+            || status.leader.is_some_and(|peer| peer != own)
     }
 
     fn tell_quorum_lost(&self) {
         let assignment = self.assignment();
         let (account, name) = (&assignment.account, assignment.name());
         tracing::warn!("JetStream cluster stream '{account} > {name}' has NO quorum, stalled");
+        let known = self.replicated.status().replicas;
         let others = assignment.peers.iter().filter(|peer| **peer != self.context.peer_id.0);
-        let replicas: Vec<PeerInfo> = others
-            .map(|peer| PeerInfo {
-                name: self.context.peer_name(PeerId(*peer)),
-                peer: peer.to_string(),
-                ..PeerInfo::default()
-            })
-            .collect();
-        self.context.quorum_lost(&self.context.account(account), name, &replicas);
+        let others: Vec<PeerInfo> =
+            others.map(|peer| self.context.peer_info(PeerId(*peer), &known)).collect();
+        self.context.quorum_lost(&self.context.account(account), name, &others);
     }
 
     /// Takes over what a check of the files found, and says so.
