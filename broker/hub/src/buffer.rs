@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 /// Buffers grow to this size in bytes before another one is begun.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
-/// The most bytes read at once.
+/// The most bytes usually read at once.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
+/// The most bytes read at once where payloads are large: what a read cuts in two is copied, and that should be few of them.
+pub(crate) const LARGE_READ_BYTES: usize = 256 * 1024;
 /// The first capacity of a buffer in bytes.
 const FIRST_BUFFER_BYTES: usize = 512;
 /// Spare buffers kept by each thread.
 const SPARE_BUFFERS: usize = 16;
 /// Smaller buffers are not worth keeping.
 const MIN_SPARE_BYTES: usize = 4 * 1024;
-/// Buffers to read into kept by each thread, those included that still wait to be written.
+/// Buffers of each size to read into kept by each thread, those included that still wait to be written.
 const READ_BUFFERS: usize = 8;
 
 /// What was read, shared with those for whom parts of it wait to be written.
@@ -22,6 +24,7 @@ pub(crate) type ReadBuffer = Arc<Vec<u8>>;
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static READ: RefCell<Vec<ReadBuffer>> = const { RefCell::new(Vec::new()) };
+    static LARGE_READ: RefCell<Vec<ReadBuffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An empty buffer, from this thread's spare ones if there are any.
@@ -51,18 +54,20 @@ pub(crate) fn grow_buffer(buffer: &mut Vec<u8>) {
     }
 }
 
-/// A buffer of `READ_BYTES` to read into, shared with nobody.
-pub(crate) fn take_read_buffer() -> ReadBuffer {
-    READ.with_borrow_mut(|kept| {
+/// A buffer of `READ_BYTES`, or of `LARGE_READ_BYTES`, to read into, shared with nobody.
+pub(crate) fn take_read_buffer(is_large: bool) -> ReadBuffer {
+    let (pool, bytes) = if is_large { (&LARGE_READ, LARGE_READ_BYTES) } else { (&READ, READ_BYTES) };
+    pool.with_borrow_mut(|kept| {
         let free = kept.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some());
         free.map(|at| kept.swap_remove(at))
     })
-    .unwrap_or_else(|| Arc::new(vec![0; READ_BYTES]))
+    .unwrap_or_else(|| Arc::new(vec![0; bytes]))
 }
 
 /// Keeps a buffer for a later `take_read_buffer` of this thread, when nobody else holds it any more.
 pub(crate) fn give_read_buffer(buffer: ReadBuffer) {
-    READ.with_borrow_mut(|kept| {
+    let pool = if buffer.len() > READ_BYTES { &LARGE_READ } else { &READ };
+    pool.with_borrow_mut(|kept| {
         if kept.len() == READ_BUFFERS {
             // One of those that wait the longest: whoever it is shared with frees it.
             kept.swap_remove(0);

@@ -269,6 +269,38 @@ async fn large_messages_arrive_whole_and_in_order() {
 }
 
 #[tokio::test]
+async fn messages_of_all_sizes_arrive_as_sent_wherever_reads_cut_them() {
+    let server = Server::open().await;
+    let (mut publisher, mut subscriber) = (server.client().await, server.client().await);
+    subscriber.send("SUB foo 1\r\n").await;
+    subscriber.sync().await;
+    // Runs of small, of medium and of large messages; no two payloads begin alike.
+    let size_of = |number: usize| match number / 50 % 4 {
+        0 => number * 13 % 200,
+        1 => 8_000 + number * 4_099 % 60_000,
+        2 => 16 * 1024,
+        _ => 60_000 + number * 1_021 % 200_000,
+    };
+    let payload_of = |number: usize| format!("{number} {}", "x".repeat(size_of(number)));
+    let messages = 400;
+    let sent: String = (0..messages)
+        .map(payload_of)
+        .map(|payload| format!("PUB foo {}\r\n{payload}\r\n", payload.len()))
+        .collect();
+    let sender = async {
+        publisher.send(&sent).await;
+        publisher.sync().await;
+    };
+    let receiver = async {
+        for payload in (0..messages).map(payload_of) {
+            assert_eq!(subscriber.until("\r\n").await, format!("MSG foo 1 {}\r\n", payload.len()));
+            assert!(subscriber.until("\r\n").await == payload + "\r\n");
+        }
+    };
+    tokio::join!(sender, receiver);
+}
+
+#[tokio::test]
 async fn bytes_may_come_one_by_one() {
     let server = Server::open().await;
     let mut client = server.client().await;

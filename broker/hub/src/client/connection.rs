@@ -25,6 +25,8 @@ use weir_stdx::duration::format_duration;
 const READ_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
 /// Less than this in one read is little: a few requests, not a stream of messages.
 const LITTLE_BYTES: usize = 4 * 1024;
+/// After a message of at least this size was cut by the end of a read, more is read at once.
+const LARGE_MESSAGE_BYTES: usize = 8 * 1024;
 /// So many reads in a row before others get their turn.
 const READS_A_TURN: usize = 4;
 /// How long the last bytes may take.
@@ -101,6 +103,8 @@ pub(super) struct Connection {
     partial: Vec<u8>,
     /// How long that operation is; 0 when it is not known yet.
     needs: usize,
+    /// The next read takes a large buffer.
+    reads_large: bool,
     auth_deadline: Option<Instant>,
     next_ping: Instant,
     /// It was too slow once.
@@ -128,6 +132,7 @@ impl Connection {
             session,
             partial: Vec::new(),
             needs: 0,
+            reads_large: false,
         };
         connection.start_timers();
         connection
@@ -237,7 +242,7 @@ impl Connection {
         if self.partial.capacity() > READ_BYTES {
             return self.read_large();
         }
-        let mut buffer = take_read_buffer();
+        let mut buffer = take_read_buffer(self.reads_large);
         let result = self.read_with(&mut buffer);
         give_read_buffer(buffer);
         result
@@ -245,14 +250,13 @@ impl Connection {
 
     fn read_with(&mut self, buffer: &mut ReadBuffer) -> Result<ReadOutcome, CloseReason> {
         let kept = self.partial.len();
-        let limit = if self.session.is_authenticated() {
-            READ_BYTES
-        } else {
-            READ_BYTES_UNAUTHENTICATED.max(kept + 512)
-        };
         let count = {
             let Some(scratch) = Arc::get_mut(buffer) else { return Ok(ReadOutcome::Empty) };
-            let limit = limit.min(scratch.len());
+            let limit = if self.session.is_authenticated() {
+                scratch.len()
+            } else {
+                scratch.len().min(READ_BYTES_UNAUTHENTICATED.max(kept + 512))
+            };
             // What is left of the last read goes in front, so that operations lie in one piece.
             scratch[..kept].copy_from_slice(&self.partial);
             let Some(count) = self.try_read(&mut scratch[kept..limit])? else {
@@ -265,6 +269,7 @@ impl Connection {
         let whole = kept + count;
         let (consumed, step) = self.session.consume(buffer, whole)?;
         self.keep(&buffer[consumed..whole], &step);
+        self.reads_large = self.needs >= LARGE_MESSAGE_BYTES || (self.reads_large && count > READ_BYTES / 2);
         Ok(ReadOutcome::Data { is_little: count < LITTLE_BYTES })
     }
 
