@@ -1,5 +1,7 @@
 """What /jsz says of accounts, their limits and requests, and of what streams copy: key by key as nats-server."""
 
+import re
+
 import pytest
 
 from broker import STANDALONE, wait_until
@@ -49,14 +51,33 @@ def filled(broker):
         js.api("STREAM.CREATE.S", {"name": "S", "subjects": ["s"], "storage": "memory", "max_bytes": 700})
 
 
+def direct_consumers(broker):
+    """Those of the stream S that have looked at all its messages."""
+    account = broker.get_json("/jsz?acc=BOUND&consumers=true&direct-consumers=true")["account_details"][0]
+    stream = next(stream for stream in account["stream_detail"] if stream["name"] == "S")
+    return sum(consumer["delivered"]["stream_seq"] == 4 for consumer in stream.get("direct_consumer_detail", []))
+
+
+def sorted_by_filter(consumers):
+    """Those of mirrors and sources, whose names are made up."""
+    for consumer in consumers:
+        consumer["name"] = consumer["name"].rsplit("-", 1)[0]
+        for key in ("name", "deliver_subject", "filter_subject"):
+            if key in consumer.get("config", {}):
+                consumer["config"][key] = re.sub(r"[A-Za-z0-9]{8}$", "<random>", consumer["config"][key])
+    return sorted(consumers, key=str)
+
+
 QUERIES = ["", "?accounts=true", "?streams=true", "?acc=BOUND", "?acc=BOUND&streams=true&config=true", "?acc=FREE&consumers=true", "?acc=OUT",
-           "?acc=NONE", "?acc=BOUND&consumers=true&config=true", "?accounts=true&offset=1&limit=1", "?acc=BOUND&streams=true&raft=true"]
+           "?acc=NONE", "?acc=BOUND&consumers=true&config=true", "?accounts=true&offset=1&limit=1", "?acc=BOUND&streams=true&raft=true", "?acc=BOUND&consumers=true&raft=true",
+           "?acc=BOUND&consumers=true&direct-consumers=true", "?acc=BOUND&consumers=true&direct-consumers=true&config=true", "?acc=BOUND&direct-consumers=true"]
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_jsz_of_accounts(pair, query):
     def use(broker):
         filled(broker)
+        wait_until(lambda: direct_consumers(broker) == 3, "each origin has its consumer, which looked at all messages")
         status, body = broker.get(f"/jsz{query}")
         if status != 200:
             return status, body
@@ -68,6 +89,9 @@ def test_jsz_of_accounts(pair, query):
             account["api"] = bool(account["api"].pop("total")), sorted(account["api"])
             # Of a Go map.
             account.get("stream_detail", []).sort(key=lambda stream: stream["name"])
+            for stream in account.get("stream_detail", []):
+                if direct := stream.get("direct_consumer_detail"):
+                    stream["direct_consumer_detail"] = sorted_by_filter(direct)
         return mask(without_sizes(answer))
 
     pair.same(use)

@@ -236,15 +236,7 @@ async fn at_meta_leader(
     }
     // A stream that exists is its leader's business.
     if let Some(stream) = stream_of(parsed)
-        && !matches!(
-            parsed,
-            ApiRequest::StreamCreate(_)
-                | ApiRequest::StreamUpdate(_)
-                | ApiRequest::StreamDelete(_)
-                | ApiRequest::StreamRestore(_)
-                | ApiRequest::StreamPeerRemove(_)
-                | ApiRequest::StreamPeerEvacuate(_)
-        )
+        && !is_placed_by_meta(parsed)
     {
         if context.assignment(request.account.name(), stream).is_some() {
             return Ok(None);
@@ -291,19 +283,8 @@ async fn at_stream_leader(
     else {
         return Ok(None);
     };
-    if let ApiRequest::DirectGet { .. } = parsed {
-        return Ok(None);
-    }
-    if matches!(
-        parsed,
-        ApiRequest::StreamCreate(_)
-            | ApiRequest::StreamUpdate(_)
-            | ApiRequest::StreamDelete(_)
-            | ApiRequest::StreamRestore(_)
-            | ApiRequest::StreamPeerRemove(_)
-            | ApiRequest::StreamPeerEvacuate(_)
-            | ApiRequest::ConsumerNext { .. }
-    ) {
+    let is_no_api_request = matches!(parsed, ApiRequest::DirectGet { .. } | ApiRequest::ConsumerNext { .. });
+    if is_no_api_request || is_placed_by_meta(parsed) {
         return Ok(None);
     }
     // Refused by the meta leader.
@@ -335,6 +316,19 @@ async fn at_stream_leader(
         }
         _ => Ok(None),
     }
+}
+
+/// Requests about a stream that the meta leader decides, also where the stream exists.
+fn is_placed_by_meta(parsed: &ApiRequest<'_>) -> bool {
+    matches!(
+        parsed,
+        ApiRequest::StreamCreate(_)
+            | ApiRequest::StreamUpdate(_)
+            | ApiRequest::StreamDelete(_)
+            | ApiRequest::StreamRestore(_)
+            | ApiRequest::StreamPeerRemove(_)
+            | ApiRequest::StreamPeerEvacuate(_)
+    )
 }
 
 /// Requests that a server on its own refuses before it looks at anything else.

@@ -79,6 +79,8 @@ pub(crate) struct Context {
     pub(crate) api_load: ApiLoad,
     /// API requests with unknown fields are refused.
     pub(crate) strict: bool,
+    /// The subjects that acknowledge name domain and account.
+    pub(crate) scoped_acks: bool,
 }
 
 impl Context {
@@ -129,6 +131,15 @@ impl Context {
             .map(|member| member.name.clone())
             .or_else(|| self.cluster.as_ref()?.raft.peer_info(peer).map(|info| info.name))
             .unwrap_or_else(|| peer.to_string())
+    }
+
+    /// What the subjects of acknowledgements have before a stream's name.
+    pub(crate) fn subject_scope(&self, account: &str) -> Box<str> {
+        if self.scoped_acks {
+            weir_jetstream::subject_scope(self.domain.as_deref(), account)
+        } else {
+            Box::default()
+        }
     }
 
     pub(crate) fn room(&self) -> ServerRoom {

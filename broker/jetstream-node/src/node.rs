@@ -116,6 +116,7 @@ impl JetStreamNode {
             api: ApiCounters::default(),
             api_load: ApiLoad::new(options.api_requests_max),
             strict: options.strict,
+            scoped_acks: options.scoped_acks,
         });
         for (name, share) in options.accounts {
             context.set_account(&name, share);

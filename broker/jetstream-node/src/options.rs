@@ -24,6 +24,8 @@ pub struct NodeOptions {
     pub room: ServerRoom,
     /// API requests with unknown fields are refused.
     pub strict: bool,
+    /// The subjects that acknowledge messages name domain and account (version 2) before stream and consumer.
+    pub scoped_acks: bool,
     /// API requests worked on at the same time; more are dropped, the client asks again.
     pub api_requests_max: u64,
     /// Printed in acknowledgements and infos when set.

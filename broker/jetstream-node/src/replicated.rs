@@ -22,11 +22,9 @@ pub(crate) trait StateMachine: Send + 'static {
     /// Applies one command; `index` is its place in the log. Must depend on nothing but its arguments and state.
     /// An error means that this replica's state can no longer follow the log.
     fn apply(&mut self, index: u64, command: Bytes) -> Result<Self::Outcome, String>;
-    /// Passes over an entry that carries no command (a Raft membership or empty entry).
-    fn skip(&mut self, term: u64, index: u64);
     /// Term and index of the last entry applied.
     fn applied(&self) -> (u64, u64);
-    /// Called after each entry with its term, so that `applied` survives in the next checkpoint.
+    /// Called after each entry with its term, also after one that carries no command (of Raft's own), so that `applied` survives in the next checkpoint.
     fn advance(&mut self, term: u64, index: u64);
     /// What the machine has counted so far, if a log is to tell it (a stream's last sequence).
     fn count(&self) -> u64 {
@@ -229,7 +227,7 @@ impl<M: StateMachine> Replicated<M> {
 
     fn apply_one(&self, machine: &mut M, entry: LogEntry) -> Option<(u64, Result<M::Outcome, ProposeError>)> {
         if entry.payload.is_empty() {
-            machine.skip(entry.term, entry.index);
+            machine.advance(entry.term, entry.index);
             return None;
         }
         let result =

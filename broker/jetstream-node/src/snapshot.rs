@@ -22,6 +22,8 @@ pub struct StreamSnapshot {
     pub is_leader: bool,
     /// Filled when asked for.
     pub consumers: Vec<ConsumerInfo>,
+    /// Those that mirrors and sources made; filled when asked for.
+    pub direct_consumers: Vec<ConsumerInfo>,
     /// Highest applied and committed entries of the stream's log here.
     pub applied: u64,
     pub committed: u64,
@@ -139,31 +141,36 @@ impl Context {
             snapshot.stream_count += 1;
             snapshot.messages += info.state.messages;
             snapshot.bytes += info.state.bytes;
-            // Those that mirrors and sources made are not shown.
-            let names: Vec<String> = {
+            // Those that mirrors and sources made are not counted.
+            let names = |direct: bool| -> Vec<String> {
                 let state = replica.replicated.lock();
-                let shown = state.machine().consumers().filter(|(_, consumer)| !consumer.config.direct);
+                let shown =
+                    state.machine().consumers().filter(|(_, consumer)| consumer.config.direct == direct);
                 shown.map(|(name, _)| name.to_string()).collect()
             };
-            snapshot.consumer_count += names.len();
+            let shown = names(false);
+            snapshot.consumer_count += shown.len();
             if !options.streams {
                 continue;
             }
             if info.cluster.is_none() {
                 info.cluster = self.follower_cluster_info(&assignment.peers, status.leader);
             }
-            let mut consumers = Vec::new();
-            if options.consumers {
-                consumers.extend(names.iter().filter_map(|name| match &leader {
+            let infos = |names: &[String]| -> Vec<ConsumerInfo> {
+                let info = |name: &String| match &leader {
                     Some(leader) => leader.consumer_info(name),
                     None => replica.replicated.lock().machine().consumer_info(name, crate::clock::now()),
-                }));
-            }
+                };
+                names.iter().filter_map(info).collect()
+            };
+            let (consumers, direct_consumers) =
+                if options.consumers { (infos(&shown), infos(&names(true))) } else { Default::default() };
             snapshot.streams.push(StreamSnapshot {
                 account: assignment.account.clone(),
                 info,
                 is_leader: leader.is_some(),
                 consumers,
+                direct_consumers,
                 applied: status.applied,
                 committed: status.committed,
                 failure: replica.replicated.failure().map(str::to_owned),

@@ -52,6 +52,7 @@ async fn try_start(store: &Path) -> Result<Server, StartError> {
             batches: BatchLimits::default(),
         },
         strict: true,
+        scoped_acks: false,
         api_requests_max: 0,
         domain: None,
         ingest: IngestLimits::default(),

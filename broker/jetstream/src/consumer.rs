@@ -4,6 +4,6 @@ mod delivery;
 mod effect;
 mod state;
 
-pub use delivery::{ConsumerDelivery, Progress, Setting, StopReason};
+pub use delivery::{ConsumerDelivery, Progress, Setting, StopReason, subject_scope};
 pub use effect::{Delivery, Effect};
 pub use state::{Candidate, ConsumerEvent, ConsumerState, Pending, Position};

@@ -26,7 +26,7 @@ pub use command::{
 };
 pub use consumer::{
     ConsumerDelivery, ConsumerEvent, ConsumerState, Delivery, Effect, Pending, Position, Progress, Setting,
-    StopReason,
+    StopReason, subject_scope,
 };
 #[cfg(any(test, feature = "test-util"))]
 pub use mem_store::MemStore;

@@ -304,9 +304,25 @@ pub fn parse_ack(subject: &str) -> Option<AckSubject<'_>> {
     })
 }
 
+/// The consumer that `$JS.FC.<stream>.<consumer>.<random>` (v1) or
+/// `$JS.FC.<domain>.<account>.<stream>.<consumer>.<random>` (v2) is for; empty for any other subject.
+pub fn flow_control_consumer(subject: &str) -> &str {
+    let Some(rest) = subject.strip_prefix(FLOW_CONTROL_PREFIX) else { return "" };
+    let at = if rest.split('.').count() == 3 { 1 } else { 3 };
+    rest.split('.').nth(at).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flow_control_names_its_consumer_in_either_form() {
+        assert_eq!(flow_control_consumer("$JS.FC.S.C.abcd"), "C");
+        assert_eq!(flow_control_consumer("$JS.FC._.HASH.S.C.abcd"), "C");
+        assert_eq!(flow_control_consumer("$JS.FC.S"), "");
+        assert_eq!(flow_control_consumer("$JS.ACK.S.C.1.2.3.4.5"), "");
+    }
 
     #[test]
     fn requests_are_read_from_their_subjects() {

@@ -212,12 +212,23 @@ struct StreamDetail {
     state: StreamState,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     consumer_detail: Vec<ConsumerInfo>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    direct_consumer_detail: Vec<ConsumerInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mirror: Option<StreamSourceInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<StreamSourceInfo>,
     #[serde(skip_serializing_if = "String::is_empty")]
     stream_raft_group: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    consumer_raft_groups: Vec<ConsumerGroup>,
+}
+
+/// Which Raft group a consumer is in.
+#[derive(Serialize)]
+struct ConsumerGroup {
+    name: String,
+    raft_group: String,
 }
 
 /// How far to go.
@@ -226,6 +237,7 @@ struct Depth {
     accounts: bool,
     streams: bool,
     consumers: bool,
+    direct_consumers: bool,
     config: bool,
     raft: bool,
     stream_leader_only: bool,
@@ -234,9 +246,8 @@ struct Depth {
 impl Depth {
     fn of(query: &Query) -> Result<Self, Refused> {
         let consumers = query.boolean("consumers")?;
-        // Consumers that sources and mirrors make are streams' own matter here: there are none to list.
-        query.boolean("direct-consumers")?;
         Ok(Self {
+            direct_consumers: query.boolean("direct-consumers")?,
             account: query.text("acc").map(str::to_owned),
             accounts: query.boolean("accounts")?,
             streams: query.boolean("streams")? || consumers,
@@ -355,6 +366,8 @@ fn account(account: JetStreamAccount, depth: &Depth) -> AccountDetail {
 
 fn stream(stream: JetStreamStream, depth: &Depth) -> StreamDetail {
     let raft_group = stream.cluster.as_ref().map(|cluster| cluster.raft_group.clone());
+    let consumer_raft_groups = if depth.raft { raft_groups(&stream.consumers, depth) } else { Vec::new() };
+    let direct = if depth.direct_consumers { stream.direct_consumers } else { Vec::new() };
     StreamDetail {
         name: stream.config.name.clone(),
         created: stream.created,
@@ -362,10 +375,20 @@ fn stream(stream: JetStreamStream, depth: &Depth) -> StreamDetail {
         config: depth.config.then_some(stream.config),
         state: stream.state,
         consumer_detail: consumers(stream.consumers, depth),
+        direct_consumer_detail: consumers(direct, depth),
         mirror: stream.mirror,
         sources: stream.sources,
         stream_raft_group: if depth.raft { raft_group.unwrap_or_default() } else { String::new() },
+        consumer_raft_groups,
     }
+}
+
+fn raft_groups(infos: &[ConsumerInfo], depth: &Depth) -> Vec<ConsumerGroup> {
+    let shown = infos.iter().filter(|_| depth.consumers).filter_map(|info| {
+        let cluster = info.cluster.as_ref()?;
+        Some(ConsumerGroup { name: info.name.clone(), raft_group: cluster.raft_group.clone() })
+    });
+    shown.collect()
 }
 
 /// The consumers, their configurations only when asked for.

@@ -495,4 +495,6 @@ pub struct JetStreamStream {
     pub sources: Vec<StreamSourceInfo>,
     pub is_leader: bool,
     pub consumers: Vec<ConsumerInfo>,
+    /// Those that mirrors and sources made.
+    pub direct_consumers: Vec<ConsumerInfo>,
 }

@@ -113,6 +113,7 @@ impl Source for Fake {
             sources: Vec::new(),
             is_leader: true,
             consumers: Vec::new(),
+            direct_consumers: Vec::new(),
         };
         let account =
             JetStreamAccount { name: "$G".to_owned(), streams: vec![stream], ..JetStreamAccount::default() };

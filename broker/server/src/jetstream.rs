@@ -27,7 +27,7 @@ use weir_monitor::{
 };
 use weir_storage::{Cipher, EncryptionOptions, StoreKey};
 
-use crate::{identity::short_hash, io_reason, machine, startup};
+use crate::{identity::short_hash, io_reason, machine, settings::feature_flags, startup};
 
 /// The share of the machine's memory and of the disk's free space that JetStream takes when it is not
 /// told, in percent.
@@ -85,6 +85,7 @@ pub(crate) async fn start(
         room: room(jetstream, max_memory, max_file),
         domain: jetstream.domain.clone(),
         strict: jetstream.strict,
+        scoped_acks: feature_flags(options).get("js_ack_fc_v2") == Some(&true),
         api_requests_max: jetstream.request_queue_limit,
         ingest: IngestLimits {
             messages: jetstream.buffered_messages_max,
@@ -319,15 +320,16 @@ fn by_account(snapshot: &JetStreamSnapshot) -> (Vec<JetStreamAccount>, Led) {
             mirror: held.info.mirror.clone(),
             sources: held.info.sources.clone(),
             is_leader: held.is_leader,
-            consumers: consumers(held, snapshot.meta.is_some()),
+            consumers: consumers(&held.consumers, snapshot.meta.is_some()),
+            direct_consumers: consumers(&held.direct_consumers, snapshot.meta.is_some()),
         });
     }
     (accounts.into_values().collect(), led)
 }
 
 /// A single server shows no leader beside its consumers, as the reference.
-fn consumers(held: &StreamSnapshot, clustered: bool) -> Vec<ConsumerInfo> {
-    let mut infos = held.consumers.clone();
+fn consumers(held: &[ConsumerInfo], clustered: bool) -> Vec<ConsumerInfo> {
+    let mut infos = held.to_vec();
     if !clustered {
         infos.iter_mut().for_each(|info| info.cluster = None);
     }

@@ -27,11 +27,6 @@ pub(crate) fn without_effect(options: &Options) -> Vec<(&'static str, &'static s
             cluster.is_some_and(|tls| tls.ocsp_peer.is_some()),
         ),
         (
-            "feature_flags.js_ack_fc_v2",
-            "acknowledgements keep the subjects of version 1",
-            flag("js_ack_fc_v2") == Some(true),
-        ),
-        (
             "feature_flags.js_api_reply_v2",
             "requests between servers do not go through the JetStream API",
             flag("js_api_reply_v2") == Some(true),

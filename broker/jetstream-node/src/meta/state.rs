@@ -88,10 +88,6 @@ impl StateMachine for MetaState {
         Ok(self.machine.apply(command))
     }
 
-    fn skip(&mut self, term: u64, index: u64) {
-        self.advance(term, index);
-    }
-
     fn applied(&self) -> (u64, u64) {
         (self.term, self.index)
     }

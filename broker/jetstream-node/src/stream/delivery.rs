@@ -205,6 +205,7 @@ impl DeliveryTask {
             account: Arc::from(leader.account.name()),
             message_max,
             seed: context.rng.lock().next_u64(),
+            subject_scope: context.subject_scope(leader.account.name()),
         };
         Self {
             setting: Arc::new(setting),
@@ -418,7 +419,7 @@ impl DeliveryTask {
             }
             Input::FlowControl { subject, headers } => {
                 let text = String::from_utf8_lossy(&subject);
-                let consumer = text.split('.').nth(3).unwrap_or_default();
+                let consumer = weir_jsapi::subject::flow_control_consumer(&text);
                 deliveries.slots.get_mut(consumer).map(|slot| {
                     slot.delivery.handle_flow_control(now, &subject, &headers, &mut effects);
                     Arc::clone(slot.delivery.name())

@@ -251,9 +251,12 @@ impl StreamLeader {
             inputs,
             Input::next,
         ));
-        services.push(self.subscribe_input(&format!("$JS.FC.{name}.>"), inputs, Input::flow_control));
+        let scope = weir_jetstream::subject_scope(self.context.domain.as_deref(), self.account.name());
+        for subject in [format!("$JS.FC.{scope}{name}.*.*"), format!("$JS.FC.{name}.*.*")] {
+            services.push(self.subscribe_input(&subject, inputs, Input::flow_control));
+        }
         services.push(self.subscribe_internal_info());
-        for subject in [format!("$JS.ACK.*.*.{name}.>"), format!("$JS.ACK.{name}.>")] {
+        for subject in [format!("$JS.ACK.{scope}{name}.>"), format!("$JS.ACK.{name}.>")] {
             services.push(self.subscribe_input(&subject, inputs, Input::ack));
         }
         self.subscriptions.lock().services = services;

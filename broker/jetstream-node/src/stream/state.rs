@@ -172,10 +172,6 @@ impl StateMachine for StreamState {
         outcome
     }
 
-    fn skip(&mut self, term: u64, index: u64) {
-        self.advance(term, index);
-    }
-
     fn applied(&self) -> (u64, u64) {
         (self.term, self.index)
     }

@@ -68,6 +68,14 @@ pub struct Setting {
     pub message_max: u64,
     /// For the ids of pinned clients; differs from leader to leader.
     pub seed: u64,
+    /// What the subjects of acknowledgements and flow control have before the stream's name: empty (version 1), or from
+    /// [`subject_scope`] (version 2).
+    pub subject_scope: Box<str>,
+}
+
+/// `<domain>.<hash of the account>.`: what version 2 of the subjects of acknowledgements and flow control begins with.
+pub fn subject_scope(domain: Option<&str>, account: &str) -> Box<str> {
+    format!("{}.{}.", domain.unwrap_or("_"), crate::sourcing::short_hash(account)).into_boxed_str()
 }
 
 /// A message found and not yet assigned to a receiver.
@@ -120,6 +128,8 @@ impl ConsumerDelivery {
         let mut pull = PullRequests::default();
         pull.priorities = Priorities::new(setting.seed);
         pull.priorities.configure(&consumer.config);
+        let scope = &setting.subject_scope;
+        let flow_control = format!("{}{scope}{stream}.{name}.", weir_jsapi::subject::FLOW_CONTROL_PREFIX);
         let mut delivery = Self {
             stream: Arc::from(stream),
             name: Arc::clone(name),
@@ -133,9 +143,9 @@ impl ConsumerDelivery {
             queued: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             pull,
-            push: Push::new(&consumer.config, now),
+            push: Push::new(flow_control, &consumer.config, now),
             pace: Pace::new(&consumer.config, setting.message_max),
-            replies: AckSubjects::new(stream, name),
+            replies: AckSubjects::new(scope, stream, name),
             setting: Arc::clone(setting),
             counter: PendingCounter::default(),
             last_active: now,
@@ -288,7 +298,9 @@ impl ConsumerDelivery {
         let mut info = machine.consumer_info(&self.name, now)?;
         info.num_ack_pending = self.state.pending.len() as u64;
         info.delivered.consumer_seq = self.state.delivered.consumer_seq;
-        info.delivered.stream_seq = self.state.delivered.stream_seq;
+        // What a mirror's or source's consumer passed over counts.
+        let delivered = if self.config.direct { self.shown_position() } else { self.state.delivered };
+        info.delivered.stream_seq = delivered.stream_seq;
         info.delivered.last_active = self.state.last_delivered_at.map(crate::stream::time);
         info.ack_floor.consumer_seq = self.state.ack_floor.consumer_seq;
         info.ack_floor.stream_seq = self.state.ack_floor.stream_seq;

@@ -1,5 +1,5 @@
 //! The subjects that acknowledge messages, `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time>.
-//! <pending>`: written one after another into shared chunks of memory, since every delivered message needs one.
+//! <pending>`, with a scope before the stream where that is configured: written one after another into shared chunks of memory, since every delivered message needs one.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -15,8 +15,8 @@ pub(super) struct AckSubjects {
 }
 
 impl AckSubjects {
-    pub(super) fn new(stream: &str, consumer: &str) -> Self {
-        let prefix = format!("{}{stream}.{consumer}", weir_jsapi::subject::ACK_PREFIX);
+    pub(super) fn new(scope: &str, stream: &str, consumer: &str) -> Self {
+        let prefix = format!("{}{scope}{stream}.{consumer}", weir_jsapi::subject::ACK_PREFIX);
         Self { prefix: prefix.into_bytes().into_boxed_slice(), chunk: BytesMut::new() }
     }
 
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn subjects_are_the_prefix_and_five_numbers() {
-        let mut subjects = AckSubjects::new("S", "c");
+        let mut subjects = AckSubjects::new("", "S", "c");
         assert_eq!(
             &subjects.write(&[1, 0, 10, 1_700_000_000_000_000_000, 99])[..],
             b"$JS.ACK.S.c.1.0.10.1700000000000000000.99"

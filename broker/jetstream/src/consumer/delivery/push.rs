@@ -25,11 +25,14 @@ pub(super) struct Push {
     /// The unanswered request's subject, and how many bytes its answer covers.
     pub(super) asked: Option<(Bytes, usize)>,
     requests: u64,
+    /// Of the requests' subjects.
+    prefix: Box<str>,
 }
 
 impl Push {
-    pub(super) fn new(config: &ConsumerConfig, now: UnixNanos) -> Self {
+    pub(super) fn new(prefix: String, config: &ConsumerConfig, now: UnixNanos) -> Self {
         let mut push = Self {
+            prefix: prefix.into_boxed_str(),
             deliver_subject: Bytes::new(),
             active: false,
             heartbeat: 0,
@@ -68,15 +71,7 @@ impl Push {
 
     /// Accounts for a message that went out; asks for a sign of life when half the window is used, or when the answer
     /// is what acknowledges (`acks_are_due`).
-    pub(super) fn sent(
-        &mut self,
-        now: UnixNanos,
-        size: usize,
-        acks_are_due: bool,
-        stream: &str,
-        consumer: &str,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn sent(&mut self, now: UnixNanos, size: usize, acks_are_due: bool, out: &mut Vec<Effect>) {
         self.heartbeat_at = UnixNanos(now.0.saturating_add(self.heartbeat));
         if self.window == 0 {
             return;
@@ -90,15 +85,14 @@ impl Push {
             return;
         }
         if self.in_flight > self.window / 2 || acks_are_due {
-            self.ask(now, stream, consumer, out);
+            self.ask(now, out);
         }
     }
 
     /// Asks for a sign of life that covers all that is in flight.
-    fn ask(&mut self, now: UnixNanos, stream: &str, consumer: &str, out: &mut Vec<Effect>) {
+    fn ask(&mut self, now: UnixNanos, out: &mut Vec<Effect>) {
         self.requests += 1;
-        let subject =
-            Bytes::from(format!("$JS.FC.{stream}.{consumer}.{}", request_token(self.requests, now)));
+        let subject = Bytes::from(format!("{}{}", self.prefix, request_token(self.requests, now)));
         out.push(Effect::Status {
             to: self.deliver_subject.clone(),
             reply: Some(subject.clone()),
@@ -189,7 +183,7 @@ impl ConsumerDelivery {
         let acks_are_due = self.config.ack_policy == AckPolicy::FlowControl
             && u64::try_from(self.config.max_ack_pending)
                 .is_ok_and(|limit| limit > 0 && self.state.pending.len() as u64 >= limit);
-        self.push.sent(now, size, acks_are_due, &self.stream, &self.name, out);
+        self.push.sent(now, size, acks_are_due, out);
     }
 
     /// A heartbeat if one is due; with it the request whose answer acknowledges.
@@ -197,7 +191,7 @@ impl ConsumerDelivery {
         let beaten = self.push.heartbeat(now, self.shown_position(), out);
         let asks = self.config.ack_policy == AckPolicy::FlowControl && !self.state.pending.is_empty();
         if beaten && asks && self.push.asked.is_none() {
-            self.push.ask(now, &self.stream, &self.name, out);
+            self.push.ask(now, out);
         }
     }
 }

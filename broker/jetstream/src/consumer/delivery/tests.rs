@@ -64,7 +64,8 @@ impl Scenario {
 
     fn lead(machine: &StreamMachine<MemStore>, now: UnixNanos) -> ConsumerDelivery {
         let (name, consumer) = machine.consumers().next().expect("one consumer");
-        let setting = Setting { account: Arc::from("A"), message_max: 1 << 20, seed: 7 };
+        let setting =
+            Setting { account: Arc::from("A"), message_max: 1 << 20, seed: 7, subject_scope: Box::default() };
         ConsumerDelivery::new("S", name, consumer, &Arc::new(setting), now)
     }
 
