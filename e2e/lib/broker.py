@@ -3,6 +3,7 @@
 Not a client, and it does not know which program it runs: `binaries` does.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -132,6 +133,16 @@ class Broker:
 
     def signal(self, number: int):
         self.process.send_signal(number)
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Its process stands still meanwhile; its kernel does not."""
+        self.signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: re.search(r"State:\s+T", pathlib.Path(f"/proc/{self.process.pid}/status").read_text()), f"{self.name} stands still")
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def wait_exit(self, within: float = STOPPED_WITHIN_SECONDS) -> int:
         try:

@@ -3,8 +3,6 @@
 The keys of a connection are in test_diff_monitor.py, what CONNECT decides in test_diff_info.py.
 """
 
-import socket
-import struct
 import time
 
 import pytest
@@ -162,10 +160,35 @@ def test_a_connection_that_is_reset_has_a_read_error(pair):
         client = Wire(broker.port, {"name": "reset"})
         client.sync()
         cid = client.info["client_id"]
-        # A close with unsent linger of zero is a reset.
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.close()
+        client.reset()
         return wait_until(lambda: broker.get_json(f"/connz?state=closed&cid={cid}")["connections"], "it is among the closed")[0]["reason"]
+
+    pair.same(ask)
+
+
+def send_as_much_as_fits(client, data):
+    """What the buffers of both kernels take without a reader."""
+    client.socket.setblocking(False)
+    try:
+        while True:
+            client.socket.send(data)
+    except BlockingIOError:
+        pass
+
+
+def test_a_connection_whose_answers_cannot_be_written_has_a_write_error(pair):
+    """What came before a reset is still read, and the answers to it are written in vain long before the last of it."""
+    def ask(broker):
+        client = Wire(broker.port, {"name": "unheard"})
+        for _ in range(100):
+            client.subscribe("echo")
+        client.sync()
+        cid = client.info["client_id"]
+        with broker.paused():
+            send_as_much_as_fits(client, b"PUB echo 0\r\n\r\n" * 1000)
+            client.reset()
+        [closed] = wait_until(lambda: broker.get_json(f"/connz?state=closed&cid={cid}")["connections"], "it is among the closed")
+        return closed["reason"], closed["name"], closed["subscriptions"]
 
     pair.same(ask)
 

@@ -5,6 +5,7 @@
 //! What it is not: it opens no sockets, applies nothing, and reads the environment and files only
 //! through [`Sources`].
 
+mod advertise;
 mod bytesize;
 mod cli;
 mod digest;
@@ -23,6 +24,7 @@ mod usage;
 mod validate;
 mod value;
 
+pub use advertise::advertised;
 pub use bytesize::friendly_bytes;
 pub use cli::{Flags, Invocation, Persona, RunRequest, SignalCommand, SignalRequest, UsageError};
 pub use duration::parse_duration;

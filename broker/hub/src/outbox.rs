@@ -432,13 +432,13 @@ impl Outbox {
         }
     }
 
-    /// Lets go of the socket at once, so that its descriptor does not outlive the connection's task.
+    /// Lets go of the socket at once, so that its descriptor does not outlive the connection's task. How much waited is
+    /// still to be seen: it is part of what is told of a closed connection.
     pub(crate) fn abandon(&self, reason: CloseReason) {
         let mut state = self.state.lock();
         state.closed.get_or_insert(reason);
         state.transport = None;
         state.chunks = VecDeque::new();
-        state.pending = 0;
     }
 
     fn say_farewell(&self) {

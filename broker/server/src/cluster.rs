@@ -29,9 +29,21 @@ pub(crate) struct RunningCluster {
     host: String,
 }
 
-/// The cluster's name: the configured one, else one that is made up.
-pub(crate) fn name(cluster: &ClusterOptions, made_up: impl FnOnce() -> String) -> (String, bool) {
-    if cluster.name.is_empty() { (made_up(), true) } else { (cluster.name.clone(), false) }
+/// The cluster's name and whether it was made up: where there are to be routes and none is configured.
+pub(crate) fn name(options: &Options, made_up: impl FnOnce() -> String) -> Option<(String, bool)> {
+    let cluster = options.cluster.as_ref()?;
+    match (cluster.name.as_str(), cluster.port) {
+        ("", 0) => None,
+        ("", _) => Some((made_up(), true)),
+        (name, _) => Some((name.to_owned(), false)),
+    }
+}
+
+fn announce_name(name: &str, is_dynamic: bool) {
+    info!("Cluster name is {name}");
+    if is_dynamic {
+        warn!("Cluster name was dynamically generated, consider setting one");
+    }
 }
 
 /// Starts the routes, when the options ask for a cluster.
@@ -45,8 +57,16 @@ pub(crate) fn start(
         return Ok(None);
     };
     let (name, name_is_dynamic) = name.unwrap_or_default();
-    let listener = listen::bind(&cluster.host, cluster.port)
-        .map_err(|reason| format!("Error listening on router port: {} - {reason}", cluster.port))?;
+    let listener = listen::bind(&cluster.host, cluster.port).map_err(|reason| {
+        // Of a start that goes on, the name is told later.
+        announce_name(&name, name_is_dynamic);
+        format!("Error listening on router port: {} - {reason}", cluster.port)
+    })?;
+    if let Some(text) = &cluster.advertise {
+        weir_conf::advertised(text).map_err(|reason| {
+            format!("Error setting route INFO with Cluster.Advertise value of {text}, err={reason}")
+        })?;
+    }
     let routes = RouteOptions {
         cluster: name.clone(),
         cluster_is_dynamic: name_is_dynamic,
@@ -78,7 +98,7 @@ fn route_options(
         host: cluster.host.clone(),
         advertise: cluster.advertise.clone(),
         no_advertise: cluster.no_advertise,
-        client_urls: options.client_advertise.iter().cloned().collect(),
+        advertises_clients: options.client_advertise.is_some(),
         websocket_urls: options
             .websocket
             .iter()
@@ -107,6 +127,7 @@ fn route_options(
 
 fn seed(url: &weir_conf::Url) -> RouteUrl {
     RouteUrl {
+        scheme: url.scheme.clone(),
         host: url.host.clone(),
         port: url.port.unwrap_or(ROUTE_PORT_DEFAULT),
         user: url.user.clone(),
@@ -117,18 +138,15 @@ fn seed(url: &weir_conf::Url) -> RouteUrl {
 impl RunningCluster {
     /// Says where routes are accepted.
     pub(crate) fn announce(&self) {
-        info!("Cluster name is {}", self.name);
-        if self.name_is_dynamic {
-            warn!("Cluster name was dynamically generated, consider setting one");
-        }
+        announce_name(&self.name, self.name_is_dynamic);
+        let address = listen::join(&self.host, self.topology.port());
+        info!("Listening for route connections on {address}");
         let options = self.topology.options();
         if options.tls.as_ref().is_some_and(|tls| tls.options().insecure) {
             warn!(
                 "TLS certificate chain and hostname of solicited routes will not be verified. DO NOT USE IN PRODUCTION!"
             );
         }
-        let address = listen::join(&self.host, self.topology.port());
-        info!("Listening for route connections on {address}");
     }
 
     /// What the routes shall take over from new options, if those have a cluster; files are read here.

@@ -111,6 +111,11 @@ impl ClientListener {
             let address = format!("{}:{}", options.host, options.port);
             format!("Error listening on port: {address}, {reason:?}")
         })?;
+        if let Some(text) = &options.client_advertise {
+            weir_conf::advertised(text).map_err(|reason| {
+                format!("Error setting server INFO with ClientAdvertise value of {text}, err={reason}")
+            })?;
+        }
         let port = listen::port_of(&listener);
         Ok(Self { listener, port })
     }

@@ -117,7 +117,10 @@ impl Server {
             "" => server_id.clone(),
             name => name.to_owned(),
         };
-        startup::greeting(program, options, &server_id, &name);
+        let made_up = || weir_stdx::id::random_text(&mut SeededRng::new(seed_of(random)), 22);
+        let cluster_name = cluster::name(options, made_up);
+        let shown_cluster = cluster_name.as_ref().map(|(name, _)| name.as_str());
+        startup::greeting(program, options, &server_id, &name, shown_cluster);
         weir_hub::show_in_traces(options.max_traced_msg_len, options.trace_headers);
         startup::modes(options);
         ocsp.start();
@@ -125,8 +128,6 @@ impl Server {
             write_pid_file(path).map_err(|reason| format!("Could not write pidfile: {reason}"))?;
         }
         let clients = ClientListener::bind(options)?;
-        let made_up = || weir_stdx::id::random_text(&mut SeededRng::new(seed_of(random)), 22);
-        let cluster_name = options.cluster.as_ref().map(|cluster| cluster::name(cluster, made_up));
         let hub = Hub::new(
             hub_options(options, &keys, &name, clients.port, cluster_name.as_ref()),
             limits(options),
@@ -354,7 +355,7 @@ impl Server {
         }
         self.hub.shutdown(SHUTDOWN_LIMIT).await;
         if let Some(cluster) = &self.cluster {
-            cluster.topology.shutdown();
+            cluster.topology.shutdown(SHUTDOWN_LIMIT).await;
         }
         self.stopping.send_replace(true);
         info!("Server Exiting..");

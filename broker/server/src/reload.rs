@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use weir_conf::{ClusterOptions, HandshakeFirst, Options, TlsOptions, UserConfig, format_duration};
+use weir_conf::{
+    ClusterOptions, HandshakeFirst, Options, TlsOptions, UserConfig, advertised, format_duration,
+};
 
 /// One difference that a running server takes over; its text is what the log says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +133,10 @@ fn identity(diff: &mut Diff<'_>) -> Result<(), String> {
         diff.fixed("Port", |o| o.port)?;
     }
     if diff.old.client_advertise != diff.new.client_advertise {
+        if let Some(text) = &diff.new.client_advertise {
+            advertised(text)
+                .map_err(|reason| format!("invalid ClientAdvertise value of {text}, err={reason}"))?;
+        }
         let text = format!("Reload: client_advertise = {}", text(&diff.new.client_advertise));
         diff.changes.push(Change { text });
     }
@@ -221,6 +227,10 @@ fn servers(diff: &mut Diff<'_>) -> Result<(), String> {
     }
     if old.port != new.port && new.port != -1 {
         return refuse("port", &old.port, &new.port);
+    }
+    if let Some(text) = &new.advertise {
+        advertised(text)
+            .map_err(|reason| format!("invalid Cluster.Advertise value of {text}, err={reason}"))?;
     }
     if old.port == 0 && new.port == 0 {
         return Ok(());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use weir_conf::{Options, TlsOptions, WebSocketOptions, WriteTimeoutPolicy};
+use weir_conf::{Options, TlsOptions, WebSocketOptions, WriteTimeoutPolicy, advertised};
 use weir_hub::{HubOptions, Limits};
 use weir_jsapi::time::Time;
 use weir_monitor::{ClusterSettings, ServerSettings, TlsSettings, WebSocketSettings};
@@ -80,7 +80,7 @@ pub(crate) fn limits(options: &Options) -> Limits {
         max_subscriptions: size(options.max_subscriptions),
         max_sub_tokens: usize::from(options.max_sub_tokens),
         headers: !options.no_header_support,
-        advertised: options.client_advertise.as_deref().map(advertised),
+        advertised: options.client_advertise.as_deref().and_then(|text| advertised(text).ok()),
         ping_interval: options.ping_interval,
         ping_max: options.ping_max,
         write_deadline: options.write_deadline,
@@ -104,15 +104,6 @@ fn auth_required(options: &Options) -> bool {
     !options.users.is_empty()
         || options.accounts.values().any(|account| !account.users.is_empty())
         || is_required(options)
-}
-
-/// `host:port` or a host alone; brackets around an IPv6 address are no part of it. Ports 0 and -1 are the server's own.
-fn advertised(text: &str) -> (String, Option<u16>) {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
-        _ => (text, None),
-    };
-    (host.trim().trim_matches(['[', ']']).to_owned(), port.filter(|port| *port != 0))
 }
 
 fn tls(options: &TlsOptions) -> TlsSettings {

@@ -15,7 +15,13 @@ use crate::{
 const DISCOURAGED_PAYLOAD_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Who the server is and which configuration it uses.
-pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, name: &str) {
+pub(crate) fn greeting(
+    program: &Program,
+    options: &Options,
+    server_id: &str,
+    name: &str,
+    cluster_name: Option<&str>,
+) {
     let program_name = program.persona.name();
     info!("Starting {program_name}");
     match program.persona {
@@ -23,8 +29,8 @@ pub(crate) fn greeting(program: &Program, options: &Options, server_id: &str, na
         Persona::Weir => info!("  Version:  {VERSION} (compatible with {COMPATIBLE_VERSION})"),
     }
     info!("  Git:      [{}]", git_commit());
-    if let Some(cluster) = options.cluster.as_ref().filter(|cluster| !cluster.name.is_empty()) {
-        info!("  Cluster:  {}", cluster.name);
+    if let Some(cluster_name) = cluster_name {
+        info!("  Cluster:  {cluster_name}");
     }
     info!("  Name:     {name}");
     if options.jetstream.is_some() {

@@ -5,6 +5,8 @@ use std::fmt;
 /// Where a route leads.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RouteUrl {
+    /// `nats`, `nats-route` or `tcp`: how it was written, without a meaning.
+    pub scheme: String,
     /// A name or an address, without brackets.
     pub host: String,
     /// The port.
@@ -33,7 +35,7 @@ impl std::error::Error for RouteUrlError {}
 impl fmt::Display for RouteUrl {
     /// Without credentials.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "nats-route://{}", self.authority())
+        write!(formatter, "{}://{}", self.scheme, self.authority())
     }
 }
 
@@ -46,10 +48,10 @@ impl fmt::Debug for RouteUrl {
 impl RouteUrl {
     /// Reads a URL; the scheme may be `nats`, `nats-route`, `tcp` or absent, a path is ignored.
     pub fn parse(text: &str) -> Result<Self, RouteUrlError> {
-        let rest = match text.split_once("://") {
-            Some(("nats" | "nats-route" | "tcp", rest)) => rest,
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme @ ("nats" | "nats-route" | "tcp"), rest)) => (scheme, rest),
             Some(_) => return Err(RouteUrlError { reason: "the scheme is not nats or nats-route" }),
-            None => text,
+            None => ("nats-route", text),
         };
         let rest = rest.split(['/', '?']).next().unwrap_or_default();
         let (credentials, authority) = match rest.rsplit_once('@') {
@@ -64,17 +66,18 @@ impl RouteUrl {
                 (Some(decode(user)), Some(decode(password)))
             }
         };
-        Ok(Self { host: host.to_owned(), port, user, password })
+        Ok(Self { scheme: scheme.to_owned(), host: host.to_owned(), port, user, password })
     }
 
     /// `host:port`, with brackets around IPv6 addresses.
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        join(&self.host, self.port)
     }
+}
+
+/// `host:port`, with brackets around IPv6 addresses.
+pub(crate) fn join(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn split_host_port(authority: &str) -> Result<(&str, u16), RouteUrlError> {
@@ -114,7 +117,8 @@ mod tests {
         let url = RouteUrl::parse("nats://u%40x:p%3aw@demo-0.demo:6222").expect("valid");
         assert_eq!((url.host.as_str(), url.port), ("demo-0.demo", 6222));
         assert_eq!((url.user.as_deref(), url.password.as_deref()), (Some("u@x"), Some("p:w")));
-        assert_eq!(url.to_string(), "nats-route://demo-0.demo:6222");
+        assert_eq!(url.to_string(), "nats://demo-0.demo:6222", "as it was written, without the credentials");
+        assert_eq!(RouteUrl::parse("h:1").expect("valid").to_string(), "nats-route://h:1");
         assert_eq!(RouteUrl::parse("nats-route://[::1]:6222/").expect("valid").authority(), "[::1]:6222");
         assert_eq!(RouteUrl::parse("127.0.0.1:1").expect("valid").host, "127.0.0.1");
     }

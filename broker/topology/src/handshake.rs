@@ -43,12 +43,14 @@ pub(crate) struct Refusal {
     pub(crate) answer: Option<String>,
     /// Logged as an error.
     pub(crate) log: Option<String>,
+    /// Logged behind it, as nats-server does for what is wrong with a CONNECT.
+    pub(crate) kind: Option<&'static str>,
     pub(crate) reason: CloseReason,
 }
 
 impl Refusal {
-    fn silent(reason: CloseReason) -> Self {
-        Self { answer: None, log: None, reason }
+    pub(crate) fn silent(reason: CloseReason) -> Self {
+        Self { answer: None, log: None, kind: None, reason }
     }
 
     /// Nobody is let in with that.
@@ -58,12 +60,17 @@ impl Refusal {
         Self {
             answer: Some(err::AUTHORIZATION.to_owned()),
             log: Some(format!("authentication error{user}")),
+            kind: None,
             reason: CloseReason::AuthenticationViolation,
         }
     }
 
     pub(crate) fn told(text: String, reason: CloseReason) -> Self {
-        Self { answer: Some(text.clone()), log: Some(text), reason }
+        Self { answer: Some(text.clone()), log: Some(text), kind: None, reason }
+    }
+
+    fn of_kind(self, kind: &'static str) -> Self {
+        Self { kind: Some(kind), ..self }
     }
 }
 
@@ -122,15 +129,17 @@ impl Handshake {
             return Err(Refusal::unauthorized(connect));
         }
         if !connect.lang.is_empty() {
-            return Err(Refusal::told(err::CLIENT_ON_ROUTE_PORT.to_owned(), CloseReason::WrongPort));
+            let refusal = Refusal::told(err::CLIENT_ON_ROUTE_PORT.to_owned(), CloseReason::WrongPort);
+            return Err(refusal.of_kind(err::CLIENT_ON_ROUTE_PORT));
         }
         if !connect.gateway.is_empty() {
             let text = format!("Rejecting connection from gateway {:?} on the Route port", connect.gateway);
-            return Err(Refusal::told(text, CloseReason::WrongGateway));
+            return Err(Refusal::told(text, CloseReason::WrongGateway).of_kind("wrong gateway"));
         }
         if connect.cluster == NO_ORIGIN {
             let text = format!("Rejecting connection, cluster name {:?} is reserved", connect.cluster);
-            return Err(Refusal::told(text, CloseReason::ClusterNameConflict));
+            let refusal = Refusal::told(text, CloseReason::ClusterNameConflict);
+            return Err(refusal.of_kind("cluster name is reserved"));
         }
         let adopted = if connect.cluster == own.cluster.text {
             None
@@ -141,7 +150,8 @@ impl Handshake {
                 "Rejecting connection, cluster name {:?} does not match {:?}",
                 connect.cluster, own.cluster.text
             );
-            return Err(Refusal::told(text, CloseReason::ClusterNameConflict));
+            let refusal = Refusal::told(text, CloseReason::ClusterNameConflict);
+            return Err(refusal.of_kind("cluster name from remote server conflicts"));
         };
         self.phase = Phase::Info;
         Ok(adopted)
@@ -168,7 +178,7 @@ impl Handshake {
         if !self.solicited && info.server_name == own.server_name {
             let log = format!("Remote server has a duplicate name: {:?}", info.server_name);
             let reason = CloseReason::DuplicateServerName;
-            return Err(Refusal { answer: None, log: Some(log), reason });
+            return Err(Refusal { log: Some(log), ..Refusal::silent(reason) });
         }
         let configured = own.options.compression.mode;
         let is_wanted = compression::is_wanted(configured);

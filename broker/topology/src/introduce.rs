@@ -204,6 +204,9 @@ impl Session {
         if let Some(text) = &refusal.log {
             error!("{} - {text}", self.link.label());
         }
+        if let Some(kind) = refusal.kind {
+            error!("{} - {kind}", self.link.label());
+        }
         if let Some(text) = &refusal.answer {
             self.send(|out| encode::error(out, text));
         }

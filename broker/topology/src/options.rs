@@ -19,9 +19,9 @@ pub struct RouteOptions {
     pub advertise: Option<String>,
     /// Whether clients are not to be told of the cluster's other servers.
     pub no_advertise: bool,
-    /// What clients are told of this server, as `host:port`; empty: derived from the hub and the routes' addresses.
-    pub client_urls: Vec<String>,
-    /// The same for WebSocket clients; empty for none.
+    /// Clients are told of the address that INFO names alone, not of each interface.
+    pub advertises_clients: bool,
+    /// What WebSocket clients are told of this server, as `host:port` or a host alone; empty: each interface.
     pub websocket_urls: Vec<String>,
     /// The user that routes have to show, and that is shown to servers that gossip named.
     pub user: Option<String>,
@@ -72,7 +72,7 @@ impl Default for RouteOptions {
             host: "0.0.0.0".to_owned(),
             advertise: None,
             no_advertise: false,
-            client_urls: Vec::new(),
+            advertises_clients: false,
             websocket_urls: Vec::new(),
             user: None,
             password: None,

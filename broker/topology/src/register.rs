@@ -41,7 +41,7 @@ impl Topology {
             return Err(Refusal::told(text, CloseReason::ProtocolViolation));
         }
         if *self.stopping.borrow() || self.reload.rejects() {
-            return Err(Refusal { answer: None, log: None, reason: CloseReason::DuplicateRoute });
+            return Err(Refusal::silent(CloseReason::DuplicateRoute));
         }
         let remote_ip = link.address.ip().to_canonical();
         let mut remotes = self.remotes.write();
@@ -69,9 +69,7 @@ impl Topology {
                     remotes.remove(&info.server_id);
                 }
                 return Err(match refused {
-                    Refused::Duplicate => {
-                        Refusal { answer: None, log: None, reason: CloseReason::DuplicateRoute }
-                    }
+                    Refused::Duplicate => Refusal::silent(CloseReason::DuplicateRoute),
                     Refused::Error(text, reason) => Refusal::told(text, reason),
                 });
             }

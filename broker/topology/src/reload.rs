@@ -88,9 +88,9 @@ impl Topology {
             for link in self.links() {
                 if link.url.as_ref() == Some(url) {
                     link.outbox.close(CloseReason::RouteRemoved);
+                    info!("Removed route {url}");
                 }
             }
-            info!("Removed route {url}");
         }
     }
 

@@ -54,6 +54,7 @@ pub(crate) async fn run(topology: Arc<Topology>, stream: TcpStream, address: Soc
     let stream = Arc::new(Transport::plain(stream));
     let link = new_link(&topology, &stream, address, &role);
 
+    topology.sessions.fetch_add(1, Ordering::AcqRel);
     let mut guard = Guard { topology: Arc::clone(&topology), link: Arc::clone(&link), remote: None };
     let mut session = Session::new(topology, Arc::clone(&link), Arc::clone(&stream), role);
     let reason = match session.secure().await {
@@ -127,6 +128,7 @@ impl Drop for Guard {
         if let Some(remote) = &self.remote {
             self.topology.unregister(remote, &self.link);
         }
+        self.topology.sessions.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

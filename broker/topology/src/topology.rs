@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -53,6 +53,8 @@ pub struct Topology {
     announced: Mutex<Option<Value>>,
     changes: watch::Sender<u64>,
     pub(crate) stopping: watch::Sender<bool>,
+    /// Connections that are being served, with those that are not introduced.
+    pub(crate) sessions: AtomicUsize,
     lame_duck: AtomicBool,
     slow: AtomicU64,
     stale: AtomicU64,
@@ -93,6 +95,7 @@ impl Topology {
             announced: Mutex::new(None),
             changes: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
+            sessions: AtomicUsize::new(0),
             lame_duck: AtomicBool::new(false),
             slow: AtomicU64::new(0),
             stale: AtomicU64::new(0),
@@ -290,9 +293,9 @@ impl Topology {
             ),
             ..Info::default()
         };
-        if let Some((host, port)) = options.advertise.as_deref().map(|text| self.split_advertised(text)) {
-            let authority = RouteUrl { host: host.clone(), port, user: None, password: None }.authority();
-            info.ip = format!("nats-route://{authority}/");
+        if let Some((host, port)) = options.advertise.as_deref().map(|text| split_advertised(text, self.port))
+        {
+            info.ip = format!("nats-route://{}/", crate::address::join(&host, port));
             (info.host, info.port) = (host, port);
         }
         if !options.no_advertise {
@@ -314,19 +317,11 @@ impl Topology {
     }
 
     /// An advertised address without a port means this server's.
-    fn split_advertised(&self, text: &str) -> (String, u16) {
-        match RouteUrl::parse(text) {
-            Ok(url) => (url.host, url.port),
-            Err(_) => (text.trim_start_matches('[').trim_end_matches(']').to_owned(), self.port),
-        }
-    }
-
     fn own_client_urls(&self, local_ip: Option<IpAddr>) -> Vec<String> {
-        let options = self.options();
-        if !options.client_urls.is_empty() {
-            return options.client_urls.clone();
-        }
         let client = self.hub.info();
+        if self.options().advertises_clients {
+            return vec![crate::address::join(&client.host, client.port)];
+        }
         shown_address(&client.host, client.port, local_ip)
     }
 
@@ -334,7 +329,10 @@ impl Topology {
         let options = self.options();
         match self.hub.websocket() {
             None => Vec::new(),
-            Some(_) if !options.websocket_urls.is_empty() => options.websocket_urls.clone(),
+            Some(entrance) if !options.websocket_urls.is_empty() => {
+                let texts = options.websocket_urls.iter();
+                texts.map(|text| split_advertised(text, entrance.port)).map(url).collect()
+            }
             Some(entrance) => shown_address(&entrance.host, entrance.port, local_ip),
         }
     }
@@ -405,8 +403,17 @@ impl Topology {
         self.port
     }
 
-    /// Stops accepting and dialling, and closes all routes.
-    pub fn shutdown(&self) {
+    /// Stops accepting and dialling, and closes all routes; returns when they are gone, or after `limit`.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.close();
+        let deadline = tokio::time::Instant::now() + limit;
+        while self.sessions.load(Ordering::Acquire) > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stops accepting and dialling, and begins to close all routes.
+    pub fn close(&self) {
         self.stopping.send_replace(true);
         for remote in self.remotes.read().values() {
             for (link, _) in remote.links() {
@@ -414,6 +421,16 @@ impl Topology {
             }
         }
     }
+}
+
+/// The address that others are told; what is none was refused at the start.
+fn split_advertised(text: &str, own_port: u16) -> (String, u16) {
+    weir_conf::advertised(text)
+        .map_or_else(|_| (text.to_owned(), own_port), |(host, port)| (host, port.unwrap_or(own_port)))
+}
+
+fn url((host, port): (String, u16)) -> String {
+    crate::address::join(&host, port)
 }
 
 /// This server's addresses, and behind them the others'. `None` while there was no other yet: clients are told

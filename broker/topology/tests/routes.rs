@@ -48,7 +48,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.topology.shutdown();
+        self.topology.close();
     }
 }
 

@@ -93,7 +93,7 @@ fn addresses(flags: &Flags, options: &mut Options) -> Result<(), String> {
         options.server_name = name.to_owned();
     }
     if let Some(address) = flags.text("client_advertise") {
-        options.client_advertise = Some(address.to_owned());
+        options.client_advertise = Some(address.to_owned()).filter(|text| !text.is_empty());
     }
     Ok(())
 }
@@ -191,8 +191,8 @@ fn jetstream(flags: &Flags, options: &mut Options) {
 fn cluster(flags: &Flags, options: &mut Options) -> Result<(), String> {
     let listen = flags.text("cluster");
     match listen {
-        // Nothing to listen on: no cluster.
-        Some("") => options.cluster = None,
+        // Nothing to listen on: no routes. The name is left.
+        Some("") => options.cluster.iter_mut().for_each(|cluster| cluster.port = 0),
         Some(text) => listen_on(options.cluster.get_or_insert_with(ClusterOptions::default), text)?,
         None => {}
     }
@@ -217,6 +217,9 @@ fn cluster(flags: &Flags, options: &mut Options) -> Result<(), String> {
         if name.contains(' ') {
             return Err("cluster name cannot contain spaces".to_owned());
         }
+        if name == "_" {
+            return Err("cluster name is reserved".to_owned());
+        }
         name.clone_into(&mut cluster.name);
     }
     if let Some(address) = flags.text("cluster_advertise") {
@@ -233,6 +236,12 @@ fn cluster(flags: &Flags, options: &mut Options) -> Result<(), String> {
 
 /// `nats://[user:password@]host:port`; `-1` as the port takes a free one.
 fn listen_on(cluster: &mut ClusterOptions, text: &str) -> Result<(), String> {
+    let is_any = text.ends_with(":-1");
+    // nats-server's texts show this in place of a port that no URL can have.
+    let text = &text
+        .strip_suffix("-1")
+        .filter(|_| is_any)
+        .map_or_else(|| text.to_owned(), |start| format!("{start}0"));
     let rest = match text.split_once("://") {
         Some((_, rest)) => rest,
         // Without a scheme the first colon has to end one.
@@ -249,9 +258,14 @@ fn listen_on(cluster: &mut ClusterOptions, text: &str) -> Result<(), String> {
     if !address.contains(':') {
         return Err(format!("address {address}: missing port in address"));
     }
+    if let Some((_, port)) =
+        address.rsplit_once(':').filter(|(_, port)| !port.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return Err(format!("parse {text:?}: invalid port \":{port}\" after host"));
+    }
     let (host, port) = split_listen(address)?;
     cluster.host = if host.is_empty() { "0.0.0.0".to_owned() } else { host };
-    cluster.port = port;
+    cluster.port = if is_any { -1 } else { port };
     (cluster.user, cluster.password) = (None, None);
     if let Some(credentials) = credentials {
         let Some((user, password)) = credentials.split_once(':') else {
