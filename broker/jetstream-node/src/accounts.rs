@@ -181,10 +181,15 @@ impl Context {
         }
     }
 
-    /// Refuses what the system account's clients ask of this server.
-    pub(crate) fn refuse_system_account(self: &Arc<Self>) -> InternalSubscription {
-        let handler = api::handler(self, Role::SystemRefusal);
-        self.hub.system_account().subscribe_local("$JS.API.>", handler)
+    /// Refuses what the system account's clients ask of this server, and answers what they ask of every server.
+    pub(crate) fn serve_system_account(self: &Arc<Self>) -> [InternalSubscription; 2] {
+        let system = self.hub.system_account();
+        let refusal = api::handler(self, Role::SystemRefusal);
+        let rescue = api::handler(self, Role::Rescue);
+        [
+            system.subscribe_local("$JS.API.>", refusal),
+            system.subscribe_internal(api::RESCUE_SUBJECT, None, rescue),
+        ]
     }
 
     fn subscribe_services(self: &Arc<Self>, account: &Arc<Account>) -> Vec<InternalSubscription> {

@@ -13,8 +13,11 @@ pub(crate) mod consumer_write;
 pub(crate) mod direct_get;
 pub(crate) mod leader;
 pub(crate) mod message;
+mod peer;
 mod refusal;
+mod rescue;
 pub(crate) mod server;
+mod server_evacuate;
 pub(crate) mod stream_change;
 pub(crate) mod stream_create;
 pub(crate) mod stream_delete;
@@ -60,7 +63,9 @@ pub(crate) const SUBJECTS: [&str; 16] = [
     "$JS.API.META.>",
     "$JS.API.SERVER.>",
 ];
-/// What it answers in the system account.
+/// What every server answers in the system account.
+pub(crate) const RESCUE_SUBJECT: &str = "$JS.API.META.RESCUE";
+/// What the meta leader answers in the system account.
 pub(crate) const SYSTEM_SUBJECTS: [&str; 3] = ["$JS.API.META.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.>"];
 
 /// Their advisories tell who asked.
@@ -150,7 +155,7 @@ fn asker(context: &Context, role: Role, message: &Inbound<'_>) -> Asker {
     // The system account's own requests pass no import that would tell of their sender.
     let info = match role {
         Role::Meta | Role::Stream | Role::Refusal => context.hub.who_asks(message),
-        Role::System => b"{}".to_vec(),
+        Role::System | Role::Rescue => b"{}".to_vec(),
         Role::SystemRefusal if message.subject == INFO_SUBJECT.as_bytes() => b"{}".to_vec(),
         Role::SystemRefusal => return Asker(None),
     };
@@ -171,6 +176,8 @@ pub(crate) enum Role {
     Refusal,
     /// Those of a server in the system account.
     SystemRefusal,
+    /// That of a server in the system account for what every server answers.
+    Rescue,
 }
 
 /// What the API's subscriptions run. Weak: the hub may keep a handler for a while after its subscription ended.
@@ -210,6 +217,9 @@ fn dispatch(context: &Arc<Context>, role: Role, request: Request) {
 /// The answer, and whether it is an error.
 async fn answer(context: &Arc<Context>, role: Role, request: &Request) -> Option<(Vec<u8>, bool)> {
     let parsed = weir_jsapi::subject::parse(&request.subject);
+    if role == Role::Rescue {
+        return rescue::answer(context, request).map(|body| (body, true));
+    }
     if role == Role::SystemRefusal {
         return refusal::in_system_account(parsed.as_ref(), request).map(|body| (body, true));
     }
@@ -218,7 +228,7 @@ async fn answer(context: &Arc<Context>, role: Role, request: &Request) -> Option
         Role::Meta => at_meta_leader(context, &parsed, request).await,
         Role::Stream => at_stream_leader(context, &parsed, request).await,
         Role::System => server::answer(context, &parsed, request).await,
-        Role::Refusal | Role::SystemRefusal => refusal::in_account(context, &parsed, request),
+        Role::Refusal | Role::SystemRefusal | Role::Rescue => refusal::in_account(context, &parsed, request),
     };
     match result {
         Ok(answer) => answer.map(|body| (body, false)),
@@ -246,6 +256,9 @@ async fn at_meta_leader(
         }
         consumer_create::check_request(parsed, request)?;
         required_api_level(request)?;
+        if matches!(parsed, ApiRequest::ConsumerPeerRemove { .. } | ApiRequest::ConsumerPeerEvacuate { .. }) {
+            peer::named(parsed, request)?;
+        }
         if matches!(parsed, ApiRequest::StreamSnapshot(_)) && request.is_empty() {
             return Err(errors::BAD_REQUEST.error());
         }
@@ -259,7 +272,7 @@ async fn at_meta_leader(
         ApiRequest::StreamDelete(name) => stream_delete::delete(context, name, request).await,
         ApiRequest::StreamRestore(name) => stream_restore::start(context, name, request).await,
         ApiRequest::StreamPeerRemove(name) | ApiRequest::StreamPeerEvacuate(name) => {
-            stream_peer::remove(context, name, request, parsed.response_kind()).await
+            stream_peer::remove(context, parsed, name, request).await
         }
         ApiRequest::StreamNames => stream_list::names(context, request),
         ApiRequest::StreamList => stream_list::list(context, request).await,
@@ -311,8 +324,8 @@ async fn at_stream_leader(
         ApiRequest::StreamCancelMove(_) => Err(errors::STREAM_RECONFIGURE_NOT_IN_PROGRESS.error()),
         ApiRequest::ConsumerLeaderStepDown { name, .. } => leader::consumer_step_down(&leader, name),
         ApiRequest::StreamSnapshot(_) => stream_snapshot::start(&leader, request),
-        ApiRequest::ConsumerPeerRemove { .. } | ApiRequest::ConsumerPeerEvacuate { .. } => {
-            Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error())
+        ApiRequest::ConsumerPeerRemove { name, .. } | ApiRequest::ConsumerPeerEvacuate { name, .. } => {
+            peer::of_consumer(&leader, parsed, name, request)
         }
         _ => Ok(None),
     }

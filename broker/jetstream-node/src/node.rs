@@ -56,7 +56,7 @@ pub struct JetStreamNode {
     pub(crate) context: Arc<Context>,
     tasks: Mutex<Vec<AbortHandle>>,
     /// The answers to requests in the system account, which has no JetStream.
-    _refusals: InternalSubscription,
+    _of_system: [InternalSubscription; 2],
 }
 
 impl JetStreamNode {
@@ -121,8 +121,8 @@ impl JetStreamNode {
         for (name, share) in options.accounts {
             context.set_account(&name, share);
         }
-        let refusals = context.refuse_system_account();
-        let node = Arc::new(Self { context, tasks: Mutex::new(Vec::new()), _refusals: refusals });
+        let of_system = context.serve_system_account();
+        let node = Arc::new(Self { context, tasks: Mutex::new(Vec::new()), _of_system: of_system });
         node.start_meta().await?;
         Ok(node)
     }

@@ -175,16 +175,24 @@ impl Discarded {
             self.has_no_storage = true;
             return false;
         }
-        let assets = usize::try_from(room.limits.max_ha_assets).unwrap_or(0);
-        if assets > 0
-            && config.num_replicas > 1
-            && held().filter(|stream| stream.is_replicated()).count() >= assets
-        {
+        drop(meta);
+        if config.num_replicas > 1 && has_too_many_assets(context, id) {
             self.has_too_many = true;
             return false;
         }
         true
     }
+}
+
+/// Whether a server has as many replicas of replicated streams as the configuration allows.
+pub(crate) fn has_too_many_assets(context: &Context, id: u64) -> bool {
+    let most = usize::try_from(context.room().limits.max_ha_assets).unwrap_or(0);
+    if most == 0 {
+        return false;
+    }
+    let meta = context.meta.lock();
+    let held = meta.machine().streams().filter(|stream| stream.peers.contains(&id));
+    held.filter(|stream| stream.config.num_replicas > 1).count() >= most
 }
 
 impl std::fmt::Display for Discarded {

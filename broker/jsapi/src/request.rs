@@ -232,7 +232,45 @@ pub struct PeerRemoveRequest {
     pub peer: String,
 }
 
-/// SERVER.REMOVE and SERVER.EVACUATE.
+/// STREAM.PEER.EVACUATE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiStreamEvacuatePeerRequest")]
+pub struct PeerEvacuateRequest {
+    pub peer: String,
+}
+
+/// CONSUMER.PEER.REMOVE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiConsumerRemovePeerRequest")]
+pub struct ConsumerPeerRemoveRequest {
+    pub peer: String,
+}
+
+/// CONSUMER.PEER.EVACUATE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiConsumerEvacuatePeerRequest")]
+pub struct ConsumerPeerEvacuateRequest {
+    pub peer: String,
+}
+
+/// META.RESCUE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiMetaRescueRequest")]
+pub struct MetaRescueRequest {
+    pub quorum_needed: i64,
+}
+
+/// SERVER.EVACUATE.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename = "JSApiMetaServerEvacuateRequest")]
+pub struct ServerEvacuateRequest {
+    /// The server's name.
+    pub peer: String,
+    /// The server's id, which goes before the name.
+    pub peer_id: String,
+}
+
+/// SERVER.REMOVE.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename = "JSApiMetaServerRemoveRequest")]
 pub struct ServerRemoveRequest {

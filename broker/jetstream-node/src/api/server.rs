@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use weir_jetstream::meta::{MetaCommand, MetaOutcome, MetaPeer};
-use weir_jsapi::request::ServerRemoveRequest;
+use weir_jsapi::request::{ServerEvacuateRequest, ServerRemoveRequest};
 use weir_jsapi::response::{AccountPurged, Success, kind};
 use weir_jsapi::subject::ApiRequest;
 use weir_jsapi::{ApiError, errors, response};
 use weir_raft::PeerId;
 
-use super::{Answer, Request, leader, propose_failed, required_api_level, stream_delete, stream_move};
+use super::{
+    Answer, Request, leader, propose_failed, required_api_level, server_evacuate, stream_delete, stream_move,
+};
 use crate::context::Context;
 
 /// How long the meta group may take to let a member go.
@@ -30,12 +32,14 @@ pub(super) async fn answer(
     required_api_level(request)?;
     match parsed {
         ApiRequest::MetaLeaderStepDown => leader::meta_step_down(context, request).await,
-        ApiRequest::ServerRemove => remove_server(context, request).await,
-        ApiRequest::ServerEvacuate => {
-            named_server(context, request)?;
-            Err(errors::CLUSTER_UN_SUPPORT_FEATURE.error())
+        ApiRequest::ServerRemove => {
+            let named = |asked: ServerRemoveRequest| (asked.peer, asked.peer_id);
+            remove_server(context, named_server(context, request, named)?).await
         }
-        ApiRequest::MetaRescue => Err(errors::CLUSTER_RESCUE.with("not supported by this server")),
+        ApiRequest::ServerEvacuate => {
+            let named = |asked: ServerEvacuateRequest| (asked.peer, asked.peer_id);
+            Ok(server_evacuate::begin(context, named_server(context, request, named)?))
+        }
         ApiRequest::AccountStreamMove { account, stream }
         | ApiRequest::AccountStreamCancelMove { account, stream } => {
             stream_move::answer(context, parsed, account, stream, request).await
@@ -74,8 +78,7 @@ async fn purge_account(context: &Arc<Context>, account: &str, request: &Request)
 
 /// Takes a server out of the meta group for good. Unlike nats-server it does not do so while the server holds replicas:
 /// they have to be elsewhere first.
-async fn remove_server(context: &Arc<Context>, request: &Request) -> Result<Answer, ApiError> {
-    let member = named_server(context, request)?;
+async fn remove_server(context: &Arc<Context>, member: MetaPeer) -> Result<Answer, ApiError> {
     let peer = PeerId(member.id);
     if peer == context.peer_id {
         return Err(errors::RAFT_GENERAL.with("the meta leader can not be removed: let it step down first"));
@@ -98,15 +101,20 @@ async fn remove_server(context: &Arc<Context>, request: &Request) -> Result<Answ
     Ok(Some(response::success(kind::META_SERVER_REMOVE, Success { success: true })))
 }
 
-/// The member of the meta group that a request names.
-fn named_server(context: &Context, request: &Request) -> Result<MetaPeer, ApiError> {
+/// The member of the meta group that a request names, by `(name, id)`.
+fn named_server<T: serde::de::DeserializeOwned>(
+    context: &Context,
+    request: &Request,
+    named: impl FnOnce(T) -> (String, String),
+) -> Result<MetaPeer, ApiError> {
     if request.is_empty() {
         return Err(errors::BAD_REQUEST.error());
     }
-    let asked: ServerRemoveRequest = request.decode()?;
-    let by_id = asked.peer_id.parse::<u64>().ok();
-    let found = context.members().into_iter().find(|member| {
-        if asked.peer_id.is_empty() { member.name == asked.peer } else { Some(member.id) == by_id }
-    });
+    let (name, id) = named(request.decode()?);
+    let by_id = id.parse::<u64>().ok();
+    let found = context
+        .members()
+        .into_iter()
+        .find(|member| if id.is_empty() { member.name == name } else { Some(member.id) == by_id });
     found.ok_or_else(|| errors::CLUSTER_SERVER_NOT_MEMBER.error())
 }

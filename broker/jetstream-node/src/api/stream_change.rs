@@ -12,7 +12,7 @@ use weir_jsapi::{ApiError, StreamConfig, errors, response};
 use super::stream_create::{LEADER_POLL, LEADER_TIMEOUT, decode};
 use super::{Answer, Request, propose_failed, stream_list};
 use crate::context::Context;
-use crate::placement::{Bounds, place, place_within};
+use crate::placement::{Bounds, has_too_many_assets, place, place_within};
 
 /// How long a stream's leader may take to answer.
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -140,6 +140,11 @@ fn peers_for(
         return Ok(current.peers.clone());
     }
     if wanted > have {
+        // Those that have a replica get one more that is replicated.
+        let is_first = before.num_replicas <= 1;
+        if is_first && current.peers.iter().any(|peer| has_too_many_assets(context, *peer)) {
+            return Err(errors::INSUFFICIENT_RESOURCES.error());
+        }
         return place(context, config, &current.peers);
     }
     // The leader stays.

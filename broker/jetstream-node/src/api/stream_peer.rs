@@ -4,37 +4,24 @@
 use std::sync::Arc;
 
 use weir_jetstream::meta::{MetaCommand, MetaOutcome};
-use weir_jsapi::request::PeerRemoveRequest;
 use weir_jsapi::response::Success;
+use weir_jsapi::subject::ApiRequest;
 use weir_jsapi::{ApiError, StreamConfig, errors, response};
 
-use super::{Answer, Request, propose_failed};
+use super::{Answer, Request, peer, propose_failed};
 use crate::context::Context;
 use crate::placement::{Bounds, place_within};
 
 pub(crate) async fn remove(
     context: &Arc<Context>,
+    parsed: &ApiRequest<'_>,
     name: &str,
     request: &Request,
-    kind: &'static str,
 ) -> Result<Answer, ApiError> {
-    if request.is_empty() {
-        return Err(errors::BAD_REQUEST.error());
-    }
-    let asked: PeerRemoveRequest = request.decode()?;
-    if asked.peer.is_empty() {
-        return Err(errors::BAD_REQUEST.error());
-    }
+    let named = peer::named(parsed, request)?;
     let account = request.account.name();
     let assignment = context.assignment(account, name).ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
-    let leaving = assignment
-        .peers
-        .iter()
-        .copied()
-        .find(|peer| {
-            context.peer_name(weir_raft::PeerId(*peer)) == asked.peer || peer.to_string() == asked.peer
-        })
-        .ok_or_else(|| errors::CLUSTER_PEER_NOT_MEMBER.error())?;
+    let leaving = peer::member(context, &assignment.peers, &named)?;
     let peers = replace(context, &assignment.config, &assignment.peers, leaving)?;
     let command = MetaCommand::MoveStream { account: account.to_owned(), name: name.to_owned(), peers };
     let outcome =
@@ -42,7 +29,7 @@ pub(crate) async fn remove(
     if let MetaOutcome::Refused(error) = outcome {
         return Err(error);
     }
-    Ok(Some(response::success(kind, Success { success: true })))
+    Ok(Some(response::success(parsed.response_kind(), Success { success: true })))
 }
 
 /// The peers without one of them, and another in its place.

@@ -10,7 +10,8 @@ use serde::de::{
 use super::parse::Value;
 
 /// Fields that are Go's `int`, where the default would be `int64`.
-const INT_FIELDS: [&str; 13] = [
+const INT_FIELDS: [&str; 14] = [
+    "quorum_needed",
     "max_consumers",
     "num_replicas",
     "max_deliver",
