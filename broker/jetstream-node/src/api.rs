@@ -28,6 +28,7 @@ pub(crate) mod stream_peer;
 pub(crate) mod stream_purge;
 pub(crate) mod stream_restore;
 pub(crate) mod stream_snapshot;
+mod unsupported;
 
 use std::sync::Arc;
 
@@ -248,8 +249,11 @@ async fn at_meta_leader(
     if let Some(stream) = stream_of(parsed)
         && !is_placed_by_meta(parsed)
     {
-        if context.assignment(request.account.name(), stream).is_some() {
-            return Ok(None);
+        if let Some(assignment) = context.assignment(request.account.name(), stream) {
+            return match context.offline_reason(&request.account, &assignment) {
+                Some(reason) => unsupported::answer(parsed, request, &reason).await,
+                None => Ok(None),
+            };
         }
         if matches!(parsed, ApiRequest::ConsumerReset { .. }) {
             return Ok(None);

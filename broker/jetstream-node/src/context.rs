@@ -26,6 +26,7 @@ use crate::replicator::ReplicaStatus;
 use crate::space::Space;
 use crate::stream::ingest::IngestLimits;
 use crate::stream::replica::StreamReplica;
+use crate::unsupported::OfflineStreams;
 
 /// The clustered part.
 pub(crate) struct Cluster {
@@ -70,6 +71,8 @@ pub(crate) struct Context {
     pub(crate) replicas: RwLock<BTreeMap<u64, Arc<StreamReplica>>>,
     /// Groups whose replica here could not be opened, with the reason.
     pub(crate) open_failures: Mutex<BTreeMap<u64, String>>,
+    /// Streams that need a newer server.
+    pub(crate) offline_streams: OfflineStreams,
     /// Restores that run here, by account and stream.
     pub(crate) restores: Mutex<BTreeMap<(String, String), usize>>,
     /// Room on the disk.

@@ -30,6 +30,7 @@ mod requester;
 mod snapshot;
 mod space;
 mod stream;
+mod unsupported;
 mod usage;
 
 pub use accounts::AccountShare;

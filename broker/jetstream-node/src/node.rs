@@ -110,6 +110,7 @@ impl JetStreamNode {
             cluster,
             replicas: RwLock::default(),
             open_failures: Mutex::default(),
+            offline_streams: Mutex::default(),
             restores: Mutex::default(),
             space: Arc::default(),
             rng: Mutex::new(rng),

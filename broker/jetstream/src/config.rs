@@ -10,8 +10,8 @@ pub use consumer::{ConsumerLimitsInForce, check_consumer_update, is_valid_group,
 pub(crate) use sourcing::check_sourcing_at_creation;
 pub(crate) use stream::subjects_overlap;
 pub use stream::{
-    OtherStreams, StreamLimitsInForce, check_stream_update, normalise_stream, with_server_metadata,
-    without_server_metadata,
+    OtherStreams, StreamLimitsInForce, check_stream_update, keep_required_level, normalise_stream,
+    required_level, unsupported, with_server_metadata, without_server_metadata,
 };
 
 /// Nanoseconds as Go prints a `time.Duration`.

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use weir_jsapi::{ApiError, StreamConfig, errors};
 use weir_stdx::time::UnixNanos;
 
-use crate::config::{check_sourcing_at_creation, check_stream_update, normalise_stream, subjects_overlap};
+use crate::config::{
+    check_sourcing_at_creation, check_stream_update, keep_required_level, normalise_stream, required_level,
+    subjects_overlap,
+};
 
 pub use limits::AccountLimitsInForce;
 pub use placement::{PlacementError, rank_peers};
@@ -219,8 +222,9 @@ impl MetaMachine {
         if !limits.stream.clustered {
             self.check_new_in_account(account, &config, limits)?;
         }
-        let config = self.normalise(account, config, limits, pedantic)?;
+        let mut config = self.normalise(account, config, limits, pedantic)?;
         if let Some(existing) = self.taken(account, &config.name) {
+            keep_required_level(&mut config.metadata, required_level(&existing.config.metadata));
             if *existing.config == config && !existing.restoring {
                 return Ok(config);
             }
@@ -243,7 +247,10 @@ impl MetaMachine {
         if config.name.contains(['/', '\\']) {
             return Err(errors::STREAM_NAME_CONTAINS_PATH_SEPARATORS.error());
         }
-        let config = self.normalise(account, config, limits, false)?;
+        // Of a newer server's backup: such a stream is offline from the next start on.
+        let level = required_level(&config.metadata);
+        let mut config = self.normalise(account, config, limits, false)?;
+        keep_required_level(&mut config.metadata, level);
         check_sourcing_at_creation(&config)?;
         let filled = StreamConfig { max_bytes: config.max_bytes.max(bytes), ..config.clone() };
         self.check_new_in_account(account, if bytes > 0 { &filled } else { &config }, limits)?;

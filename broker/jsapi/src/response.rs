@@ -1,5 +1,7 @@
 //! API responses. Every one prints its `type` first, then an `error` if there is one, then its own fields.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountInfo;
@@ -199,6 +201,9 @@ pub struct StreamList {
     pub streams: Vec<StreamInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// Those that need a newer server, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub offline: BTreeMap<String, String>,
 }
 
 /// CONSUMER.NAMES.
@@ -219,6 +224,9 @@ pub struct ConsumerList {
     pub consumers: Vec<ConsumerInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// Those that need a newer server, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub offline: BTreeMap<String, String>,
 }
 
 /// The message of STREAM.MSG.GET; headers and data are base64.

@@ -11,9 +11,9 @@ use super::{Answer, Request, decode_optional, page};
 use crate::stream::leader::StreamLeader;
 
 /// Names in one page, as nats-server.
-const NAMES_LIMIT: usize = 1024;
+pub(super) const NAMES_LIMIT: usize = 1024;
 /// Infos in one page, as nats-server.
-const LIST_LIMIT: usize = 256;
+pub(super) const LIST_LIMIT: usize = 256;
 
 pub(crate) fn info(leader: &Arc<StreamLeader>, name: &str, request: &Request) -> Result<Answer, ApiError> {
     if !request.is_empty() {
@@ -36,7 +36,10 @@ pub(crate) fn list(leader: &Arc<StreamLeader>, request: &Request) -> Result<Answ
     let query: ConsumersRequest = decode_optional(request)?;
     let (names, page) = page(all_names(leader), query.offset, LIST_LIMIT);
     let consumers = names.iter().filter_map(|name| leader.consumer_info(name)).collect();
-    Ok(Some(response::success(kind::CONSUMER_LIST, ConsumerList { page, consumers, missing: Vec::new() })))
+    Ok(Some(response::success(
+        kind::CONSUMER_LIST,
+        ConsumerList { page, consumers, ..ConsumerList::default() },
+    )))
 }
 
 /// Consumers of mirrors and sources are not told of.

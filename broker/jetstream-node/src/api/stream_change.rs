@@ -10,7 +10,7 @@ use weir_jsapi::response::{StreamCreated, kind};
 use weir_jsapi::{ApiError, StreamConfig, errors, response};
 
 use super::stream_create::{LEADER_POLL, LEADER_TIMEOUT, decode};
-use super::{Answer, Request, propose_failed, stream_list};
+use super::{Answer, Request, propose_failed, stream_list, unsupported};
 use crate::context::Context;
 use crate::placement::{Bounds, has_too_many_assets, place, place_within};
 
@@ -31,6 +31,9 @@ pub(crate) async fn update(
         let current = meta.machine().stream(account, name).cloned();
         (current.ok_or_else(|| errors::STREAM_NOT_FOUND.error())?, config)
     };
+    if let Some(reason) = context.offline_reason(&request.account, &current) {
+        return Err(unsupported::refusal(&reason).await);
+    }
     check_consumers(context, &current, &config)?;
     let peers = peers_for(context, &current, &config)?;
     let update = MetaCommand::UpdateStream { account: account.to_owned(), config: Box::new(config.clone()) };

@@ -11,7 +11,7 @@ use weir_jsapi::request::StreamConfigRequest;
 use weir_jsapi::response::{StreamCreated, kind};
 use weir_jsapi::{ApiError, StorageType, StreamConfig, StreamInfo, errors, response};
 
-use super::{Answer, Request, propose_failed, stream_list};
+use super::{Answer, Request, propose_failed, stream_list, unsupported};
 use crate::clock;
 use crate::context::Context;
 use crate::placement::place;
@@ -66,6 +66,9 @@ pub(crate) async fn create(
         MetaOutcome::Refused(error) => return Err(error),
         _ => return Err(errors::STREAM_CREATE.with("unexpected outcome")),
     };
+    if let Some(reason) = context.offline_reason(&request.account, &assignment) {
+        return Err(unsupported::refusal(&reason).await);
+    }
     let mut info = wait_for_leader(context, &request.account, &assignment).await?;
     with_server_metadata(&mut info.config.metadata);
     // A server on its own says so of a stream that was there as well, as nats-server.

@@ -1,5 +1,6 @@
 //! STREAM.NAMES and STREAM.LIST. Names come from the meta state; infos are asked of each stream's leader.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,21 @@ pub(crate) async fn list(context: &Arc<Context>, request: &Request) -> Result<An
     let query: StreamNamesRequest = decode_optional(request)?;
     let all = matching(context, request.account.name(), &query.subject);
     let (names, page) = page(all, query.offset, LIST_LIMIT);
-    let (streams, missing) = infos_of(context, &request.account, names).await;
-    Ok(Some(response::success(kind::STREAM_LIST, StreamList { page, streams, missing })))
+    let offline = offline_of(context, &request.account, &names);
+    let asked = names.iter().filter(|name| !offline.contains_key(*name)).cloned().collect();
+    let (streams, without_answer) = infos_of(context, &request.account, asked).await;
+    let is_missing = |name: &String| offline.contains_key(name) || without_answer.contains(name);
+    let missing = names.into_iter().filter(is_missing).collect();
+    Ok(Some(response::success(kind::STREAM_LIST, StreamList { page, streams, missing, offline })))
+}
+
+/// Those of the streams that are offline since they need a newer server, and why.
+fn offline_of(context: &Context, account: &Arc<Account>, names: &[String]) -> BTreeMap<String, String> {
+    let reason = |name: &String| {
+        let assignment = context.assignment(account.name(), name)?;
+        Some((name.clone(), context.offline_reason(account, &assignment)?.text.to_string()))
+    };
+    names.iter().filter_map(reason).collect()
 }
 
 /// Names of the account's streams, in order, whose subjects overlap `subject` when it is given.
@@ -66,7 +80,9 @@ pub(crate) struct Gathered {
 pub(crate) async fn gather(context: &Arc<Context>, account: &Arc<Account>, subject: &str) -> Gathered {
     let names = matching(context, account.name(), subject);
     let assigned = names.len();
-    let (found, _) = infos_of(context, account, names).await;
+    let offline = offline_of(context, account, &names);
+    let asked = names.into_iter().filter(|name| !offline.contains_key(name)).collect();
+    let (found, _) = infos_of(context, account, asked).await;
     Gathered { assigned, found }
 }
 

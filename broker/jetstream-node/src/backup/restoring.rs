@@ -10,7 +10,9 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::sync::mpsc;
 use weir_backup::{BackupError, BackupReader, MessageLimits, MessageRecord};
 use weir_hub::Account;
-use weir_jetstream::config::{ConsumerLimitsInForce, normalise_consumer};
+use weir_jetstream::config::{
+    ConsumerLimitsInForce, keep_required_level, normalise_consumer, required_level,
+};
 use weir_jetstream::meta::{MetaCommand, MetaOutcome, StreamAssignment};
 use weir_jetstream::{OriginRecord, Outcome, PublishRecord, RestoreBatch, StreamCommand};
 use weir_jsapi::{ApiError, StreamConfig, StreamInfo, StreamState, errors};
@@ -289,13 +291,16 @@ impl Feed {
         if !record.config.durable.is_empty() {
             record.config.name.clone_from(&record.config.durable);
         }
+        // Of a newer server's backup: with such a consumer its stream is offline from the next start on.
+        let level = required_level(&record.config.metadata);
         let is_name = weir_jetstream::config::is_valid_name(&name);
         let config = if is_name && record.config.name == name {
             normalise_consumer(record.config, &self.config, &self.consumer_limits, false)
         } else {
             Err(errors::CONSUMER_BAD_DURABLE_NAME.error())
         };
-        let config = config.map_err(|error| not_added(&name, &error))?;
+        let mut config = config.map_err(|error| not_added(&name, &error))?;
+        keep_required_level(&mut config.metadata, level);
         let state = consumers::to_state(&config, &record.state);
         let command = StreamCommand::RestoreConsumer {
             name: name.clone(),

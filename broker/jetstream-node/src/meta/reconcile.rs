@@ -12,6 +12,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::stream::growth;
 use crate::stream::replica::{self, StreamReplica};
+use crate::unsupported;
 
 /// After a replica could not be opened it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -62,6 +63,10 @@ pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
         if !groups.contains(&assignment.group) {
             complete &= remove(context, &replica).await;
         }
+    }
+    let offline: Vec<u64> = context.offline_streams.lock().keys().copied().collect();
+    for group in offline.into_iter().filter(|group| !groups.contains(group)) {
+        unsupported::discard(context, group).await;
     }
     for assignment in wanted {
         let is_leaving = !assignment.peers.contains(&own);
@@ -119,8 +124,12 @@ pub(crate) async fn open_or_update(context: &Arc<Context>, assignment: Arc<Strea
             tracing::error!("Stream '{} > {name}': ending its local log: {reason}", assignment.account);
         }
     }
+    if unsupported::is_kept_closed(context, &assignment) {
+        return true;
+    }
     let group = assignment.group;
     match StreamReplica::open(Arc::clone(context), Arc::clone(&assignment)).await {
+        Ok(replica) if unsupported::is_kept_unserved(context, &replica) => true,
         Ok(replica) => {
             context.replicas.write().insert(group, Arc::clone(&replica));
             context.open_failures.lock().remove(&group);

@@ -314,6 +314,26 @@ pub(super) fn set_metadata(metadata: &mut BTreeMap<String, String>, required_lev
     metadata.insert(META_REQUIRED_LEVEL.to_owned(), required_level.to_string());
 }
 
+/// Why this server is too old for what this metadata belongs to, in nats-server's words.
+pub fn unsupported(metadata: &BTreeMap<String, String>) -> Option<String> {
+    let required = metadata.get(META_REQUIRED_LEVEL).filter(|level| !level.is_empty())?;
+    let is_known = required.parse::<i64>().is_ok_and(|level| level <= i64::from(API_LEVEL));
+    (!is_known)
+        .then(|| format!("unsupported - required API level: {required}, current API level: {API_LEVEL}"))
+}
+
+/// Puts back what was known of the level that a stream or consumer requires.
+pub fn keep_required_level(metadata: &mut BTreeMap<String, String>, level: Option<String>) {
+    if let Some(level) = level {
+        metadata.insert(META_REQUIRED_LEVEL.to_owned(), level);
+    }
+}
+
+/// The level of the API that a stream or consumer requires, as its metadata says.
+pub fn required_level(metadata: &BTreeMap<String, String>) -> Option<String> {
+    metadata.get(META_REQUIRED_LEVEL).cloned()
+}
+
 /// Metadata as CREATE, UPDATE and INFO print it: with the server's version and level. LIST prints the stored one.
 pub fn with_server_metadata(metadata: &mut BTreeMap<String, String>) {
     metadata.insert(META_VERSION.to_owned(), SERVER_VERSION.to_owned());
