@@ -81,6 +81,14 @@ INTRODUCTIONS = {
     "a message with a bad indicator": ({}, "RMSG $G foo reply q 2"),
     "headers larger than the message": ({}, "HMSG $G foo 20 10"),
     "a payload that goes on": ({}, "RMSG $G foo 2\r\nhello"),
+    "a message with too much": ({}, "RMSG $G foo + r q1 q2 q3 q4 q5 q6 q7 2\r\nhi\r\nFOO"),
+    "a message with headers and without a size": ({}, "HMSG $G foo 12"),
+    "a message with headers and a bad indicator": ({}, "HMSG $G foo reply q r 12 14"),
+    "interest in an account without a name": ({}, "RS+"),
+    "an end of interest without a subject": ({}, "RS- $G"),
+    "a leaf node's interest without a subject": ({}, "LS+ L1 $G"),
+    "a leaf node's interest with too much": ({}, "LS+ L1 $G foo q 1 2"),
+    "a leaf node's message without a size": ({}, "LMSG L1 $G foo"),
     "interest without a subject": ({}, "RS+ $G"),
     "interest with half a queue": ({}, "RS+ $G foo q"),
     "interest with too much": ({}, "RS+ $G foo q 1 2"),
@@ -481,8 +489,11 @@ def test_another_compression_is_taken_on_by_routes_that_exist(tmp_path, modes):
             known = routes()[0]["rid"]
             reload(first, CONFIG.format(cluster=f"compression: {after}, pool_size: -1"))
             expected = {"accept": "s2_fast", "s2_auto": "s2_uncompressed"}.get(after, after)
-            wait_until(lambda: [route.get("compression") for route in routes()] == [expected], f"the route is {expected}", 10)
-            return routes()[0]["rid"] == known
+            # A route that is cut may be seen for a moment longer, in a mode that is also the next one's.
+            is_cut = "off" in modes or after == "accept"
+            wait_until(lambda: [(route.get("compression"), route["rid"] != known) for route in routes()] == [(expected, is_cut)],
+                       f"the route is {expected}", 10)
+            return is_cut
         finally:
             second.stop()
             first.stop()

@@ -482,6 +482,24 @@ def test_credentials_may_come_in_cookies(pair):
     both.same(conversation)
 
 
+def test_a_token_may_come_in_a_cookie(pair):
+    """One of CONNECT counts before the cookie's."""
+    both = pair("no_tls: true, token_cookie: t", "authorization { token: secret }")
+
+    def conversation(broker):
+        seen = []
+        for cookie, connect in (("t=secret", b""), ("t=wrong", b""), ("x=secret", b""), ("t=", b""), ("t=secret", b',"auth_token":"wrong"'),
+                                ("t=wrong", b',"auth_token":"secret"')):
+            with Web(broker) as web:
+                web.request({"Cookie": cookie})
+                web.read_frame()
+                web.frame(b'CONNECT {"verbose":false%s}\r\nPING\r\n' % connect)
+                seen.append(web.until(b"PONG"))
+        return seen
+
+    both.same(conversation)
+
+
 def test_a_jwt_may_come_in_a_cookie(pair):
     """A bearer in the cookie lets in; what cannot be verified does not; CONNECT's own counts before the cookie's."""
     operator, account, user = nsc.Key("O", "operator"), nsc.Key("A", "account"), nsc.Key("U", "user")
