@@ -105,6 +105,8 @@ struct State {
     stuck: bool,
     /// Since when, and how many of, the bytes that waited when the socket became full are being written.
     attempt: Option<(Instant, usize)>,
+    /// Some of those bytes are written.
+    progressed: bool,
     closed: Option<CloseReason>,
 }
 
@@ -303,13 +305,7 @@ impl Outbox {
             budget = budget.saturating_sub(count);
             state = self.state.lock();
             state.writing = false;
-            state.pending = state.pending.saturating_sub(count);
-            if let Some((_, left)) = &mut state.attempt {
-                *left = left.saturating_sub(count);
-                if *left == 0 {
-                    state.attempt = None;
-                }
-            }
+            state.note_written(count);
             if state.closed.is_some_and(|reason| !reason.flushes()) {
                 state.chunks.clear();
                 return;
@@ -396,10 +392,20 @@ impl Outbox {
         self.state.lock().attempt.map(|(since, _)| since)
     }
 
-    /// For the connection's task: begins to count the time anew for what waits now.
+    /// For the connection's task: begins to count the time anew for what waits now, and writes what the socket takes of it:
+    /// a socket says that it has room again only when there is much.
     pub fn begin_anew(&self) {
-        let mut state = self.state.lock();
-        state.attempt = Some((Instant::now(), state.pending));
+        {
+            let mut state = self.state.lock();
+            state.attempt = Some((Instant::now(), state.pending));
+            state.progressed = false;
+        }
+        self.unblock();
+    }
+
+    /// For the connection's task: whether anything was written of what `writing_since` is about.
+    pub fn has_progressed(&self) -> bool {
+        self.state.lock().progressed
     }
 
     /// How many pieces and bytes wait.
@@ -480,6 +486,22 @@ impl State {
             (false, true) if self.stuck => Pressure::Stuck,
             (false, true) => Pressure::Behind,
         }
+    }
+
+    fn note_written(&mut self, count: usize) {
+        self.pending = self.pending.saturating_sub(count);
+        match &mut self.attempt {
+            Some((_, left)) if *left > count => {
+                *left -= count;
+                self.progressed |= count > 0;
+            }
+            Some((_, left)) => {
+                self.progressed = count > *left;
+                self.attempt = None;
+            }
+            None => self.progressed |= count > 0,
+        }
+        self.progressed &= self.pending > 0;
     }
 
     fn push_slice(&mut self, slice: Slice) {

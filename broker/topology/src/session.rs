@@ -4,6 +4,7 @@
 use crate::dial::{Outcome, Target};
 use crate::handshake::{Handshake, Phase};
 use crate::remote::{Link, Remote, Terms};
+use crate::slow::Slow;
 use crate::topology::{Topology, now};
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
@@ -156,8 +157,8 @@ pub(crate) struct Session {
     pub(crate) level: Option<S2Control>,
     /// What the other side was let in by.
     pub(crate) credentials: Option<Box<RouteConnect>>,
-    /// It was too slow once.
-    pub(crate) is_slow: bool,
+    /// It was too slow, and what waited then is still being written.
+    pub(crate) slow: Option<Slow>,
     /// What the other side showed in its TLS handshake, its own first, as DER.
     pub(crate) certificates: Vec<Vec<u8>>,
     began: Instant,
@@ -188,7 +189,7 @@ impl Session {
             switch_to: None,
             level: None,
             credentials: None,
-            is_slow: false,
+            slow: None,
             certificates: Vec::new(),
             began: now,
             next_ping: now,
@@ -273,6 +274,9 @@ impl Session {
                         return reason;
                     }
                 }
+            }
+            if self.slow.is_some() {
+                self.judge_recovery();
             }
             if let Some(reason) = self.link.outbox.closed() {
                 return reason;

@@ -3,6 +3,7 @@
 
 use super::handle::ClientHandle;
 use super::session::{Greeting, Session, Step};
+use crate::account::AccountTraffic;
 use crate::buffer::{READ_BYTES, ReadBuffer, give_read_buffer, take_read_buffer};
 use crate::close_reason::CloseReason;
 use crate::entrance::Entrance;
@@ -107,8 +108,15 @@ pub(super) struct Connection {
     reads_large: bool,
     auth_deadline: Option<Instant>,
     next_ping: Instant,
-    /// It was too slow once.
-    is_slow: bool,
+    /// It was too slow, and what waited then is still being written.
+    slow: Option<Slow>,
+}
+
+/// What waited for a client that was too slow, when the time for it began anew.
+struct Slow {
+    since: Instant,
+    chunks: usize,
+    bytes: usize,
 }
 
 enum ReadOutcome {
@@ -124,7 +132,7 @@ impl Connection {
         let session = Session::new(Arc::clone(&hub), Arc::clone(&handle));
         let mut connection = Self {
             auth_deadline: None,
-            is_slow: false,
+            slow: None,
             next_ping: Instant::now(),
             hub,
             transport,
@@ -187,6 +195,9 @@ impl Connection {
                         self.read_a_turn().await;
                     }
                 }
+            }
+            if self.slow.is_some() {
+                self.judge_recovery();
             }
             if self.handle.outbox.closed().is_some() {
                 return;
@@ -368,7 +379,7 @@ impl Connection {
         if !outbox.writing_since().is_some_and(is_over) {
             return false;
         }
-        let state = if std::mem::replace(&mut self.is_slow, true) { "State" } else { "Detected" };
+        let state = if self.slow.is_some() { "State" } else { "Detected" };
         let deadline = format_duration(limits.write_deadline);
         let (chunks, bytes) = outbox.backlog();
         info!(
@@ -376,12 +387,29 @@ impl Connection {
             self.handle.label()
         );
         // Without any progress nobody is there to wait for.
-        if limits.closes_slow_writers || outbox.blocked_since().is_some_and(is_over) {
+        if limits.closes_slow_writers || !outbox.has_progressed() {
             return true;
         }
         self.hub.counters().count_slow_consumer();
+        if let Some(account) = &self.handle.state.read().account {
+            account.count_departed(AccountTraffic { slow_consumers: 1, ..AccountTraffic::default() });
+        }
         outbox.begin_anew();
+        self.slow = Some(Slow { since: now, chunks, bytes });
         false
+    }
+
+    /// Notes that a client that was too slow has taken what waited for it.
+    fn judge_recovery(&mut self) {
+        if self.handle.outbox.writing_since().is_none()
+            && let Some(Slow { since, chunks, bytes }) = self.slow.take()
+        {
+            info!(
+                "{} - Slow Consumer Recovered: Flush took {:.3}s with {chunks} chunks of {bytes} total bytes.",
+                self.handle.label(),
+                since.elapsed().as_secs_f64()
+            );
+        }
     }
 
     fn on_timer(&mut self) {
