@@ -277,12 +277,11 @@ impl ConsumerDelivery {
 
     /// Ends service; waiting pull requests are told why.
     pub fn stop(&mut self, reason: StopReason, out: &mut Vec<Effect>) {
-        let line = match reason {
-            StopReason::Deleted => "409 Consumer Deleted",
-            StopReason::LeadershipChange => "409 Leadership Change",
-            StopReason::ServerShutdown => "409 Server Shutdown",
-        };
-        self.pull.stop(line, out);
+        match reason {
+            StopReason::Deleted => self.pull.stop("409 Consumer Deleted", false, out),
+            StopReason::LeadershipChange => self.pull.stop("409 Leadership Change", false, out),
+            StopReason::ServerShutdown => self.pull.stop("409 Server Shutdown", true, out),
+        }
     }
 
     /// The replicated info with what only the leader knows.

@@ -84,8 +84,13 @@ impl PullRequests {
         self.waiting.iter().filter(live).count()
     }
 
-    pub(super) fn stop(&mut self, line: &str, out: &mut Vec<Effect>) {
+    /// Ends all requests; each may be told what it still lacks.
+    pub(super) fn stop(&mut self, line: &str, tells_rest: bool, out: &mut Vec<Effect>) {
         for request in self.waiting.drain(..) {
+            if tells_rest {
+                out.push(request.status(line));
+                continue;
+            }
             let headers = headers::status(line, &[]);
             out.push(Effect::Status { to: request.reply, reply: None, headers });
         }
