@@ -9,6 +9,7 @@ import binaries
 from broker import wait_until
 from cluster import Cluster
 from compare import same as held_with_both
+from jetstream import asked
 from test_cluster_placement import CONFIG, ask, places, stream, user
 
 LIMITS = 'unique_tag: "same:", limits: { max_ha_assets: 2 }'
@@ -98,12 +99,12 @@ def test_an_evacuated_server_holds_nothing(clusters):
             answer = ask(system, "SERVER.EVACUATE", {"peer": "n1"})
 
         def moved():
-            leader, servers = places(ask(js, "STREAM.INFO.S"))
-            return leader in ("n2", "n3") and "n1" not in servers
+            info = asked(js, "STREAM.INFO.S")
+            leader, servers = places(info)
+            return leader in ("n2", "n3") and "n1" not in servers and info
 
-        wait_until(moved, "the stream has left the server", 30, every=0.1)
-        info = js.raw("STREAM.INFO.S")
-        return answer, info["state"]["messages"], places(ask(js, "STREAM.INFO.T"))[1] == {"n2"}
+        info = wait_until(moved, "the stream has left the server", 60, every=0.1)
+        return answer, info["state"]["messages"], places(asked(js, "STREAM.INFO.T"))[1] == {"n2"}
 
     same(clusters, use)
 
