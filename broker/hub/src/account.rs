@@ -165,6 +165,12 @@ impl Account {
         self.subscriptions.load(Ordering::Relaxed)
     }
 
+    /// How many subscriptions there are, those that stand for other servers' included.
+    pub fn interest_count(&self) -> u64 {
+        let (made, ended) = self.subscription_changes();
+        made.saturating_sub(ended)
+    }
+
     /// How many client connections are bound to it.
     pub fn connection_count(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -481,6 +487,7 @@ impl Account {
         let target = Target::Peer { peer: Arc::clone(peer), weight: AtomicU32::new(weight), is_leaf };
         let subscription = Arc::new(Subscription::new(subject, queue, b"", target));
         self.interest.insert(Arc::clone(&subscription));
+        self.inserts.fetch_add(1, Ordering::Relaxed);
         self.announce_change(subject);
         subscription
     }
@@ -496,6 +503,7 @@ impl Account {
     pub fn remove_remote_interest(&self, remote: &Arc<Subscription>) {
         if !remote.closed.swap(true, Ordering::AcqRel) {
             self.interest.remove(remote);
+            self.removes.fetch_add(1, Ordering::Relaxed);
             self.announce_change(&remote.subject);
         }
     }

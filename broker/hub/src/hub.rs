@@ -286,6 +286,11 @@ impl Hub {
         self.accounts.read().values().map(|account| account.subscription_count()).sum()
     }
 
+    /// How many subscriptions there are, those that stand for other servers' included.
+    pub fn interest_count(&self) -> u64 {
+        self.accounts.read().values().map(|account| account.interest_count()).sum()
+    }
+
     /// The open connections.
     pub fn connections_snapshot(&self, with_subscriptions: bool) -> Vec<ConnectionSnapshot> {
         let handles: Vec<_> = self.connections.read().values().cloned().collect();

@@ -140,7 +140,7 @@ impl ServerSource {
             name_tag: self.account_tag(account.name()),
             jetstream: self.jetstream.get().is_some_and(|js| js.serves(account.name())),
             connections: account.connection_count() as u64,
-            subscriptions: account.subscription_count() as u64,
+            subscriptions: account.interest_count(),
             subscription_inserts: inserts,
             subscription_removes: removes,
             updated: self.settings.read().start,
@@ -206,7 +206,7 @@ impl ServerSource {
             slow_routes,
             stale_routes,
             stalled_clients: counters.stalls(),
-            subscriptions: self.hub.subscription_count() as u64,
+            subscriptions: self.hub.interest_count(),
         }
     }
 }
