@@ -132,6 +132,7 @@ impl Context {
             Some(share) => self.serve(name, share),
             None => self.refuse(name),
         }
+        self.space.change();
         for replica in self.all_replicas() {
             if replica.assignment().account == name {
                 replica.sync_leadership();

@@ -31,7 +31,9 @@ use crate::replicator::local::{Durability, LocalLog};
 use crate::replicator::raft::{GroupMachine, RaftLog};
 use crate::snapshot::{JetStreamSnapshot, MetaSnapshot, SnapshotOptions};
 
-/// How often the meta state's checkpoint is looked at.
+/// How often it is looked whether a meta checkpoint is due.
+const META_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a change of the meta state waits for its checkpoint at most.
 const META_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 /// How long handing over leadership may take at the stop.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -198,6 +200,7 @@ impl JetStreamNode {
         self.spawn(meta::leader::run(Arc::clone(context)));
         self.spawn(checkpoint_meta(Arc::clone(context)));
         self.spawn(crate::usage::run(Arc::clone(context)));
+        self.spawn(crate::stream::maintenance::run(Arc::clone(context)));
         self.spawn(crate::space::run(Arc::clone(context)));
     }
 
@@ -240,6 +243,10 @@ impl JetStreamNode {
         if let Some(cluster) = &self.context.cluster {
             cluster.raft.shutdown().await;
         }
+        let journal = self.context.journal.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await {
+            tracing::error!("Closing the journal: {error}");
+        }
     }
 
     /// Stops without a checkpoint, as a crash would: what is not in the journal is lost.
@@ -267,6 +274,7 @@ impl JetStreamNode {
     pub fn set_room(&self, room: ServerRoom) {
         self.context.fast_batches_max.store(room.batches.fast_total(), Ordering::Relaxed);
         *self.context.room.write() = room;
+        self.context.space.change();
     }
 
     /// What placements may ask of this server now; other servers hear of it soon.
@@ -401,15 +409,20 @@ async fn start_cluster(
     })
 }
 
-/// Writes the meta checkpoint when something was applied since the last one.
+/// Writes the meta checkpoint when something was applied since the last one: after a while, or when the journal's oldest
+/// file is kept for it, which a start would have to read.
 async fn checkpoint_meta(context: Arc<Context>) {
     let mut written = 0;
+    let mut since = tokio::time::Instant::now();
     loop {
-        tokio::time::sleep(META_CHECKPOINT_INTERVAL).await;
+        tokio::time::sleep(META_LOOK_INTERVAL).await;
+        let is_due = since.elapsed() >= META_CHECKPOINT_INTERVAL
+            || context.journal.laggard(GroupId(META_GROUP)).is_some();
         let (_, applied) = crate::replicated::StateMachine::applied(&*context.meta.lock());
-        if applied != written {
+        if is_due && applied != written {
             write_meta_checkpoint(&context).await;
             written = applied;
+            since = tokio::time::Instant::now();
         }
     }
 }

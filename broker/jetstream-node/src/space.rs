@@ -34,12 +34,26 @@ pub(crate) struct Space {
     /// What is said of it.
     reason: Mutex<Option<String>>,
     wake: Notify,
+    /// What is stored, or what may be, is not what `usage` last saw.
+    is_changed: AtomicBool,
 }
 
 impl Space {
     /// The disk is full: streams that write to it take no messages.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// What is stored here, or what may be, has changed. Costs one load where much changes.
+    pub(crate) fn change(&self) {
+        if !self.is_changed.load(Ordering::Relaxed) {
+            self.is_changed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether anything has changed since the last call.
+    pub(crate) fn take_change(&self) -> bool {
+        self.is_changed.swap(false, Ordering::AcqRel)
     }
 
     /// What there is no room for, with the path.
@@ -93,6 +107,9 @@ pub(crate) async fn run(context: Arc<Context>) {
         let found = shortage(&context);
         let before = std::mem::replace(&mut *context.space.reason.lock(), found.clone());
         context.space.is_full.store(found.is_some(), Ordering::Relaxed);
+        if before != found {
+            context.space.change();
+        }
         match (&before, &found) {
             (None, Some(reason)) => {
                 became_full(&context, reason);

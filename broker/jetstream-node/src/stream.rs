@@ -7,6 +7,7 @@ pub(crate) mod growth;
 pub(crate) mod ingest;
 pub(crate) mod input;
 pub(crate) mod leader;
+pub(crate) mod maintenance;
 pub(crate) mod membership;
 pub(crate) mod quarantine;
 pub(crate) mod replica;

@@ -14,6 +14,8 @@ use crate::stream::room::RoomUpdate;
 
 /// How old a figure may be.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// So many looks go by at most without one at all streams, even if nothing seems to have changed.
+const UNCHANGED_LOOKS_MAX: u32 = 20;
 /// How old a figure of a stream without a replica here may be.
 const ELSEWHERE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -24,13 +26,19 @@ type Bytes = BTreeMap<u64, i64>;
 pub(crate) async fn run(context: Arc<Context>) {
     let mut elsewhere = Bytes::new();
     let mut asked = tokio::time::Instant::now();
+    let mut unchanged = 0;
     loop {
         tokio::time::sleep(INTERVAL).await;
+        unchanged += 1;
         if context.cluster.is_some() && asked.elapsed() >= ELSEWHERE_INTERVAL {
             elsewhere = ask_elsewhere(&context).await;
             asked = tokio::time::Instant::now();
+            unchanged = UNCHANGED_LOOKS_MAX;
         }
-        refresh(&context, &elsewhere);
+        if context.space.take_change() || context.space.is_full() || unchanged >= UNCHANGED_LOOKS_MAX {
+            unchanged = 0;
+            refresh(&context, &elsewhere);
+        }
     }
 }
 

@@ -120,10 +120,34 @@ async fn publish(account: &Arc<Account>, subject: &str, from: usize, to: usize) 
     }
 }
 
+/// What a start reads of the journal, in files.
+fn journal_files_read(store: &Path) -> usize {
+    let (_journal, recovery) =
+        weir_storage::Journal::open(&store.join("journal"), weir_storage::JournalOptions::default())
+            .expect("the node has closed it");
+    assert!(recovery.unreadable.is_empty() && recovery.damages.is_empty(), "{recovery:?}");
+    recovery.files
+}
+
 async fn create_stream(account: &Arc<Account>) {
     let config = json!({"name": "ORDERS", "subjects": ["ORDERS.*"]});
     let created = ask(account, "$JS.API.STREAM.CREATE.ORDERS", &config).await;
     assert_eq!(created["did_create"], json!(true), "{created}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_after_a_clean_stop_has_one_file_of_the_journal_to_read() {
+    let store = tempfile::tempdir().unwrap();
+    let server = start(store.path()).await;
+    create_stream(&server.account).await;
+    let (acks, payload) = (inbox(&server.account, "_INBOX.acks"), vec![b'x'; 512 << 10]);
+    // The first file has 16 MiB.
+    for _ in 0..40 {
+        server.account.publish(b"ORDERS.new", Some(b"_INBOX.acks"), b"", &payload);
+    }
+    acks.wait_for(40).await;
+    server.node.shutdown().await;
+    assert_eq!(journal_files_read(store.path()), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

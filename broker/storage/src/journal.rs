@@ -546,6 +546,12 @@ impl Journal {
         }
     }
 
+    /// Writes what is queued, notes which files are still needed, and stops: nothing more is accepted. Blocks until it is
+    /// done. Dropping the last handle does the same.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+
     /// Changes the group's view and queues the operation, in one step for the order of the group.
     fn submit(
         &self,
@@ -568,6 +574,12 @@ impl Journal {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Handle {
+    fn close(&self) {
         self.shared.close();
         if let Some(thread) = self.thread.lock().take() {
             // The last handle may live in a callback, on the writer's own thread.

@@ -101,6 +101,7 @@ impl StreamLeader {
         leader.spawn(task.run(receiver));
         leader.spawn(super::membership::follow_assignment(Arc::clone(&leader)));
         leader.room.update(context.room_of(&assignment, &BTreeMap::new()));
+        context.space.change();
         leader.subscribe_subjects(&leader.config());
         leader.subscribe_services(&inputs);
         leader.announce(&strong);

@@ -10,8 +10,8 @@ use weir_raft::{Group, PeerId};
 
 use super::leader::StreamLeader;
 
-/// How often the group is compared with the assignment without being told of a change.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// When what could not be done is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 /// How long one member may take to catch up, or to leave.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -20,48 +20,54 @@ pub(crate) async fn follow_assignment(leader: Arc<StreamLeader>) {
     loop {
         let Some(replica) = leader.replica() else { return };
         let assignment = replica.assignment();
-        adopt_config(&leader, &assignment).await;
+        let mut is_done = adopt_config(&leader, &assignment).await;
         if let Some(group) = replica.replicated.replicator().and_then(|log| log.group()) {
-            adopt_peers(&leader, &group, &assignment).await;
+            is_done &= adopt_peers(&leader, &group, &assignment).await;
         }
         drop(replica);
-        tokio::select! {
-            () = leader.reassigned.notified() => {}
-            () = tokio::time::sleep(INTERVAL) => {}
+        let reassigned = leader.reassigned.notified();
+        if is_done {
+            reassigned.await;
+        } else {
+            // Either it is told of a change, or it is time to try again.
+            let _ = tokio::time::timeout(RETRY, reassigned).await;
         }
     }
 }
 
-async fn adopt_config(leader: &Arc<StreamLeader>, assignment: &StreamAssignment) {
+/// Tells whether it is done.
+async fn adopt_config(leader: &Arc<StreamLeader>, assignment: &StreamAssignment) -> bool {
     if leader.config() != assignment.config {
         let command = StreamCommand::UpdateConfig(Box::new((*assignment.config).clone()));
         if let Err(error) = leader.propose(&command).await {
             tracing::debug!("stream {}: taking over its new configuration: {error}", assignment.name());
-            return;
+            return false;
         }
     }
     leader.subscribe_subjects(&leader.config());
+    true
 }
 
-/// One change at a time; a member that came first, one that left afterwards.
-async fn adopt_peers(leader: &StreamLeader, group: &Group, assignment: &StreamAssignment) {
+/// One change at a time; a member that came first, one that left afterwards. Tells whether it is done.
+async fn adopt_peers(leader: &StreamLeader, group: &Group, assignment: &StreamAssignment) -> bool {
     let status = group.status();
     let wanted: Vec<PeerId> = assignment.peers.iter().map(|id| PeerId(*id)).collect();
     if status.voters.is_empty() {
-        return;
+        return false;
     }
     for peer in wanted.iter().filter(|peer| !status.voters.contains(peer)) {
         if let Err(error) = group.add_member(*peer, CHANGE_TIMEOUT).await {
             let name = leader.context.peer_name(*peer);
             tracing::warn!("stream {}: adding server {name} to its group: {error}", assignment.name());
-            return;
+            return false;
         }
     }
     for peer in status.voters.iter().filter(|peer| !wanted.contains(peer)) {
         if let Err(error) = group.remove_member(*peer, CHANGE_TIMEOUT).await {
             let name = leader.context.peer_name(*peer);
             tracing::warn!("stream {}: taking server {name} out of its group: {error}", assignment.name());
-            return;
+            return false;
         }
     }
+    true
 }

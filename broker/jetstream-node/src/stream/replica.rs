@@ -11,12 +11,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::task::AbortHandle;
 use weir_jetstream::meta::{StreamAssignment, StreamLog};
 use weir_jetstream::{StopReason, Store, StreamCommand};
-use weir_jsapi::PeerInfo;
 use weir_raft::{GroupId, PeerId};
 use weir_storage::Unsynced;
 
 use super::growth;
 use super::leader::StreamLeader;
+use super::maintenance::Upkeep;
 use super::quarantine::{self, OpenFailure};
 use super::scrub;
 use super::state::StreamState;
@@ -26,19 +26,11 @@ use crate::replicated::{Replicated, Role};
 use crate::replicator::local::{Durability, LocalLog};
 use crate::replicator::raft::{GroupMachine, RaftLog};
 
-/// Log applied since the last checkpoint that asks for a new one.
-const CHECKPOINT_LOG_BYTES: u64 = 32 << 20;
-/// How often the need of a checkpoint is looked at.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
-/// A change is in a checkpoint after so many maintenance rounds, however small.
-const CHECKPOINT_ROUNDS_MAX: u32 = 150;
-/// After so many maintenance rounds without a leader, and again after as many, a replicated stream counts as stalled.
-const LEADERLESS_ROUNDS: u32 = 5;
 /// How long the other peers wait for the first one to start a new group.
 const INITIALISE_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) struct StreamReplica {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     assignment: RwLock<Arc<StreamAssignment>>,
     pub(crate) replicated: Arc<Replicated<StreamState>>,
     leader: RwLock<Option<Arc<StreamLeader>>>,
@@ -47,6 +39,7 @@ pub(crate) struct StreamReplica {
     unreadable: Mutex<Vec<RangeInclusive<u64>>>,
     /// There was no room for the last checkpoint.
     checkpoint_refused: AtomicBool,
+    pub(super) upkeep: Upkeep,
 }
 
 /// The folder of a stream's files: named by its group, never by user text.
@@ -92,6 +85,7 @@ impl StreamReplica {
             tasks: Mutex::new(Vec::new()),
             unreadable: Mutex::default(),
             checkpoint_refused: AtomicBool::new(false),
+            upkeep: Upkeep::default(),
         });
         // Who is asked for unknown accounts hears of this one by that.
         context.account(&assignment.account);
@@ -104,7 +98,7 @@ impl StreamReplica {
     pub(crate) fn serve(self: &Arc<Self>) {
         self.sync_leadership();
         self.spawn(Arc::clone(self).follow_leadership());
-        self.spawn(Arc::clone(self).maintain());
+        self.spawn(Arc::clone(self).checkpoint_when_due());
         self.spawn(scrub::run(Arc::clone(self)));
     }
 
@@ -225,57 +219,10 @@ impl StreamReplica {
         }
     }
 
-    /// Checkpoints when enough was applied, when the journal needs the room, or after a while.
-    async fn maintain(self: Arc<Self>) {
-        let mut rounds: u32 = 0;
-        let mut leaderless: u32 = 0;
-        loop {
-            tokio::time::sleep(MAINTENANCE_INTERVAL).await;
-            rounds += 1;
-            leaderless = if self.has_quorum() { 0 } else { leaderless + 1 };
-            if leaderless > 0 && leaderless.is_multiple_of(LEADERLESS_ROUNDS) {
-                self.tell_quorum_lost();
-            }
-            let (log_bytes, failed) =
-                (self.replicated.lock().log_bytes(), self.replicated.failure().is_some());
-            if failed {
-                self.context.out_of_storage(self.assignment().name());
-                return;
-            }
-            let due = log_bytes >= CHECKPOINT_LOG_BYTES
-                || (log_bytes > 0 && (rounds >= CHECKPOINT_ROUNDS_MAX || self.pins_the_journal()));
-            if due {
-                rounds = 0;
-                self.checkpoint().await;
-            }
-        }
-    }
-
     /// Bytes stored here, unless the stream is busy.
     pub(crate) fn bytes(&self) -> Option<i64> {
         let state = self.replicated.try_lock()?;
         Some(i64::try_from(state.machine().state().bytes).unwrap_or(i64::MAX))
-    }
-
-    /// Some server leads this stream, as far as this one knows. One that takes itself for the leader and does not lead
-    /// hears of no majority.
-    fn has_quorum(&self) -> bool {
-        let status = self.replicated.status();
-        let own = self.context.peer_id;
-        !self.assignment().is_replicated()
-            || status.is_leader
-            || status.leader.is_some_and(|peer| peer != own)
-    }
-
-    fn tell_quorum_lost(&self) {
-        let assignment = self.assignment();
-        let (account, name) = (&assignment.account, assignment.name());
-        tracing::warn!("JetStream cluster stream '{account} > {name}' has NO quorum, stalled");
-        let known = self.replicated.status().replicas;
-        let others = assignment.peers.iter().filter(|peer| **peer != self.context.peer_id.0);
-        let others: Vec<PeerInfo> =
-            others.map(|peer| self.context.peer_info(PeerId(*peer), &known)).collect();
-        self.context.quorum_lost(&self.context.account(account), name, &others);
     }
 
     /// Takes over what a check of the files found, and says so.
@@ -299,11 +246,6 @@ impl StreamReplica {
     /// The damage known, for people; empty when there is none.
     pub(crate) fn damage(&self) -> String {
         scrub::name(&self.unreadable.lock())
-    }
-
-    fn pins_the_journal(&self) -> bool {
-        let group = GroupId(self.assignment().group);
-        self.context.journal.laggard(group).is_some()
     }
 
     /// Writes a checkpoint and lets the log before it go.

@@ -179,6 +179,9 @@ impl StateMachine for StreamState {
     fn advance(&mut self, term: u64, index: u64) {
         self.term = term;
         self.index = index;
+        if let Some((space, _)) = &self.space {
+            space.change();
+        }
     }
 
     fn count(&self) -> u64 {

@@ -297,13 +297,13 @@ impl Window {
     }
 }
 
-/// Reads a whole file (recovery scans it).
-pub(crate) fn read_all(file: &LogFile) -> Result<Vec<u8>, StorageError> {
+/// Reads a whole file (recovery scans it) into a buffer that may have held another one.
+pub(crate) fn read_all(file: &LogFile, bytes: &mut Vec<u8>) -> Result<(), StorageError> {
     let length = file.file.length().context("read", &file.path)?.min(file.bytes);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    let count = file.file.read_at(&mut bytes, 0).context("read", &file.path)?;
+    bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+    let count = file.file.read_at(bytes, 0).context("read", &file.path)?;
     bytes.truncate(count);
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads the header area of a file.

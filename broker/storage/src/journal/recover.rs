@@ -70,9 +70,10 @@ pub(crate) fn open(
     let generation_max = inventory.files.iter().map(|found| found.header.generation).max().unwrap_or(0);
     let chain = find_chain(directory, &mut inventory, vault.as_deref())?;
     let shared = Arc::new(Shared::new(options, vault));
-    let epoch_seen =
-        inventory.files.iter().chain(chain.iter().map(|link| &link.found)).map(|f| f.header.epoch);
-    let epoch_max = epoch_seen.chain(chain.iter().map(|link| link.scan.epoch_max)).max().unwrap_or(0);
+    // A file's header has the epoch of its first record, and that of the file before it has passed by then.
+    let epoch_seen = inventory.files.iter().chain(chain.links.iter().map(|link| &link.found));
+    let epoch_seen = epoch_seen.map(|found| found.header.epoch);
+    let epoch_max = epoch_seen.chain(chain.newest.iter().map(|scan| scan.epoch_max)).max().unwrap_or(0);
     let mut writer = Writer::new(Arc::clone(&shared), supply, epoch_max + 1, generation_max + 1);
     writer.lock = Some(lock);
     for free in inventory.files {
@@ -80,10 +81,10 @@ pub(crate) fn open(
     }
     let mut recovery = Recovery { damages: inventory.damages, ..Recovery::default() };
     // A file is closed only when the next one follows at once: the one that cannot be read may have been it.
-    if let Some(lost) = inventory.lost.filter(|_| chain.last().is_none_or(|newest| newest.scan.ended)) {
+    if let Some(lost) = inventory.lost.filter(|_| chain.newest.as_ref().is_none_or(|newest| newest.ended)) {
         recovery.tail_lost = Some(format!("nothing of {} can be read", lost.display()));
     }
-    replay_chain(&mut writer, chain, &mut recovery)?;
+    replay_chain(&mut writer, chain.links, &mut recovery)?;
     describe(&shared, &mut recovery);
     start_writing(&mut writer)?;
     Ok((writer, shared, recovery))
@@ -136,7 +137,8 @@ fn take_damaged(
 ) -> Result<(), StorageError> {
     let length = file.length().context("read", &path)?;
     let file = Arc::new(LogFile { path: path.clone(), file, bytes: length });
-    let bytes = read_all(&file)?;
+    let mut bytes = Vec::new();
+    read_all(&file, &mut bytes)?;
     let header = rebuild_header(&bytes, sealed);
     if header.is_none() && !ours && !begins_like_ours(&bytes) && bytes.iter().any(|byte| *byte != 0) {
         let reason = "it does not start as a journal file does".to_owned();
@@ -164,46 +166,55 @@ fn chain_rebuilt(files: &mut [Found]) {
     }
 }
 
-/// A file in use, scanned once.
+/// A file in use.
 struct Link {
     found: Found,
-    scan: Scan,
     /// A later file was begun: all of this one was durable then.
     superseded: bool,
     /// Records at its end were cut off.
     cut: bool,
 }
 
-/// Takes the files in use out of the inventory, oldest first. What remains is free.
+/// The files in use, oldest first, and what a walk over the newest one has found.
+#[derive(Default)]
+struct FileChain {
+    links: Vec<Link>,
+    newest: Option<Scan>,
+}
+
+/// Takes the files in use out of the inventory. What remains is free.
 fn find_chain(
     directory: &Path,
     inventory: &mut Inventory,
     vault: Option<&Vault>,
-) -> Result<Vec<Link>, StorageError> {
-    let Some(mut newest) = take_newest(inventory, vault)? else { return Ok(Vec::new()) };
+) -> Result<FileChain, StorageError> {
+    let generation = inventory.files.iter().map(|found| found.header.generation).max().unwrap_or(0);
+    let newest = if generation == 0 { None } else { take_generation(inventory, generation) };
+    let Some(newest) = newest else { return Ok(FileChain::default()) };
+    let (mut newest, mut scan) = walk(newest, false, vault)?;
     let mut unfinished = None;
-    if !newest.scan.base_complete && newest.scan.damages.is_empty() && !newest.cut {
+    if !scan.base_complete && scan.damages.is_empty() && !newest.cut {
         // A crash came while the file was taken into use. Nothing in it was acknowledged, and its
         // predecessor was complete.
         let previous = newest.found.header.previous_generation;
         unfinished = Some(newest.found);
         if previous == 0 {
             inventory.files.extend(unfinished);
-            return Ok(Vec::new());
+            return Ok(FileChain::default());
         }
-        newest = take_generation(inventory, previous, true, vault)?.ok_or_else(|| {
+        let found = take_generation(inventory, previous).ok_or_else(|| {
             let reason = format!("the file of generation {previous} is missing, the newest one builds on it");
             StorageError::corrupt(directory, 0, reason)
         })?;
+        (newest, scan) = walk(found, true, vault)?;
     }
-    let oldest = newest.scan.oldest_generation;
-    let mut chain = vec![newest];
-    while let Some(first) = chain.last() {
+    let mut links = vec![newest];
+    while let Some(first) = links.last() {
         let (generation, previous) = (first.found.header.generation, first.found.header.previous_generation);
-        if previous == 0 || previous < oldest {
+        if previous == 0 || previous < scan.oldest_generation {
             break;
         }
-        let Some(link) = take_generation(inventory, previous, true, vault)? else {
+        let Some(found) = take_generation(inventory, previous) else {
             inventory.damages.push(Damage {
                 path: directory.to_owned(),
                 offset: 0,
@@ -212,40 +223,35 @@ fn find_chain(
             });
             break;
         };
-        chain.push(link);
+        links.push(Link { found, superseded: true, cut: false });
     }
     inventory.files.extend(unfinished);
-    chain.reverse();
-    Ok(chain)
+    links.reverse();
+    Ok(FileChain { links, newest: Some(scan) })
 }
 
-fn take_newest(inventory: &mut Inventory, vault: Option<&Vault>) -> Result<Option<Link>, StorageError> {
-    let newest = inventory.files.iter().map(|found| found.header.generation).max().unwrap_or(0);
-    if newest == 0 { Ok(None) } else { take_generation(inventory, newest, false, vault) }
+fn take_generation(inventory: &mut Inventory, generation: u32) -> Option<Found> {
+    let position = inventory.files.iter().position(|found| found.header.generation == generation)?;
+    Some(inventory.files.swap_remove(position))
 }
 
-fn take_generation(
-    inventory: &mut Inventory,
-    generation: u32,
-    superseded: bool,
-    vault: Option<&Vault>,
-) -> Result<Option<Link>, StorageError> {
-    let position = inventory.files.iter().position(|found| found.header.generation == generation);
-    let Some(position) = position else { return Ok(None) };
-    let found = inventory.files.swap_remove(position);
-    let bytes = read_all(&found.file)?;
+/// Walks over the newest file: it tells which ones before it are in use.
+fn walk(found: Found, superseded: bool, vault: Option<&Vault>) -> Result<(Link, Scan), StorageError> {
+    let mut bytes = Vec::new();
+    read_all(&found.file, &mut bytes)?;
     let scan = scan(&bytes, &found.header, superseded, found.rebuilt, vault, &mut |_, _| {});
     let cut = is_cut(&bytes, &found.header, &scan);
-    Ok(Some(Link { found, scan, superseded, cut }))
+    Ok((Link { found, superseded, cut }, scan))
 }
 
 fn replay_chain(writer: &mut Writer, chain: Vec<Link>, recovery: &mut Recovery) -> Result<(), StorageError> {
     let count = chain.len();
     let mut suspects = BTreeSet::new();
+    // One file is in memory at a time, each in the place of the one before.
+    let mut bytes = Vec::new();
     for (number, link) in chain.into_iter().enumerate() {
-        let Link { found, superseded, cut, .. } = link;
-        // Read again, so that only one file is in memory at a time.
-        let bytes = read_all(&found.file)?;
+        let Link { found, superseded, cut } = link;
+        read_all(&found.file, &mut bytes)?;
         let generation = found.header.generation;
         let restated = BTreeSet::new();
         let shared = Arc::clone(&writer.shared);

@@ -58,6 +58,28 @@ fn entries_and_values_survive_a_restart() {
 }
 
 #[test]
+fn after_an_orderly_stop_a_start_reads_only_files_with_live_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = JournalOptions { file_size_bytes: 1 << 20, ..JournalOptions::default() };
+    let (journal, _) = Journal::open(directory.path(), options.clone()).unwrap();
+    let payload = vec![b'x'; 100 << 10];
+    for index in 1..=50 {
+        journal.append(GROUP, vec![entry(index, &payload)], no_one());
+    }
+    journal.purge_to(GROUP, 50, no_one());
+    // Another handle stays, as those of connections may.
+    let kept = journal.clone();
+    journal.close();
+    assert!(kept.stats().files_recycled >= 4, "{:?}", kept.stats());
+    let (late, refused) = done();
+    kept.append(GROUP, vec![entry(51, b"late")], late);
+    assert!(refused.recv_timeout(DEADLINE).unwrap().is_err());
+    let (journal, recovery) = Journal::open(directory.path(), options).unwrap();
+    assert_eq!((recovery.files, recovery.damages.len()), (1, 0), "{recovery:?}");
+    assert_eq!(journal.log_range(GROUP), LogRange { purged_to: 50, first: 51, last: 50 });
+}
+
+#[test]
 fn a_second_process_is_kept_out() {
     let directory = tempfile::tempdir().unwrap();
     let options = JournalOptions { file_size_bytes: 1 << 20, ..JournalOptions::default() };
