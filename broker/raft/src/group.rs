@@ -20,6 +20,7 @@ use crate::net::client::Network;
 use crate::net::peers::Peers;
 use crate::options::GroupOptions;
 use crate::propose::{Proposals, Proposed};
+use crate::quiet_group::QuietGroup;
 use crate::raft_types::{TypeConfig, inner_index, outer_index, position};
 use crate::registry::RaftHandle;
 use crate::snapshot::Spool;
@@ -42,6 +43,7 @@ struct GroupInner {
     options: GroupOptions,
     proposals: Proposals,
     leadership: watch::Receiver<Leadership>,
+    quiet: Arc<QuietGroup>,
 }
 
 /// What opening a group needs of its node.
@@ -78,15 +80,17 @@ impl Opening {
             .map_err(|e| log_error(e.to_string()))?;
         state.set_running();
         let (told, leadership) = watch::channel(Leadership::Follower { leader: None });
+        let quiet = QuietGroup::new(raft.clone(), leadership.clone(), self.options.quiet_timing());
         let watcher = Watcher {
             raft: raft.clone(),
             machine: self.machine,
             log: log.clone(),
             told,
+            quiet: Arc::clone(&quiet),
             lease: self.options.lease(),
         };
         tokio::spawn(watcher.run());
-        let proposals = Proposals::start(raft.clone(), leadership.clone(), &self.options);
+        let proposals = Proposals::start(raft.clone(), Arc::clone(&quiet), leadership.clone(), &self.options);
         Ok(Group {
             inner: Arc::new(GroupInner {
                 id,
@@ -97,6 +101,7 @@ impl Opening {
                 options: self.options,
                 proposals,
                 leadership,
+                quiet,
             }),
         })
     }
@@ -127,6 +132,10 @@ impl Group {
 
     pub(crate) fn raft(&self) -> &RaftHandle {
         &self.inner.raft
+    }
+
+    pub(crate) fn quiet(&self) -> &Arc<QuietGroup> {
+        &self.inner.quiet
     }
 
     pub(crate) fn options(&self) -> &GroupOptions {
@@ -196,8 +205,9 @@ impl Group {
     #[must_use]
     pub fn status(&self) -> GroupStatus {
         let leadership = *self.inner.leadership.borrow();
+        let acks = self.inner.quiet.acks();
         let metrics = self.inner.raft.metrics();
-        status_of(&metrics.borrow_watched(), leadership)
+        status_of(&metrics.borrow_watched(), leadership, &acks)
     }
 
     /// What `status` leaves out; it may read the log's last entry.
@@ -257,6 +267,10 @@ impl Group {
     /// Waits until everything committed when it was called is applied here, confirmed by a majority.
     /// On the leader only. Returns the index.
     pub async fn read_barrier(&self) -> Result<u64, GroupError> {
+        // It would renew the promises of those that are to be free to elect another.
+        if self.inner.quiet.is_silenced() {
+            return Err(GroupError::NoQuorum);
+        }
         match self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(read) => Ok(outer_index(read.index())),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {

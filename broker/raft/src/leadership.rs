@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{ChangeMembers, Instant as _, RaftMetrics, ServerState};
+use openraft::{ChangeMembers, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::log_store::LogStore;
 use crate::machine::Machine;
+use crate::quiet::Acks;
+use crate::quiet_group::{QuietGroup, majority_at, may_ask};
 use crate::raft_types::TypeConfig;
 use crate::registry::RaftHandle;
 use crate::status::read_by_all;
@@ -28,12 +30,25 @@ pub(crate) struct Watcher {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) log: LogStore,
     pub(crate) told: watch::Sender<Leadership>,
+    pub(crate) quiet: Arc<QuietGroup>,
     /// A leader that no majority has answered for this long does not act as one.
     pub(crate) lease: Duration,
 }
 
 /// A term as leader, and since when it is known here.
 type Term = Option<(u64, Instant)>;
+
+/// For how long a leader, known as such `since`, has not heard of a majority; it may act until that is a lease. Nothing
+/// when it is alone.
+fn silence(metrics: &RaftMetrics<TypeConfig>, acks: &Acks, since: Instant) -> Duration {
+    let mut voters = metrics.membership_config.membership().voter_ids();
+    let alone = voters.next() == Some(metrics.id) && voters.next().is_none();
+    if alone {
+        return Duration::ZERO;
+    }
+    let silent = majority_at(metrics, acks).map(|at| at.elapsed());
+    silent.map_or(since.elapsed(), |silent| silent.min(since.elapsed()))
+}
 
 impl Watcher {
     pub(crate) async fn run(self) {
@@ -44,8 +59,11 @@ impl Watcher {
         let mut read_upto = 0;
         loop {
             read_upto = self.forget_read(&metrics.borrow_watched(), read_upto);
-            let now = self.judge(&metrics.borrow_watched(), &mut term);
-            let until = self.trusted_for(&metrics.borrow_watched(), term);
+            self.quiet.notice();
+            let acks = self.quiet.acks();
+            let (now, silent) = self.judge(&metrics.borrow_watched(), &acks, &mut term);
+            let until = self.lease.saturating_sub(silent);
+            self.quiet.silence(!may_ask(silent, self.lease));
             self.tell(now);
             let joint_term = self.joint_term(&metrics.borrow_watched(), now, &mut joint_seen);
             match (joint_term, finishing) {
@@ -80,14 +98,20 @@ impl Watcher {
         upto
     }
 
-    fn judge(&self, metrics: &RaftMetrics<TypeConfig>, term: &mut Term) -> Leadership {
+    /// Whether this replica may act as leader, and for how long it has not heard of a majority.
+    fn judge(
+        &self,
+        metrics: &RaftMetrics<TypeConfig>,
+        acks: &Acks,
+        term: &mut Term,
+    ) -> (Leadership, Duration) {
         let stopped = metrics.running_state.is_err();
         if stopped || metrics.state != ServerState::Leader {
             *term = None;
             let leader = metrics.current_leader.filter(|_| !stopped).map(PeerId);
             // Its own old leadership is no news of a leader.
             let leader = leader.filter(|leader| leader.0 != metrics.id);
-            return Leadership::Follower { leader };
+            return (Leadership::Follower { leader }, Duration::ZERO);
         }
         let current = metrics.current_term;
         let since = match *term {
@@ -96,25 +120,11 @@ impl Watcher {
         };
         *term = Some((current, since));
         let applied_own_entry = metrics.last_applied.as_ref().is_some_and(|id| id.leader_id.term == current);
-        if !applied_own_entry || self.trusted_for(metrics, *term).is_zero() {
-            return Leadership::Follower { leader: None };
+        let silent = silence(metrics, acks, since);
+        if !applied_own_entry || silent >= self.lease {
+            return (Leadership::Follower { leader: None }, silent);
         }
-        Leadership::Leader { term: current }
-    }
-
-    /// How much longer this leader may act without hearing of a majority.
-    fn trusted_for(&self, metrics: &RaftMetrics<TypeConfig>, term: Term) -> Duration {
-        let Some((_, since)) = term else {
-            return Duration::ZERO;
-        };
-        let mut voters = metrics.membership_config.membership().voter_ids();
-        let alone = voters.next() == Some(metrics.id) && voters.next().is_none();
-        if alone {
-            return self.lease;
-        }
-        let acked = metrics.last_quorum_acked.as_ref();
-        let silent = acked.map_or(since.elapsed(), |at| at.elapsed());
-        self.lease.saturating_sub(silent.min(since.elapsed()))
+        (Leadership::Leader { term: current }, silent)
     }
 
     fn tell(&self, now: Leadership) {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Instant as _, RaftMetrics};
+use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::Instant;
 
 use crate::error::GroupError;
 use crate::group::Group;
+use crate::quiet::Acks;
+use crate::quiet_group::heard_at;
 use crate::raft_types::TypeConfig;
 use crate::types::{Leadership, PeerId, PeerInfo};
 
@@ -80,6 +82,7 @@ impl Group {
     ) -> Result<(), GroupError> {
         loop {
             self.require_leader()?;
+            self.quiet().before_write().await;
             let changing = self.raft().change_membership(change.clone(), keep_as_learner);
             match changing.await.map_err(refusal) {
                 Ok(_) => return Ok(()),
@@ -150,7 +153,8 @@ impl Group {
             if Instant::now() >= deadline {
                 return Err(GroupError::Timeout(timeout));
             }
-            let target = match self.with_metrics(|m| transfer_target(m, to, lately)) {
+            let acks = self.quiet().acks();
+            let target = match self.with_metrics(|m| transfer_target(m, &acks, to, lately)) {
                 Err(GroupError::Silent(_)) if Instant::now() < silent_until => {
                     tokio::time::sleep(self.options().heartbeat / 4).await;
                     continue;
@@ -158,6 +162,7 @@ impl Group {
                 other => other?,
             };
             let stopped = |e: openraft::error::Fatal<TypeConfig>| GroupError::Stopped(e.to_string());
+            self.quiet().hand_over();
             self.raft().trigger().transfer_leader(target).await.map_err(stopped)?;
             let mut leadership = self.leadership();
             let lost = leadership.wait_for(|now| !now.is_leader());
@@ -180,28 +185,27 @@ fn caught_up(metrics: &RaftMetrics<TypeConfig>, peer: PeerId) -> bool {
 }
 
 /// Whether a member has answered the leader lately.
-fn is_heard(metrics: &RaftMetrics<TypeConfig>, peer: u64, lately: Duration) -> bool {
-    let heartbeats = metrics.heartbeat.as_ref();
-    let last = heartbeats.and_then(|heartbeats| heartbeats.get(&peer)?.as_ref());
-    last.is_some_and(|at| at.elapsed() < lately)
+fn is_heard(metrics: &RaftMetrics<TypeConfig>, acks: &Acks, peer: u64, lately: Duration) -> bool {
+    heard_at(metrics, acks, peer).is_some_and(|at| at.elapsed() < lately)
 }
 
 fn transfer_target(
     metrics: &RaftMetrics<TypeConfig>,
+    acks: &Acks,
     to: Option<PeerId>,
     lately: Duration,
 ) -> Result<u64, GroupError> {
     let mut others = voters(metrics);
     others.remove(&metrics.id);
     if let Some(to) = to {
-        return match (others.contains(&to.0), is_heard(metrics, to.0, lately)) {
+        return match (others.contains(&to.0), is_heard(metrics, acks, to.0, lately)) {
             (false, _) => Err(GroupError::NotVoter(to)),
             (true, false) => Err(GroupError::Silent(to)),
             (true, true) => Ok(to.0),
         };
     }
     let matched = |peer: &u64| *metrics.replication.as_ref()?.get(peer)?;
-    let heard = others.iter().copied().filter(|peer| is_heard(metrics, *peer, lately));
+    let heard = others.iter().copied().filter(|peer| is_heard(metrics, acks, *peer, lately));
     let best = heard.max_by_key(|peer| matched(peer));
     let silent = others.first().map(|peer| GroupError::Silent(PeerId(*peer)));
     best.ok_or(silent.unwrap_or(GroupError::NoVoterLeft))

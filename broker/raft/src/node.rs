@@ -25,6 +25,7 @@ use crate::net::peers::Peers;
 use crate::net::server::LaneService;
 use crate::options::{GroupOptions, MAX_MESSAGE_BYTES, NodeConfig};
 use crate::pb::raft::raft_server::RaftServer;
+use crate::quiet_node;
 use crate::registry::Registry;
 use crate::snapshot::Spool;
 use crate::types::{GroupId, PeerId, PeerInfo};
@@ -94,6 +95,7 @@ impl RaftNode {
             LaneService::new(Arc::clone(&peers), Arc::clone(&registry), spool.clone(), stopped.clone());
         let router = services(lanes, admin.clone(), Gate::new(token));
         let incoming = TcpListenerStream::new(listener);
+        tokio::spawn(quiet_node::run(Arc::clone(&peers), Arc::clone(&registry), stopped.clone()));
         let server = tokio::spawn(serve(router, incoming, stopped));
         let reconnector = tokio::spawn(reset_backoffs(Arc::clone(&registry), heard));
         let stop = Stop { signal, server, reconnector };

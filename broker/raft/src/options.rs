@@ -9,6 +9,7 @@ use openraft::{Config, SnapshotPolicy};
 use weir_storage::vault::Vault;
 
 use crate::admin::AdminHandler;
+use crate::quiet::Timing;
 use crate::types::PeerId;
 
 /// Most bytes of entries in one append message.
@@ -28,6 +29,9 @@ pub struct GroupOptions {
     /// heartbeats follow it.
     pub election_min: Duration,
     pub election_max: Duration,
+    /// A group in which nothing happened for this long rests: its members are told of it in one message for all such
+    /// groups of a server, a heartbeat apart, and nothing else is sent. `None` for never.
+    pub quiet_after: Option<Duration>,
     /// Proposals that may wait for their result at once.
     pub max_proposals: usize,
     /// Bytes of payload that may wait for their result at once.
@@ -46,6 +50,7 @@ impl Default for GroupOptions {
             heartbeat: Duration::from_millis(250),
             election_min: Duration::from_millis(1750),
             election_max: Duration::from_millis(2500),
+            quiet_after: Some(Duration::from_secs(2)),
             max_proposals: 1024,
             max_proposal_bytes: 64 * 1024 * 1024,
             lag_bytes: 64 * 1024 * 1024,
@@ -63,6 +68,7 @@ impl GroupOptions {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(800),
+            quiet_after: Some(Duration::from_millis(200)),
             ..Self::default()
         }
     }
@@ -72,12 +78,22 @@ impl GroupOptions {
         self.election_max / 2
     }
 
+    /// Shortest time between a lease's end and an election.
+    fn wait_min(&self) -> Duration {
+        self.election_min.saturating_sub(self.lease()).max(self.heartbeat * 2)
+    }
+
+    pub(crate) fn quiet_timing(&self) -> Timing {
+        let wait_min = self.wait_min();
+        let wait_max = self.lease().max(wait_min);
+        Timing { after: self.quiet_after, lease: self.lease(), wait_min, wait_max }
+    }
+
     pub(crate) fn config(&self, group: u64) -> Result<Config, String> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         // openraft waits for the lease, then for a random time between these two.
         let lease_ms = millis(self.lease());
-        let wait_min = self.election_min.saturating_sub(self.lease());
-        let wait_min_ms = millis(wait_min.max(self.heartbeat * 2));
+        let wait_min_ms = millis(self.wait_min());
         let config = Config {
             cluster_name: format!("group-{group}"),
             heartbeat_interval: millis(self.heartbeat),
@@ -85,9 +101,8 @@ impl GroupOptions {
             election_timeout_min: wait_min_ms,
             election_timeout_max: lease_ms,
             enable_pre_vote: Some(true),
-            // Without it a leader cut off from the majority, but not from a follower, keeps that
-            // follower's lease and nobody else can be elected.
-            quorum_loss_probe_interval: Some(lease_ms.saturating_mul(2).saturating_add(1)),
+            // `Watcher` has a leader without a majority fall silent: openraft's own clock stands still in a quiet group.
+            quorum_loss_probe_interval: None,
             snapshot_policy: SnapshotPolicy::Never,
             // The log is cut by `compact` alone.
             max_in_snapshot_log_to_keep: u64::MAX,

@@ -15,6 +15,7 @@ use crate::codec::normal_payload;
 use crate::error::ProposeError;
 use crate::machine::Response;
 use crate::options::{GroupOptions, MAX_ENTRY_BYTES};
+use crate::quiet_group::QuietGroup;
 use crate::raft_types::{Payload, Proposer, TypeConfig, position};
 use crate::registry::RaftHandle;
 use crate::types::{Leadership, PeerId};
@@ -86,6 +87,7 @@ impl Proposals {
     /// Starts the task that hands proposals to Raft in order.
     pub(crate) fn start(
         raft: RaftHandle,
+        quiet: Arc<QuietGroup>,
         leadership: watch::Receiver<Leadership>,
         options: &GroupOptions,
     ) -> Self {
@@ -93,6 +95,7 @@ impl Proposals {
         let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
         tokio::spawn(async move {
             while let Some((payload, proposer)) = queue.recv().await {
+                quiet.before_write().await;
                 // A stopped Raft drops the proposer, which its owner notices.
                 if raft.client_write_ff(payload, Some(proposer)).await.is_err() {
                     break;

@@ -1,7 +1,9 @@
 //! A group's state as its owner is told it, made from what openraft says. Pure.
 
-use openraft::{Instant as _, RaftMetrics};
+use openraft::RaftMetrics;
 
+use crate::quiet::Acks;
+use crate::quiet_group::heard_at;
 use crate::raft_types::{LogId, TypeConfig, outer_index};
 use crate::types::{GroupStatus, Leadership, PeerId, ReplicationStatus};
 
@@ -14,15 +16,14 @@ fn is_settled(metrics: &RaftMetrics<TypeConfig>, peer: u64) -> bool {
     voters.all(|voters| voters.contains(&peer))
 }
 
-pub(crate) fn status_of(metrics: &RaftMetrics<TypeConfig>, leadership: Leadership) -> GroupStatus {
+pub(crate) fn status_of(
+    metrics: &RaftMetrics<TypeConfig>,
+    leadership: Leadership,
+    acks: &Acks,
+) -> GroupStatus {
     let index = |id: &Option<LogId>| id.as_ref().map_or(0, |id| outer_index(id.index));
     let membership = metrics.membership_config.membership();
     let last = metrics.last_log_index.map_or(0, outer_index);
-    let contact = |peer: u64| {
-        let heartbeats = metrics.heartbeat.as_ref()?;
-        let at = heartbeats.get(&peer)?.as_ref()?;
-        Some(at.elapsed())
-    };
     let replication = metrics.replication.iter().flatten();
     let replication = replication.filter(|(peer, _)| **peer != metrics.id);
     let replication = replication.map(|(peer, matched)| {
@@ -31,7 +32,7 @@ pub(crate) fn status_of(metrics: &RaftMetrics<TypeConfig>, leadership: Leadershi
             peer: PeerId(*peer),
             matched,
             lag: last.saturating_sub(matched),
-            last_contact: contact(*peer),
+            last_contact: heard_at(metrics, acks, *peer).map(|at| at.elapsed()),
             is_settled: is_settled(metrics, *peer),
         }
     });
@@ -85,7 +86,7 @@ mod tests {
         metrics.membership_config = stored(effective);
         metrics.committed_membership_config = stored(committed);
         metrics.replication = Some([(2, None), (3, None)].into());
-        let status = status_of(&metrics, Leadership::Leader { term: 1 });
+        let status = status_of(&metrics, Leadership::Leader { term: 1 }, &Acks::default());
         let settled = status.replication.iter().filter(|replica| replica.is_settled);
         settled.map(|replica| replica.peer.0).collect()
     }

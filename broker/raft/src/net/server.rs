@@ -5,13 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::codec::vote_to_pb;
+use crate::group::Group;
 use crate::net::auth::check_stamp;
 use crate::net::lane::gather;
 use crate::net::messages::{
@@ -24,10 +28,11 @@ use crate::net::snapshot_receive::{decode_header, read_header, receive};
 use crate::pb::raft as pb;
 use crate::pb::raft::failure::Code;
 use crate::pb::raft::frame::Body;
+use crate::quiet_node;
 use crate::raft_types::TypeConfig;
 use crate::registry::{RaftHandle, Registry};
 use crate::snapshot::Spool;
-use crate::types::GroupId;
+use crate::types::{GroupId, PeerId};
 
 /// Answers waiting to be sent on one lane.
 const ANSWERS_QUEUED: usize = 8192;
@@ -82,6 +87,7 @@ impl pb::raft_server::Raft for LaneService {
         self.peers.heard_from(from);
         let (answers, mut queue) = mpsc::channel::<pb::Frame>(ANSWERS_QUEUED);
         let answering = Answering {
+            from,
             registry: Arc::clone(&self.registry),
             answers,
             sessions: HashMap::new(),
@@ -133,6 +139,7 @@ type Asked = (u64, AppendEntriesRequest<TypeConfig>);
 
 /// One lane's answering side.
 struct Answering {
+    from: PeerId,
     registry: Arc<Registry>,
     answers: mpsc::Sender<pb::Frame>,
     /// By group and session.
@@ -167,7 +174,13 @@ impl Answering {
             self.sessions.remove(&(asked.group, asked.session));
             return Ok(());
         }
-        let Some(raft) = self.registry.raft(GroupId(asked.group)) else {
+        if let Some(Body::Quiet(request)) = &asked.body {
+            let reply = quiet_node::answer(&self.registry, self.from, request);
+            // The lane may be gone, which reading from it will tell.
+            let _ = self.answer(asked.id, asked.group, Body::QuietReply(reply)).await;
+            return Ok(());
+        }
+        let Some(group) = self.registry.group(GroupId(asked.group)) else {
             self.sessions.remove(&(asked.group, asked.session));
             let text = format!("group {} is not open here", asked.group);
             return Err(failure(Code::UnknownGroup, text));
@@ -175,10 +188,10 @@ impl Answering {
         match asked.body {
             Some(Body::Append(request)) if asked.session != 0 => {
                 let key = (asked.group, asked.session);
-                self.append_in_session(key, asked.id, request, raft)
+                self.append_in_session(key, asked.id, request, group.raft().clone())
             }
             Some(body) => {
-                self.answer_alone(asked.id, asked.group, body, raft).await;
+                self.answer_alone(asked.id, body, group).await;
                 Ok(())
             }
             None => Err(failure(Code::Malformed, "empty frame")),
@@ -213,18 +226,18 @@ impl Answering {
     }
 
     /// Answers a request that belongs to no session, without holding up the lane.
-    async fn answer_alone(&self, id: u64, group: u64, body: Body, raft: RaftHandle) {
+    async fn answer_alone(&self, id: u64, body: Body, group: Group) {
         let Ok(permit) = Arc::clone(&self.single).acquire_owned().await else {
             return;
         };
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let answer = match answer_of(&raft, body).await {
+            let answer = match answer_of(&group, body).await {
                 Ok(answer) => answer,
                 Err(reason) => Body::Failure(reason),
             };
             // The lane may be gone.
-            let _ = answers.send(frame(id, group, answer)).await;
+            let _ = answers.send(frame(id, group.id().0, answer)).await;
             drop(permit);
         });
     }
@@ -234,14 +247,25 @@ fn stopped(error: &RaftError<TypeConfig>) -> pb::Failure {
     failure(Code::Stopped, error.to_string())
 }
 
-async fn answer_of(raft: &RaftHandle, body: Body) -> Result<Body, pb::Failure> {
+/// The answer of a member that has promised its leader to vote for nobody else.
+fn no_vote(raft: &RaftHandle) -> Body {
+    let vote = raft.metrics().borrow_watched().vote;
+    Body::VoteReply(pb::VoteReply { vote: Some(vote_to_pb(&vote)), granted: false, last: None })
+}
+
+async fn answer_of(group: &Group, body: Body) -> Result<Body, pb::Failure> {
+    let raft = group.raft();
     let malformed = |e: crate::codec::DecodeError| failure(Code::Malformed, e.to_string());
     match body {
         Body::Append(request) => {
             let request = append_from_pb(request).map_err(malformed)?;
             let previous = request.prev_log_id;
             let last = request.entries.last().map(|e| e.log_id).or(previous);
+            let (leader, came_at) = (request.vote.leader_id, Instant::now());
             let response = raft.append_entries(request).await.map_err(|e| stopped(&e))?;
+            if matches!(response, AppendEntriesResponse::Success) {
+                group.quiet().heard(leader.voted_for, leader.term, came_at);
+            }
             if matches!(response, AppendEntriesResponse::Conflict) && previous.is_none() {
                 return Err(failure(Code::Malformed, "conflict at the log's start"));
             }
@@ -250,16 +274,32 @@ async fn answer_of(raft: &RaftHandle, body: Body) -> Result<Body, pb::Failure> {
         }
         Body::Vote(request) => {
             let request = vote_request_from_pb(request).map_err(malformed)?;
+            let mut under_way = None;
+            if request.leadership_transfer {
+                // By order of the leader.
+                group.quiet().released(request.vote.leader_id.term);
+            } else {
+                under_way = group.quiet().pass_vote();
+                if under_way.is_none() {
+                    return Ok(no_vote(raft));
+                }
+            }
             let reply = raft.vote(request).await.map_err(|e| stopped(&e))?;
+            drop(under_way);
             Ok(Body::VoteReply(vote_reply_to_pb(&reply)))
         }
         Body::PreVote(request) => {
             let request = vote_request_from_pb(request).map_err(malformed)?;
+            let Some(under_way) = group.quiet().pass_vote() else {
+                return Ok(no_vote(raft));
+            };
             let reply = raft.pre_vote(request).await.map_err(|e| stopped(&e))?;
+            drop(under_way);
             Ok(Body::VoteReply(vote_reply_to_pb(&reply)))
         }
         Body::Transfer(request) => {
             let request = transfer_from_pb(request).map_err(malformed)?;
+            group.quiet().released(request.from_leader().leader_id.term);
             let reply = raft.handle_transfer_leader(request).await;
             let reply = reply.map_err(|e| failure(Code::Stopped, e.to_string()))?;
             Ok(Body::TransferReply(transfer_reply_to_pb(&reply)))

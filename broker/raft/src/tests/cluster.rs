@@ -60,6 +60,7 @@ impl Cluster {
                 heartbeat: Duration::from_millis(100),
                 election_min: Duration::from_millis(1000),
                 election_max: Duration::from_millis(1600),
+                quiet_after: Some(Duration::from_millis(200)),
                 ..GroupOptions::default()
             },
             secret: Some("a secret".to_owned()),
@@ -86,7 +87,7 @@ impl Cluster {
         cluster
     }
 
-    async fn form(&mut self, size: u64) {
+    pub(crate) async fn form(&mut self, size: u64) {
         for peer in 1..=size {
             self.start(peer).await;
         }

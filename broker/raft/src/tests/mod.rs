@@ -9,4 +9,5 @@ mod links;
 mod memory_log;
 mod partitions;
 mod power;
+mod quiet;
 mod suite;
