@@ -16,6 +16,14 @@ from ocsp import Responder
 DEVIATIONS = binaries.REPOSITORY / "broker/docs/deviations"
 
 
+def is_empty(folder: pathlib.Path) -> bool:
+    """Whether nothing is in it, or it is not there; it may go while it is looked at."""
+    try:
+        return not any(folder.iterdir())
+    except FileNotFoundError:
+        return True
+
+
 class Pair:
     """The same config, run by both programs."""
 
@@ -71,7 +79,7 @@ class Pair:
     def _await_deletions(self):
         # nats-server removes a deleted stream's files later: a new stream of that name may find old messages.
         streams = self.reference.store / "jetstream/$G/streams"
-        wait_until(lambda: not streams.exists() or not any(streams.iterdir()), "nats-server has removed the files")
+        wait_until(lambda: is_empty(streams), "nats-server has removed the files")
 
 
 class WebPair(Pair):

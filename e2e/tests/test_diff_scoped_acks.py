@@ -130,9 +130,10 @@ def test_another_domain_or_account_is_not_heard(pair, token):
 
 def test_a_pushed_message_is_acknowledged(pair):
     def use(js, _):
+        # Filled before: how many wait behind a message is part of its reply.
+        js.fill("s.a", 2)
         js.wire.subscribe("to.me")
         js.consumer(deliver_subject="to.me")
-        js.fill("s.a", 2)
         messages = [js.wire.read_message() for _ in range(2)]
         return [see(message) for message in messages], [js.ack(message) for message in messages], state(js)
 
