@@ -10,8 +10,9 @@ use weir_raft::{Group, PeerId};
 
 use super::leader::StreamLeader;
 
-/// When what could not be done is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+/// When what could not be done is tried again, and how often a group's members are looked at: one that was damaged has
+/// itself taken out, and is to come back.
+const INTERVAL: Duration = Duration::from_secs(5);
 /// How long one member may take to catch up, or to leave.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -20,17 +21,18 @@ pub(crate) async fn follow_assignment(leader: Arc<StreamLeader>) {
     loop {
         let Some(replica) = leader.replica() else { return };
         let assignment = replica.assignment();
-        let mut is_done = adopt_config(&leader, &assignment).await;
-        if let Some(group) = replica.replicated.replicator().and_then(|log| log.group()) {
-            is_done &= adopt_peers(&leader, &group, &assignment).await;
+        let is_adopted = adopt_config(&leader, &assignment).await;
+        let group = replica.replicated.replicator().and_then(|log| log.group());
+        if let Some(group) = &group {
+            adopt_peers(&leader, group, &assignment).await;
         }
         drop(replica);
         let reassigned = leader.reassigned.notified();
-        if is_done {
+        if is_adopted && group.is_none() {
             reassigned.await;
         } else {
-            // Either it is told of a change, or it is time to try again.
-            let _ = tokio::time::timeout(RETRY, reassigned).await;
+            // Either it is told of a change, or it is time to look again.
+            let _ = tokio::time::timeout(INTERVAL, reassigned).await;
         }
     }
 }
@@ -48,26 +50,25 @@ async fn adopt_config(leader: &Arc<StreamLeader>, assignment: &StreamAssignment)
     true
 }
 
-/// One change at a time; a member that came first, one that left afterwards. Tells whether it is done.
-async fn adopt_peers(leader: &StreamLeader, group: &Group, assignment: &StreamAssignment) -> bool {
+/// One change at a time; a member that came first, one that left afterwards.
+async fn adopt_peers(leader: &StreamLeader, group: &Group, assignment: &StreamAssignment) {
     let status = group.status();
     let wanted: Vec<PeerId> = assignment.peers.iter().map(|id| PeerId(*id)).collect();
     if status.voters.is_empty() {
-        return false;
+        return;
     }
     for peer in wanted.iter().filter(|peer| !status.voters.contains(peer)) {
         if let Err(error) = group.add_member(*peer, CHANGE_TIMEOUT).await {
             let name = leader.context.peer_name(*peer);
             tracing::warn!("stream {}: adding server {name} to its group: {error}", assignment.name());
-            return false;
+            return;
         }
     }
     for peer in status.voters.iter().filter(|peer| !wanted.contains(peer)) {
         if let Err(error) = group.remove_member(*peer, CHANGE_TIMEOUT).await {
             let name = leader.context.peer_name(*peer);
             tracing::warn!("stream {}: taking server {name} out of its group: {error}", assignment.name());
-            return false;
+            return;
         }
     }
-    true
 }
