@@ -236,12 +236,9 @@ fn cluster(flags: &Flags, options: &mut Options) -> Result<(), String> {
 
 /// `nats://[user:password@]host:port`; `-1` as the port takes a free one.
 fn listen_on(cluster: &mut ClusterOptions, text: &str) -> Result<(), String> {
-    let is_any = text.ends_with(":-1");
     // nats-server's texts show this in place of a port that no URL can have.
-    let text = &text
-        .strip_suffix("-1")
-        .filter(|_| is_any)
-        .map_or_else(|| text.to_owned(), |start| format!("{start}0"));
+    let any_port = text.strip_suffix(":-1").map(|start| format!("{start}:0"));
+    let text = any_port.as_deref().unwrap_or(text);
     let rest = match text.split_once("://") {
         Some((_, rest)) => rest,
         // Without a scheme the first colon has to end one.
@@ -265,7 +262,7 @@ fn listen_on(cluster: &mut ClusterOptions, text: &str) -> Result<(), String> {
     }
     let (host, port) = split_listen(address)?;
     cluster.host = if host.is_empty() { "0.0.0.0".to_owned() } else { host };
-    cluster.port = if is_any { -1 } else { port };
+    cluster.port = if any_port.is_some() { -1 } else { port };
     (cluster.user, cluster.password) = (None, None);
     if let Some(credentials) = credentials {
         let Some((user, password)) = credentials.split_once(':') else {
