@@ -58,7 +58,7 @@ pub struct Account {
     exchange: AccountExchange,
     inserts: AtomicU64,
     removes: AtomicU64,
-    departed: Departed,
+    past: Past,
     routed: Routed,
 }
 
@@ -73,7 +73,7 @@ struct Routed {
 
 /// What an account's clients that are gone have moved.
 #[derive(Default)]
-struct Departed {
+struct Past {
     in_messages: AtomicU64,
     in_bytes: AtomicU64,
     out_messages: AtomicU64,
@@ -133,7 +133,7 @@ impl Account {
             exchange: AccountExchange::new(options),
             inserts: AtomicU64::new(0),
             removes: AtomicU64::new(0),
-            departed: Departed::default(),
+            past: Past::default(),
             routed: Routed::default(),
         })
     }
@@ -211,28 +211,29 @@ impl Account {
     }
 
     /// What the clients that are gone have moved.
-    pub(crate) fn departed(&self) -> AccountTraffic {
+    pub(crate) fn past(&self) -> AccountTraffic {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let departed = &self.departed;
+        let past = &self.past;
         AccountTraffic {
-            in_messages: load(&departed.in_messages),
-            in_bytes: load(&departed.in_bytes),
-            out_messages: load(&departed.out_messages),
-            out_bytes: load(&departed.out_bytes),
-            slow_consumers: load(&departed.slow_consumers),
+            in_messages: load(&past.in_messages),
+            in_bytes: load(&past.in_bytes),
+            out_messages: load(&past.out_messages),
+            out_bytes: load(&past.out_bytes),
+            slow_consumers: load(&past.slow_consumers),
         }
     }
 
-    pub(crate) fn count_departed(&self, traffic: AccountTraffic) {
+    /// Counts what no client of now shows: what those that left have done, and each time that one was too slow.
+    pub(crate) fn count_past(&self, traffic: AccountTraffic) {
         let add = |counter: &AtomicU64, count: u64| {
             counter.fetch_add(count, Ordering::Relaxed);
         };
-        let departed = &self.departed;
-        add(&departed.in_messages, traffic.in_messages);
-        add(&departed.in_bytes, traffic.in_bytes);
-        add(&departed.out_messages, traffic.out_messages);
-        add(&departed.out_bytes, traffic.out_bytes);
-        add(&departed.slow_consumers, traffic.slow_consumers);
+        let past = &self.past;
+        add(&past.in_messages, traffic.in_messages);
+        add(&past.in_bytes, traffic.in_bytes);
+        add(&past.out_messages, traffic.out_messages);
+        add(&past.out_bytes, traffic.out_bytes);
+        add(&past.slow_consumers, traffic.slow_consumers);
     }
 
     /// How many subscriptions of this server's clients match: all that a literal `subject` is delivered to, or all

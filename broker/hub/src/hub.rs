@@ -306,7 +306,7 @@ impl Hub {
     pub fn account_traffic(&self) -> FxHashMap<String, AccountTraffic> {
         let accounts = self.accounts();
         let mut traffic: FxHashMap<_, _> =
-            accounts.iter().map(|account| (account.name().to_owned(), account.departed())).collect();
+            accounts.iter().map(|account| (account.name().to_owned(), account.past())).collect();
         for handle in self.connections.read().values() {
             let Some(name) = handle.state.read().account.as_ref().map(|account| account.name().to_owned())
             else {
@@ -483,7 +483,7 @@ impl Hub {
         snapshot.reason = Some(reason);
         let account = handle.state.read().account.clone();
         if let Some(account) = account {
-            account.count_departed(AccountTraffic {
+            account.count_past(AccountTraffic {
                 in_messages: snapshot.in_messages,
                 in_bytes: snapshot.in_bytes,
                 out_messages: snapshot.out_messages,

@@ -1,7 +1,7 @@
 //! Room on the disk, and what follows when there is none: streams that write to it take no messages, those that others
 //! can lead are handed over, the trash is emptied, and somebody is told. What could not be written is kept by the
-//! journal and the stores, which go on by themselves once there is room (`weir_storage`). Not the limits of accounts
-//! and of the configuration: those are `usage`'s.
+//! journal and the stores, which go on by themselves once there is room (`weir_storage`). With it the sign
+//! by which `usage` hears that what is stored has changed; the limits of accounts and of the configuration are its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -17,10 +17,7 @@ use crate::stream::replica::StreamReplica;
 /// A stream with a replica here that is not served.
 pub(crate) struct Offline {
     pub(crate) assignment: Arc<StreamAssignment>,
-    /// In nats-server's words.
-    pub(crate) reason: Arc<str>,
-    /// The consumers that are the reason, each with its own.
-    pub(crate) consumers: Arc<BTreeMap<String, String>>,
+    pub(crate) reason: Reason,
     /// Open where only a consumer is the reason.
     replica: Option<Arc<StreamReplica>>,
 }
@@ -31,8 +28,16 @@ pub(crate) type OfflineStreams = Mutex<BTreeMap<u64, Offline>>;
 /// Why a stream is offline.
 #[derive(Debug, Clone)]
 pub(crate) struct Reason {
+    /// In nats-server's words.
     pub(crate) text: Arc<str>,
+    /// The consumers that are the reason, each with its own.
     pub(crate) consumers: Arc<BTreeMap<String, String>>,
+}
+
+impl Reason {
+    fn of_stream(text: String) -> Self {
+        Self { text: text.into(), consumers: Arc::default() }
+    }
 }
 
 impl Context {
@@ -43,14 +48,14 @@ impl Context {
         assignment: &StreamAssignment,
     ) -> Option<Reason> {
         if let Some(known) = self.offline_streams.lock().get(&assignment.group) {
-            return Some(Reason { text: Arc::clone(&known.reason), consumers: Arc::clone(&known.consumers) });
+            return Some(known.reason.clone());
         }
         let text = unsupported(&assignment.config.metadata)?;
         // What was restored is served until the server starts anew, as in nats-server.
         let is_offline = !assignment.restoring
             && !self.replicas.read().contains_key(&assignment.group)
             && !is_served(account, assignment.name());
-        is_offline.then(|| Reason { text: text.into(), consumers: Arc::default() })
+        is_offline.then(|| Reason::of_stream(text))
     }
 }
 
@@ -66,12 +71,8 @@ pub(crate) fn is_kept_closed(context: &Context, assignment: &Arc<StreamAssignmen
     }
     let Some(reason) = unsupported(&assignment.config.metadata) else { return false };
     tracing::warn!("Detected unsupported stream '{} > {}': {reason}", assignment.account, assignment.name());
-    let offline = Offline {
-        assignment: Arc::clone(assignment),
-        reason: reason.into(),
-        consumers: Arc::default(),
-        replica: None,
-    };
+    let reason = Reason::of_stream(reason);
+    let offline = Offline { assignment: Arc::clone(assignment), reason, replica: None };
     streams.insert(assignment.group, offline);
     true
 }
@@ -96,11 +97,11 @@ pub(crate) fn is_kept_unserved(context: &Context, replica: &Arc<StreamReplica>) 
         tracing::warn!("Detected unsupported consumer '{account} > {name} > {consumer}': {reason}");
     }
     tracing::warn!("Stopping unsupported stream '{account} > {name}'");
+    let text = format!("stopped - unsupported consumer {first:?}").into();
     let offline = Offline {
-        reason: format!("stopped - unsupported consumer {first:?}").into(),
-        consumers: Arc::new(consumers),
-        replica: Some(Arc::clone(replica)),
         assignment: Arc::clone(&assignment),
+        reason: Reason { text, consumers: Arc::new(consumers) },
+        replica: Some(Arc::clone(replica)),
     };
     context.offline_streams.lock().insert(assignment.group, offline);
     true
@@ -146,31 +147,23 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(20);
 
     async fn start(store: &Path) -> Arc<JetStreamNode> {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        loop {
-            let batches = BatchLimits::default();
-            let options = NodeOptions {
-                server_name: "one".to_owned(),
-                store_dir: store.to_owned(),
-                sync: SyncPolicy::Always,
-                encryption: None,
-                room: ServerRoom { max_memory: 1, max_file: 1, limits: ServerLimits::default(), batches },
-                strict: true,
-                scoped_acks: false,
-                api_requests_max: 0,
-                domain: None,
-                ingest: IngestLimits::default(),
-                accounts: BTreeMap::from([("$G".to_owned(), Some(AccountShare::default()))]),
-                cluster: None,
-            };
-            let hub = Hub::new(HubOptions::default(), Limits::default(), Arc::new(OpenDoor));
-            match JetStreamNode::start(options, hub).await {
-                Ok(node) => return node,
-                // The one before may not have let go of the store yet.
-                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let batches = BatchLimits::default();
+        let options = NodeOptions {
+            server_name: "one".to_owned(),
+            store_dir: store.to_owned(),
+            sync: SyncPolicy::Always,
+            encryption: None,
+            room: ServerRoom { max_memory: 1, max_file: 1, limits: ServerLimits::default(), batches },
+            strict: true,
+            scoped_acks: false,
+            api_requests_max: 0,
+            domain: None,
+            ingest: IngestLimits::default(),
+            accounts: BTreeMap::from([("$G".to_owned(), Some(AccountShare::default()))]),
+            cluster: None,
+        };
+        let hub = Hub::new(HubOptions::default(), Limits::default(), Arc::new(OpenDoor));
+        JetStreamNode::start(options, hub).await.expect("a node")
     }
 
     async fn until(what: &str, is_so: impl Fn() -> bool) {

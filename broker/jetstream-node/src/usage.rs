@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use weir_jetstream::meta::StreamAssignment;
 use weir_jsapi::{AccountLimits, StorageType, StreamConfig};
 
@@ -14,10 +15,8 @@ use crate::stream::room::RoomUpdate;
 
 /// How old a figure may be.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// So many looks go by at most without one at all streams, even if nothing seems to have changed.
-const UNCHANGED_LOOKS_MAX: u32 = 20;
-/// How old a figure of a stream without a replica here may be.
-const ELSEWHERE_INTERVAL: Duration = Duration::from_secs(5);
+/// How old a figure may be where nothing seems to have changed, and that of a stream without a replica here.
+const UNCHANGED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Bytes of one replica, by group.
 type Bytes = BTreeMap<u64, i64>;
@@ -25,18 +24,17 @@ type Bytes = BTreeMap<u64, i64>;
 /// Runs until aborted.
 pub(crate) async fn run(context: Arc<Context>) {
     let mut elsewhere = Bytes::new();
-    let mut asked = tokio::time::Instant::now();
-    let mut unchanged = 0;
+    let mut looked = Instant::now();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        unchanged += 1;
-        if context.cluster.is_some() && asked.elapsed() >= ELSEWHERE_INTERVAL {
-            elsewhere = ask_elsewhere(&context).await;
-            asked = tokio::time::Instant::now();
-            unchanged = UNCHANGED_LOOKS_MAX;
+        let is_old = looked.elapsed() >= UNCHANGED_INTERVAL;
+        if is_old {
+            if context.cluster.is_some() {
+                elsewhere = ask_elsewhere(&context).await;
+            }
+            looked = Instant::now();
         }
-        if context.space.take_change() || context.space.is_full() || unchanged >= UNCHANGED_LOOKS_MAX {
-            unchanged = 0;
+        if context.space.take_change() || context.space.is_full() || is_old {
             refresh(&context, &elsewhere);
         }
     }

@@ -4,7 +4,6 @@
 use crate::dial::{Outcome, Target};
 use crate::handshake::{Handshake, Phase};
 use crate::remote::{Link, Remote, Terms};
-use crate::slow::Slow;
 use crate::topology::{Topology, now};
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
@@ -19,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, error, info};
 use weir_conf::CompressionMode;
-use weir_hub::{Account, Appended, CloseReason, Counted, Outbox, PeerIngress};
+use weir_hub::{Account, Appended, CloseReason, Counted, Outbox, PeerIngress, Slow};
 use weir_net::{Farewell, Interest, S2Control, Transport};
 use weir_proto::limits::ROUTE_LINE_FACTOR;
 use weir_proto::{Parsed, RouteConnect, RouteParser, encode, err};
@@ -158,7 +157,7 @@ pub(crate) struct Session {
     /// What the other side was let in by.
     pub(crate) credentials: Option<Box<RouteConnect>>,
     /// It was too slow, and what waited then is still being written.
-    pub(crate) slow: Option<Slow>,
+    pub(crate) slow: Slow,
     /// What the other side showed in its TLS handshake, its own first, as DER.
     pub(crate) certificates: Vec<Vec<u8>>,
     began: Instant,
@@ -189,7 +188,7 @@ impl Session {
             switch_to: None,
             level: None,
             credentials: None,
-            slow: None,
+            slow: Slow::default(),
             certificates: Vec::new(),
             began: now,
             next_ping: now,
@@ -275,8 +274,8 @@ impl Session {
                     }
                 }
             }
-            if self.slow.is_some() {
-                self.judge_recovery();
+            if self.slow.is_slow() {
+                self.slow.judge_recovery(&self.link.outbox, self.link.label());
             }
             if let Some(reason) = self.link.outbox.closed() {
                 return reason;

@@ -10,17 +10,17 @@ use crate::entrance::Entrance;
 use crate::hub::Hub;
 use crate::options::Limits;
 use crate::outbox::Counted;
+use crate::slow::Slow;
 use crate::trace;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::error;
 use weir_net::{Interest, Transport};
 use weir_proto::encode;
 use weir_proto::err;
-use weir_stdx::duration::format_duration;
 
 /// The most bytes read at once before authentication.
 const READ_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
@@ -109,14 +109,7 @@ pub(super) struct Connection {
     auth_deadline: Option<Instant>,
     next_ping: Instant,
     /// It was too slow, and what waited then is still being written.
-    slow: Option<Slow>,
-}
-
-/// What waited for a client that was too slow, when the time for it began anew.
-struct Slow {
-    since: Instant,
-    chunks: usize,
-    bytes: usize,
+    slow: Slow,
 }
 
 enum ReadOutcome {
@@ -132,7 +125,7 @@ impl Connection {
         let session = Session::new(Arc::clone(&hub), Arc::clone(&handle));
         let mut connection = Self {
             auth_deadline: None,
-            slow: None,
+            slow: Slow::default(),
             next_ping: Instant::now(),
             hub,
             transport,
@@ -196,8 +189,8 @@ impl Connection {
                     }
                 }
             }
-            if self.slow.is_some() {
-                self.judge_recovery();
+            if self.slow.is_slow() {
+                self.slow.judge_recovery(&self.handle.outbox, self.handle.label());
             }
             if self.handle.outbox.closed().is_some() {
                 return;
@@ -373,49 +366,23 @@ impl Connection {
     }
 
     /// Whether the client is to be cut because it does not take what is written, or not fast enough.
-    fn is_writing_too_long(&mut self, now: Instant, limits: &Limits) -> bool {
-        let outbox = &self.handle.outbox;
-        let is_over = |since: std::time::Instant| now >= Instant::from_std(since) + limits.write_deadline;
-        if !outbox.writing_since().is_some_and(is_over) {
-            return false;
+    fn is_writing_too_long(&mut self, limits: &Limits) -> bool {
+        let (outbox, label) = (&self.handle.outbox, self.handle.label());
+        let late = self.slow.judge(outbox, label, limits.write_deadline, limits.closes_slow_writers);
+        // One that is cut is counted at its end.
+        if late.is_some_and(|late| !late.is_cut) {
+            self.hub.counters().count_slow_consumer();
+            if let Some(account) = &self.handle.state.read().account {
+                account.count_past(AccountTraffic { slow_consumers: 1, ..AccountTraffic::default() });
+            }
         }
-        let state = if self.slow.is_some() { "State" } else { "Detected" };
-        let deadline = format_duration(limits.write_deadline);
-        let (chunks, bytes) = outbox.backlog();
-        info!(
-            "{} - Slow Consumer {state}: WriteDeadline of {deadline} exceeded with {chunks} chunks of {bytes} total bytes.",
-            self.handle.label()
-        );
-        // Without any progress nobody is there to wait for.
-        if limits.closes_slow_writers || !outbox.has_progressed() {
-            return true;
-        }
-        self.hub.counters().count_slow_consumer();
-        if let Some(account) = &self.handle.state.read().account {
-            account.count_departed(AccountTraffic { slow_consumers: 1, ..AccountTraffic::default() });
-        }
-        outbox.begin_anew();
-        self.slow = Some(Slow { since: now, chunks, bytes });
-        false
-    }
-
-    /// Notes that a client that was too slow has taken what waited for it.
-    fn judge_recovery(&mut self) {
-        if self.handle.outbox.writing_since().is_none()
-            && let Some(Slow { since, chunks, bytes }) = self.slow.take()
-        {
-            info!(
-                "{} - Slow Consumer Recovered: Flush took {:.3}s with {chunks} chunks of {bytes} total bytes.",
-                self.handle.label(),
-                since.elapsed().as_secs_f64()
-            );
-        }
+        late.is_some_and(|late| late.is_cut)
     }
 
     fn on_timer(&mut self) {
         let now = Instant::now();
         let limits = self.hub.limits();
-        if self.is_writing_too_long(now, &limits) {
+        if self.is_writing_too_long(&limits) {
             self.handle.close(CloseReason::SlowConsumerWriteDeadline);
             return;
         }

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use weir_jetstream::meta::{MetaCommand, MetaOutcome};
 use weir_jsapi::response::Success;
 use weir_jsapi::subject::ApiRequest;
 use weir_jsapi::{ApiError, StreamConfig, errors, response};
 
-use super::{Answer, Request, peer, propose_failed};
+use super::{Answer, Request, peer, stream_change};
 use crate::context::Context;
 use crate::placement::{Bounds, place_within};
 
@@ -23,12 +22,7 @@ pub(crate) async fn remove(
     let assignment = context.assignment(account, name).ok_or_else(|| errors::STREAM_NOT_FOUND.error())?;
     let leaving = peer::member(context, &assignment.peers, &named)?;
     let peers = replace(context, &assignment.config, &assignment.peers, leaving)?;
-    let command = MetaCommand::MoveStream { account: account.to_owned(), name: name.to_owned(), peers };
-    let outcome =
-        context.meta.propose_wait(command.encode()).await.map_err(|error| propose_failed(&error))?;
-    if let MetaOutcome::Refused(error) = outcome {
-        return Err(error);
-    }
+    stream_change::move_to(context, account, name, peers).await?;
     Ok(Some(response::success(parsed.response_kind(), Success { success: true })))
 }
 

@@ -92,11 +92,11 @@ impl StreamReplica {
     /// Some server leads this stream, as far as this one knows. One that takes itself for the leader and does not lead
     /// hears of no majority.
     fn has_quorum(&self) -> bool {
+        if !self.assignment().is_replicated() {
+            return true;
+        }
         let status = self.replicated.status();
-        let own = self.context.peer_id;
-        !self.assignment().is_replicated()
-            || status.is_leader
-            || status.leader.is_some_and(|peer| peer != own)
+        status.is_leader || status.leader.is_some_and(|peer| peer != self.context.peer_id)
     }
 
     fn tell_quorum_lost(&self) {

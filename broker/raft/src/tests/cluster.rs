@@ -215,6 +215,20 @@ impl Cluster {
         wait_for("a leader", || self.leader_now()).await
     }
 
+    /// Lets the leader reach one of the others only until another one leads, then all of them again.
+    pub(crate) async fn replace_leader_that_reaches_one(&self) {
+        let old = self.leader().await;
+        let others: Vec<u64> = self.running.keys().copied().filter(|peer| *peer != old).collect();
+        for other in &others[1..] {
+            self.links().set(old, *other, false);
+        }
+        let leads = |peer: &u64| self.node(*peer).group.status().is_leader;
+        wait_for("another leader", || others.iter().copied().find(leads)).await;
+        for other in &others[1..] {
+            self.links().set(old, *other, true);
+        }
+    }
+
     /// Proposes until it is committed, whoever leads.
     pub(crate) async fn propose(&self, payload: impl Into<Bytes>) -> Proposed {
         let payload = payload.into();
