@@ -4,6 +4,7 @@ Not a test: it starts, waits until one cluster has formed, and ends them all. Wh
 moment later: who publishes through it, or leads there, is to be awaited and not assumed.
 """
 
+import contextlib
 import pathlib
 
 import binaries
@@ -59,7 +60,11 @@ class Cluster:
         self.start()
 
     def __enter__(self) -> "Cluster":
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def __exit__(self, *_):
         self.stop()
@@ -154,6 +159,15 @@ class Cluster:
 
     def logs(self) -> str:
         return "\n".join(broker.log_tail() for broker in self.brokers)
+
+
+@contextlib.contextmanager
+def both(tmp_path_factory, **options):
+    """A cluster of nats-server and one of Weir, both formed."""
+    with contextlib.ExitStack() as running:
+        made = [Cluster(binary, tmp_path_factory.mktemp(name), **options)
+                for name, binary in (("reference", binaries.reference()), ("weir", binaries.weir()))]
+        yield [running.enter_context(cluster) for cluster in made]
 
 
 def create(js: JetStream, config: dict) -> dict:

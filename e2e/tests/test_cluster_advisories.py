@@ -103,23 +103,18 @@ def current(js) -> bool:
     return len(replicas) == 2 and all(peer["current"] for peer in replicas)
 
 
-def test_a_streams_new_leader_is_told(same):
+ELECTED = {
+    "a stream's, after a step-down": (("STREAM.LEADER_ELECTED", "S"), "STREAM.LEADER.STEPDOWN.S", None),
+    "a consumer's, when it is made": (("CONSUMER.LEADER_ELECTED", "S", "C"), "CONSUMER.CREATE.S.C", C),
+}
+
+
+@pytest.mark.parametrize("event, subject, body", ELECTED.values(), ids=[name.replace(" ", "_") for name in ELECTED])
+def test_a_new_leader_is_told(same, event, subject, body):
     def conversation(cluster):
-        told = events("STREAM.LEADER_ELECTED", "S")
+        told = events(*event)
         with made(cluster) as js, Listener(cluster, told, USER) as listener:
-            assert js.raw("STREAM.LEADER.STEPDOWN.S").get("success")
-            heard = listener.wait(told)
-            js.raw("STREAM.DELETE.S")
-            return heard
-
-    same(conversation)
-
-
-def test_a_consumers_leader_is_told_when_it_is_made(same):
-    def conversation(cluster):
-        told = events("CONSUMER.LEADER_ELECTED", "S", "C")
-        with made(cluster) as js, Listener(cluster, told, USER) as listener:
-            assert "error" not in js.raw("CONSUMER.CREATE.S.C", C)
+            assert "error" not in js.raw(subject, body)
             heard = listener.wait(told)
             js.raw("STREAM.DELETE.S")
             return heard

@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-import binaries
 from broker import wait_until
-from cluster import Cluster
+from cluster import both
 from compare import same as held_with_both
 from jetstream import asked
 from test_cluster_placement import CONFIG, ask, places, stream, user
@@ -17,15 +16,8 @@ LIMITS = 'unique_tag: "same:", limits: { max_ha_assets: 2 }'
 
 @pytest.fixture(scope="module")
 def clusters(tmp_path_factory):
-    binary = {"reference": binaries.reference(), "weir": binaries.weir()}
-    made = [Cluster(binary[name], tmp_path_factory.mktemp(name), extra=CONFIG, jetstream_options=LIMITS) for name in binary]
-    try:
-        for cluster in made:
-            cluster.start()
+    with both(tmp_path_factory, extra=CONFIG, jetstream_options=LIMITS) as made:
         yield made
-    finally:
-        for cluster in made:
-            cluster.stop()
 
 
 def same(clusters, use):

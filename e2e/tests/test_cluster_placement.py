@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-import binaries
 from broker import wait_until
-from cluster import Cluster
+from cluster import both
 from compare import same as held_with_both
 from jetstream import JetStream
 from mask import mask
@@ -25,15 +24,8 @@ SERVERS = {"n1", "n2", "n3"}
 
 @pytest.fixture(scope="module")
 def clusters(tmp_path_factory):
-    binary = {"reference": binaries.reference(), "weir": binaries.weir()}
-    made = [Cluster(binary[name], tmp_path_factory.mktemp(name), extra=CONFIG, jetstream_options='unique_tag: "same:"') for name in binary]
-    try:
-        for cluster in made:
-            cluster.start()
+    with both(tmp_path_factory, extra=CONFIG, jetstream_options='unique_tag: "same:"') as made:
         yield made
-    finally:
-        for cluster in made:
-            cluster.stop()
 
 
 def user(cluster, name: str = "b") -> JetStream:

@@ -166,16 +166,6 @@ def test_a_connection_that_is_reset_has_a_read_error(pair):
     pair.same(ask)
 
 
-def send_as_much_as_fits(client, data):
-    """What the buffers of both kernels take without a reader."""
-    client.socket.setblocking(False)
-    try:
-        while True:
-            client.socket.send(data)
-    except BlockingIOError:
-        pass
-
-
 def test_a_connection_whose_answers_cannot_be_written_has_a_write_error(pair):
     """What came before a reset is still read, and the answers to it are written in vain long before the last of it."""
     def ask(broker):
@@ -185,7 +175,7 @@ def test_a_connection_whose_answers_cannot_be_written_has_a_write_error(pair):
         client.sync()
         cid = client.info["client_id"]
         with broker.paused():
-            send_as_much_as_fits(client, b"PUB echo 0\r\n\r\n" * 1000)
+            client.send_as_much_as_fits(b"PUB echo 0\r\n\r\n" * 1000)
             client.reset()
         [closed] = wait_until(lambda: broker.get_json(f"/connz?state=closed&cid={cid}")["connections"], "it is among the closed")
         return closed["reason"], closed["name"], closed["subscriptions"]

@@ -47,6 +47,14 @@ def orders(broker, sort):
     return of("open"), of("any")
 
 
+def closed(broker, clients, sort):
+    """Closes them; the order in which they are shown then."""
+    for client in clients.values():
+        client.close()
+    wait_until(lambda: len(shown(broker, "rtt", "closed")) == len(clients), "all are closed")
+    return names(broker, f"state=closed&sort={sort}")
+
+
 def answer_once(client, after_seconds):
     client.until(lambda operation: operation.verb == "PING")
     time.sleep(after_seconds)
@@ -60,13 +68,10 @@ def test_connections_are_sorted_by_the_time_of_their_answers(brokers):
             list(pool.map(lambda name: answer_once(clients[name], ANSWERS_AFTER_SECONDS[name]), clients))
         wait_until(lambda: "0s" not in shown(broker, "rtt", "open").values(), "all answers are measured")
         found = orders(broker, "rtt")
-        for client in clients.values():
-            client.close()
-        wait_until(lambda: len(shown(broker, "rtt", "closed")) == len(clients), "all are closed")
-        return found, names(broker, "state=closed&sort=rtt")
+        return found, closed(broker, clients, "rtt")
 
-    (opened, everyone), closed = together(brokers, conversation)
-    assert opened == everyone and opened[0] == closed == ["slow", "middling", "quick"]
+    (opened, everyone), gone = together(brokers, conversation)
+    assert opened == everyone and opened[0] == gone == ["slow", "middling", "quick"]
 
 
 def test_connections_are_sorted_by_what_waits_for_them(brokers):
@@ -86,13 +91,10 @@ def test_connections_are_sorted_by_what_waits_for_them(brokers):
         wait_until(lambda: all(shown(broker, "pending_bytes", "open")[name] > (size - 12) * MIB for name, size in WAITING_MIB.items()),
                    "it waits")
         found = orders(broker, "pending")
-        for client in clients.values():
-            client.close()
-        wait_until(lambda: len(shown(broker, "rtt", "closed")) == len(clients), "all are closed")
-        return found, names(broker, "state=closed&sort=pending")
+        return found, closed(broker, clients, "pending")
 
-    (opened, everyone), closed = together(brokers, conversation)
-    assert opened == everyone and opened[0] == closed == ["much", "more", "some", "little"]
+    (opened, everyone), gone = together(brokers, conversation)
+    assert opened == everyone and opened[0] == gone == ["much", "more", "some", "little"]
 
 
 @pytest.mark.parametrize("query", [f"sort={sort}&state={state}" for sort in ("rtt", "pending", "stop", "reason", "colour", "CID", "")

@@ -99,15 +99,6 @@ def settled(broker):
     return RoutePeer(broker.cluster, server_id="NEND", name="ending").join()
 
 
-def send_as_much_as_fits(peer, data):
-    peer.socket.setblocking(False)
-    try:
-        while True:
-            peer.socket.send(data)
-    except BlockingIOError:
-        pass
-
-
 def fail_the_writes(broker, peer):
     """What came before a reset is still read, and the answers to it are written in vain long before the last of it."""
     with Wire(broker.port, {}) as client:
@@ -116,7 +107,7 @@ def fail_the_writes(broker, peer):
             client.subscribe("flood")
         client.sync()
         with broker.paused():
-            send_as_much_as_fits(peer, b"PING\r\nRMSG A flood 0\r\n\r\n" * 1000)
+            peer.send_as_much_as_fits(b"PING\r\nRMSG A flood 0\r\n\r\n" * 1000)
             peer.reset()
         wait_for_routes(broker, 0)
 
