@@ -4,6 +4,7 @@ Not a library for OCSP: it writes the one shape of answer that servers here read
 """
 
 import base64
+import contextlib
 import subprocess
 import threading
 import time
@@ -86,7 +87,9 @@ class Responder:
                 self.send_header("Content-Type", "application/ocsp-response")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                # Who asked may have given up.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(body)
 
             def log_message(self, *_):
                 pass

@@ -152,3 +152,16 @@ def test_a_stream_without_a_quorum_is_told(same):
         return heard
 
     same(conversation)
+
+
+def test_a_server_that_was_removed_is_told_to_the_system_account(same):
+    def conversation(cluster):
+        told = events("SERVER.REMOVED")
+        leader = cluster.led()
+        at = next(index for index, broker in enumerate(cluster.brokers) if broker.name == leader)
+        removed = cluster.brokers[at - 1]
+        with JetStream(cluster.brokers[at].port, SYSTEM) as js, Listener(cluster, told, SYSTEM, at) as listener:
+            answer = js.api("SERVER.REMOVE", {"peer": removed.name})
+            return answer, listener.wait(told), "JetStream being DISABLED" in removed.log()
+
+    same(conversation)

@@ -9,6 +9,7 @@ import nsc
 from broker import STANDALONE, wait_until
 from jetstream import JetStream
 from mask import mask
+from test_diff_log_lines import outside
 from wire import Wire
 
 CONFIG = STANDALONE + """
@@ -202,6 +203,33 @@ def test_consumers_stay_within_the_account(pair):
     pair.same(use)
 
 
+def exceeded(broker) -> set:
+    """What the log says of limits."""
+    return {line for line in outside(broker.log()) if "limits exceeded" in line}
+
+
+@pytest.mark.parametrize("storage", ["file", "memory"])
+def test_a_server_stores_only_so_much(start_pair, storage):
+    pair = start_pair(STANDALONE + """
+jetstream { store_dir: "STORE", max_memory_store: 20000, max_file_store: 20000 }
+accounts { A { jetstream: enabled, users: [ { user: a, password: p } ] } }
+""")
+
+    def use(broker):
+        with user(broker, "a", js=True) as js:
+            js.api("STREAM.CREATE.S", {"name": "S", "subjects": ["s"], "storage": storage})
+            said = [js.publish("s", "x" * 1000) for _ in range(15)]
+            # How much is stored is looked at now and then.
+            refusal = wait_until(lambda: (answer := js.publish("s", "x" * 1000)) and "error" in answer and answer, "the server is full")
+            wait_until(lambda: exceeded(broker), "the log says so")
+            js.api("STREAM.PURGE.S")
+            wait_until(lambda: "error" not in js.publish("s", "x" * 1000), "there is room again")
+            cleared(js)
+            return said, refusal, exceeded(broker)
+
+    pair.same(use)
+
+
 @pytest.mark.parametrize("storage", ["file", "memory"])
 def test_an_account_stores_only_so_much(start_pair, storage):
     pair = start_pair(STANDALONE + """
@@ -221,7 +249,7 @@ accounts { A { jetstream: { max_mem: 20000, max_file: 20000 }, users: [ { user: 
             said.append(js.publish("s.x", "x" * 21000))
             said.append(js.publish("s.x", "x" * 100)["stream"])
             cleared(js)
-            return said
+            return said, exceeded(broker)
 
     pair.same(use)
 

@@ -1,12 +1,15 @@
 """The JetStream API around its requests: audits, advisories, strictness, levels, paging: the same with Weir and nats-server."""
 
 import json
+import re
 
 import pytest
 
 from broker import STANDALONE, wait_until
+from compare import same
 from jetstream import JetStream
 from mask import mask
+from test_diff_log_lines import outside
 from wire import Wire
 
 ACCOUNTS = """
@@ -123,6 +126,23 @@ def test_audits_tell_who_asked(pair, name):
             return told(watcher.wire, ask, 2)
 
     pair.same(use)
+
+
+def test_requests_that_are_too_many_are_dropped_and_told(start_both):
+    """How many are dropped is chance: nats-server empties its queue, Weir refuses what comes while it is full."""
+    def use(broker):
+        with user(broker, "a") as js, user(broker, "s") as watcher:
+            watcher.wire.subscribe("$JS.EVENT.ADVISORY.API.LIMIT_REACHED")
+            watcher.wire.sync()
+            requests = [(subject, json.dumps(body)) for subject, body in (stream(f"S{number}", storage="file") for number in range(200))]
+            js.wire.send_raw("".join(f"PUB $JS.API.{subject} {len(body)}\r\n{body}\r\n" for subject, body in requests).encode())
+            _, heard = advisory(watcher.wire.read_message())
+            assert heard.pop("dropped") > 0
+            lines = {re.sub(r"\d+ requests", "<n> requests", line) for line in outside(broker.log()) if "[WRN]" in line}
+            return heard, lines, js.raw("INFO")["domain"]
+
+    config = CONFIG.replace("NAME", "subject") % "domain: hub, request_queue_limit: 2"
+    same(start_both(config), use)
 
 
 def test_streams_and_consumers_tell_what_becomes_of_them(pair):

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use weir_hub::Account;
-use weir_jetstream::meta::MetaPeer;
 use weir_jsapi::advisory::{
     self, Advisory, ApiAudit, ApiLimitReached, ConsumerAction, DomainLeaderElected, LeaderElected,
     QuorumLost, ServerEvent, StreamAction,
@@ -146,11 +145,11 @@ impl Context {
         self.emit(&self.hub.system_account(), subject, "server_out_of_space", body);
     }
 
-    /// Tells the system account that a server left for good.
-    pub(crate) fn server_removed(&self, member: &MetaPeer) {
+    /// Tells the system account that this server left for good.
+    pub(crate) fn server_removed(&self) {
         let body = ServerEvent {
-            server: &member.name,
-            server_id: &member.id.to_string(),
+            server: &self.server_name,
+            server_id: &self.hub.options().server_id,
             stream: "",
             cluster: self.cluster.as_ref().map_or("", |cluster| &cluster.name),
             domain: self.domain_text(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, Hub};
@@ -18,6 +18,7 @@ use weir_storage::{FileStoreOptions, Journal, Trash};
 
 use crate::accounts::{Accounts, ApiCounters};
 use crate::api_load::ApiLoad;
+use crate::exceeded::Exceeded;
 use crate::limits::ServerRoom;
 use crate::meta::state::MetaState;
 use crate::neighbours::Neighbours;
@@ -77,6 +78,9 @@ pub(crate) struct Context {
     pub(crate) restores: Mutex<BTreeMap<(String, String), usize>>,
     /// Room on the disk.
     pub(crate) space: Arc<Space>,
+    pub(crate) exceeded: Exceeded,
+    /// It was said that this server was removed from the meta group.
+    pub(crate) is_removal_told: AtomicBool,
     pub(crate) rng: Mutex<SeededRng>,
     pub(crate) api: ApiCounters,
     pub(crate) api_load: ApiLoad,

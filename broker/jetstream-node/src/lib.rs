@@ -14,6 +14,7 @@ mod context;
 #[cfg(test)]
 mod crash_states;
 mod envelope;
+mod exceeded;
 mod identity;
 mod inside;
 mod limits;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -21,6 +21,7 @@ use crate::accounts::{AccountShare, Accounts, ApiCounters};
 use crate::admin::Admin;
 use crate::api_load::ApiLoad;
 use crate::context::{Cluster, Context};
+use crate::exceeded::Exceeded;
 use crate::identity::{self, Mode};
 use crate::limits::ServerRoom;
 use crate::meta;
@@ -115,6 +116,8 @@ impl JetStreamNode {
             offline_streams: Mutex::default(),
             restores: Mutex::default(),
             space: Arc::default(),
+            exceeded: Exceeded::default(),
+            is_removal_told: AtomicBool::new(false),
             rng: Mutex::new(rng),
             api: ApiCounters::default(),
             api_load: ApiLoad::new(options.api_requests_max),

@@ -97,7 +97,6 @@ async fn remove_server(context: &Arc<Context>, member: MetaPeer) -> Result<Answe
         group.remove_member(peer, CHANGE_TIMEOUT).await.map_err(|error| errors::RAFT_GENERAL.with(error))?;
     }
     tracing::info!("Server {} was removed from the JetStream meta group", member.name);
-    context.server_removed(&member);
     Ok(Some(response::success(kind::META_SERVER_REMOVE, Success { success: true })))
 }
 

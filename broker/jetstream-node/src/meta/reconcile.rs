@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use weir_jetstream::meta::StreamAssignment;
@@ -46,6 +47,7 @@ pub(crate) async fn run(context: Arc<Context>) {
 
 /// One pass; false when something could not be opened or removed.
 pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
+    tell_removal(context);
     let own = context.peer_id.0;
     let wanted: Vec<Arc<StreamAssignment>> = {
         let meta = context.meta.lock();
@@ -76,6 +78,15 @@ pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
         }
     }
     complete
+}
+
+/// Says once that this server was removed from the meta group: nothing is placed on it any more.
+fn tell_removal(context: &Context) {
+    let is_removed = context.meta.lock().machine().is_removed(context.peer_id.0);
+    if is_removed && !context.is_removal_told.swap(true, Ordering::Relaxed) {
+        tracing::error!("JetStream being DISABLED, our server was removed from the cluster");
+        context.server_removed();
+    }
 }
 
 /// Gives up a replica that is to be elsewhere, once the stream's leader does not count on it any more.

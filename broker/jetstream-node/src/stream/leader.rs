@@ -192,6 +192,7 @@ impl StreamLeader {
             let ingest = Arc::clone(&self.ingest);
             let room = Arc::clone(&self.room);
             let name = Arc::clone(&self.name);
+            let (context, storage) = (Arc::clone(&self.context), config.storage);
             let subscription = self.account.subscribe_internal(
                 subject,
                 None,
@@ -204,6 +205,7 @@ impl StreamLeader {
                     }
                     let refusal = room
                         .refusal(message.subject.len(), message.headers.len(), message.payload.len())
+                        .inspect(|error| context.tell_exceeded(message.account.name(), storage, error))
                         .or_else(|| ingest.accept(message).err().map(|error| error.error()));
                     if let (Some(error), Some(reply)) = (refusal, message.reply) {
                         refuse(message.account, &name, reply, &error);
