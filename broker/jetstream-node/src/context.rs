@@ -78,7 +78,7 @@ pub(crate) struct Context {
     pub(crate) restores: Mutex<BTreeMap<(String, String), usize>>,
     /// Room on the disk.
     pub(crate) space: Arc<Space>,
-    pub(crate) exceeded: Exceeded,
+    pub(crate) exceeded: Arc<Exceeded>,
     /// It was said that this server was removed from the meta group.
     pub(crate) is_removal_told: AtomicBool,
     pub(crate) rng: Mutex<SeededRng>,

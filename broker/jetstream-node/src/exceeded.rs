@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use weir_jsapi::{ApiError, StorageType, errors};
 
-use crate::context::Context;
-
 /// Between two lines about the server.
 const SERVER_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two lines about an account and a kind of storage.
@@ -25,6 +23,23 @@ struct Told {
 }
 
 impl Exceeded {
+    /// Says why a message was refused, if that is for what is stored already and not for a full disk.
+    #[cold]
+    pub(crate) fn tell(&self, account: &str, storage: StorageType, refusal: &ApiError, disk_is_full: bool) {
+        let now = Instant::now();
+        let storage = match storage {
+            StorageType::File => "file",
+            StorageType::Memory => "memory",
+        };
+        if refusal.err_code == errors::ACCOUNT_RESOURCES_EXCEEDED.err_code {
+            if self.is_due_for_account(account, storage, now) {
+                tracing::warn!("JetStream {storage} resource limits exceeded for account: {account:?}");
+            }
+        } else if !disk_is_full && self.is_due_for_server(now) {
+            tracing::error!("JetStream {storage} resource limits exceeded for server");
+        }
+    }
+
     fn is_due_for_server(&self, now: Instant) -> bool {
         let mut told = self.0.lock();
         let is_due = told.server.is_none_or(|at| now.duration_since(at) >= SERVER_INTERVAL);
@@ -42,25 +57,6 @@ impl Exceeded {
             told.accounts.insert((account.to_owned(), storage), now);
         }
         is_due
-    }
-}
-
-impl Context {
-    /// Says why a message was refused, if that is for what is stored already.
-    #[cold]
-    pub(crate) fn tell_exceeded(&self, account: &str, storage: StorageType, refusal: &ApiError) {
-        let now = Instant::now();
-        let storage = match storage {
-            StorageType::File => "file",
-            StorageType::Memory => "memory",
-        };
-        if refusal.err_code == errors::ACCOUNT_RESOURCES_EXCEEDED.err_code {
-            if self.exceeded.is_due_for_account(account, storage, now) {
-                tracing::warn!("JetStream {storage} resource limits exceeded for account: {account:?}");
-            }
-        } else if !self.space.is_full() && self.exceeded.is_due_for_server(now) {
-            tracing::error!("JetStream {storage} resource limits exceeded for server");
-        }
     }
 }
 

@@ -21,7 +21,6 @@ use crate::accounts::{AccountShare, Accounts, ApiCounters};
 use crate::admin::Admin;
 use crate::api_load::ApiLoad;
 use crate::context::{Cluster, Context};
-use crate::exceeded::Exceeded;
 use crate::identity::{self, Mode};
 use crate::limits::ServerRoom;
 use crate::meta;
@@ -116,7 +115,7 @@ impl JetStreamNode {
             offline_streams: Mutex::default(),
             restores: Mutex::default(),
             space: Arc::default(),
-            exceeded: Exceeded::default(),
+            exceeded: Arc::default(),
             is_removal_told: AtomicBool::new(false),
             rng: Mutex::new(rng),
             api: ApiCounters::default(),

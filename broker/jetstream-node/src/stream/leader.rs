@@ -192,7 +192,9 @@ impl StreamLeader {
             let ingest = Arc::clone(&self.ingest);
             let room = Arc::clone(&self.room);
             let name = Arc::clone(&self.name);
-            let (context, storage) = (Arc::clone(&self.context), config.storage);
+            // Not the context: what a hub holds outlives a node that was dropped.
+            let (exceeded, space) = (Arc::clone(&self.context.exceeded), Arc::clone(&self.context.space));
+            let storage = config.storage;
             let subscription = self.account.subscribe_internal(
                 subject,
                 None,
@@ -205,7 +207,9 @@ impl StreamLeader {
                     }
                     let refusal = room
                         .refusal(message.subject.len(), message.headers.len(), message.payload.len())
-                        .inspect(|error| context.tell_exceeded(message.account.name(), storage, error))
+                        .inspect(|error| {
+                            exceeded.tell(message.account.name(), storage, error, space.is_full());
+                        })
                         .or_else(|| ingest.accept(message).err().map(|error| error.error()));
                     if let (Some(error), Some(reply)) = (refusal, message.reply) {
                         refuse(message.account, &name, reply, &error);
