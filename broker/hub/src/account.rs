@@ -71,7 +71,7 @@ struct Routed {
     out_bytes: AtomicU64,
 }
 
-/// What an account's clients that are gone have moved.
+/// What an account's clients that are gone have moved, and how often one was too slow.
 #[derive(Default)]
 struct Past {
     in_messages: AtomicU64,
@@ -210,7 +210,7 @@ impl Account {
         self.routed.out_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What the clients that are gone have moved.
+    /// See `count_past`.
     pub(crate) fn past(&self) -> AccountTraffic {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let past = &self.past;

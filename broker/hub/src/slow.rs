@@ -1,7 +1,6 @@
 //! A connection that takes what is written too slowly, of a client or a route: whether to cut it or to wait for it while it
 //! moves, and what is said of that. Not who counts it, nor how it is closed.
 
-use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use tracing::info;
@@ -41,7 +40,7 @@ impl Slow {
     pub fn judge(
         &mut self,
         outbox: &Outbox,
-        label: impl Display,
+        label: impl FnOnce() -> String,
         deadline: Duration,
         closes: bool,
     ) -> Option<Late> {
@@ -49,7 +48,8 @@ impl Slow {
         let is_first = !self.is_slow();
         let (chunks, bytes) = outbox.backlog();
         info!(
-            "{label} - Slow Consumer {}: WriteDeadline of {} exceeded with {chunks} chunks of {bytes} total bytes.",
+            "{} - Slow Consumer {}: WriteDeadline of {} exceeded with {chunks} chunks of {bytes} total bytes.",
+            label(),
             if is_first { "Detected" } else { "State" },
             format_duration(deadline),
         );
@@ -63,12 +63,13 @@ impl Slow {
     }
 
     /// Notes that a connection that was too slow has taken what waited for it.
-    pub fn judge_recovery(&mut self, outbox: &Outbox, label: impl Display) {
+    pub fn judge_recovery(&mut self, outbox: &Outbox, label: impl FnOnce() -> String) {
         if outbox.writing_since().is_none()
             && let Some(Waited { since, chunks, bytes }) = self.0.take()
         {
             info!(
-                "{label} - Slow Consumer Recovered: Flush took {:.3}s with {chunks} chunks of {bytes} total bytes.",
+                "{} - Slow Consumer Recovered: Flush took {:.3}s with {chunks} chunks of {bytes} total bytes.",
+                label(),
                 since.elapsed().as_secs_f64()
             );
         }

@@ -156,7 +156,7 @@ pub(crate) struct Session {
     pub(crate) level: Option<S2Control>,
     /// What the other side was let in by.
     pub(crate) credentials: Option<Box<RouteConnect>>,
-    /// It was too slow, and what waited then is still being written.
+    /// Whether it takes too slowly what is written.
     pub(crate) slow: Slow,
     /// What the other side showed in its TLS handshake, its own first, as DER.
     pub(crate) certificates: Vec<Vec<u8>>,
@@ -275,7 +275,7 @@ impl Session {
                 }
             }
             if self.slow.is_slow() {
-                self.slow.judge_recovery(&self.link.outbox, self.link.label());
+                self.slow.judge_recovery(&self.link.outbox, || self.link.label());
             }
             if let Some(reason) = self.link.outbox.closed() {
                 return reason;

@@ -23,7 +23,7 @@ impl Session {
     pub(crate) fn judge_writing(&mut self) -> Result<(), CloseReason> {
         let deadline = self.write_deadline();
         let closes = self.topology.options().write_timeout == WriteTimeoutPolicy::Close;
-        let late = self.slow.judge(&self.link.outbox, self.link.label(), deadline, closes);
+        let late = self.slow.judge(&self.link.outbox, || self.link.label(), deadline, closes);
         if late.is_some_and(|late| late.is_first) {
             self.topology.count_slow();
         }

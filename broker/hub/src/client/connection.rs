@@ -108,7 +108,7 @@ pub(super) struct Connection {
     reads_large: bool,
     auth_deadline: Option<Instant>,
     next_ping: Instant,
-    /// It was too slow, and what waited then is still being written.
+    /// Whether it takes too slowly what is written.
     slow: Slow,
 }
 
@@ -190,7 +190,7 @@ impl Connection {
                 }
             }
             if self.slow.is_slow() {
-                self.slow.judge_recovery(&self.handle.outbox, self.handle.label());
+                self.slow.judge_recovery(&self.handle.outbox, || self.handle.label());
             }
             if self.handle.outbox.closed().is_some() {
                 return;
@@ -367,7 +367,7 @@ impl Connection {
 
     /// Whether the client is to be cut because it does not take what is written, or not fast enough.
     fn is_writing_too_long(&mut self, limits: &Limits) -> bool {
-        let (outbox, label) = (&self.handle.outbox, self.handle.label());
+        let (outbox, label) = (&self.handle.outbox, || self.handle.label());
         let late = self.slow.judge(outbox, label, limits.write_deadline, limits.closes_slow_writers);
         // One that is cut is counted at its end.
         if late.is_some_and(|late| !late.is_cut) {
