@@ -104,17 +104,17 @@ def current(js) -> bool:
 
 
 ELECTED = {
-    "a stream's, after a step-down": (("STREAM.LEADER_ELECTED", "S"), "STREAM.LEADER.STEPDOWN.S", None),
-    "a consumer's, when it is made": (("CONSUMER.LEADER_ELECTED", "S", "C"), "CONSUMER.CREATE.S.C", C),
+    "a stream's, after a step-down": (("STREAM.LEADER_ELECTED", "S"), "STREAM.LEADER.STEPDOWN.S", None, "success"),
+    "a consumer's, when it is made": (("CONSUMER.LEADER_ELECTED", "S", "C"), "CONSUMER.CREATE.S.C", C, "name"),
 }
 
 
-@pytest.mark.parametrize("event, subject, body", ELECTED.values(), ids=[name.replace(" ", "_") for name in ELECTED])
-def test_a_new_leader_is_told(same, event, subject, body):
+@pytest.mark.parametrize("event, subject, body, done", ELECTED.values(), ids=[name.replace(" ", "_") for name in ELECTED])
+def test_a_new_leader_is_told(same, event, subject, body, done):
     def conversation(cluster):
         told = events(*event)
         with made(cluster) as js, Listener(cluster, told, USER) as listener:
-            assert "error" not in js.raw(subject, body)
+            assert js.raw(subject, body).get(done)
             heard = listener.wait(told)
             js.raw("STREAM.DELETE.S")
             return heard

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::{Mutex, RwLock};
 use weir_hub::{Account, Hub};
@@ -79,8 +79,6 @@ pub(crate) struct Context {
     /// Room on the disk.
     pub(crate) space: Arc<Space>,
     pub(crate) exceeded: Arc<Exceeded>,
-    /// It was said that this server was removed from the meta group.
-    pub(crate) is_removal_told: AtomicBool,
     pub(crate) rng: Mutex<SeededRng>,
     pub(crate) api: ApiCounters,
     pub(crate) api_load: ApiLoad,

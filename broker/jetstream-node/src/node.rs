@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -116,7 +116,6 @@ impl JetStreamNode {
             restores: Mutex::default(),
             space: Arc::default(),
             exceeded: Arc::default(),
-            is_removal_told: AtomicBool::new(false),
             rng: Mutex::new(rng),
             api: ApiCounters::default(),
             api_load: ApiLoad::new(options.api_requests_max),

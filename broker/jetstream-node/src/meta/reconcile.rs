@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use weir_jetstream::meta::StreamAssignment;
@@ -26,7 +25,14 @@ const TRASH_GRACE: Duration = Duration::from_secs(60 * 60);
 /// Follows the meta state until aborted.
 pub(crate) async fn run(context: Arc<Context>) {
     let mut applied = context.meta.applied_watch();
+    let mut is_removal_told = false;
     loop {
+        if !is_removal_told && context.meta.lock().machine().is_removed(context.peer_id.0) {
+            is_removal_told = true;
+            // Nothing is placed here any more.
+            tracing::error!("JetStream being DISABLED, our server was removed from the cluster");
+            context.server_removed();
+        }
         let complete = reconcile(&context).await;
         if complete {
             if applied.changed().await.is_err() {
@@ -47,7 +53,6 @@ pub(crate) async fn run(context: Arc<Context>) {
 
 /// One pass; false when something could not be opened or removed.
 pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
-    tell_removal(context);
     let own = context.peer_id.0;
     let wanted: Vec<Arc<StreamAssignment>> = {
         let meta = context.meta.lock();
@@ -78,15 +83,6 @@ pub(crate) async fn reconcile(context: &Arc<Context>) -> bool {
         }
     }
     complete
-}
-
-/// Says once that this server was removed from the meta group: nothing is placed on it any more.
-fn tell_removal(context: &Context) {
-    let is_removed = context.meta.lock().machine().is_removed(context.peer_id.0);
-    if is_removed && !context.is_removal_told.swap(true, Ordering::Relaxed) {
-        tracing::error!("JetStream being DISABLED, our server was removed from the cluster");
-        context.server_removed();
-    }
 }
 
 /// Gives up a replica that is to be elsewhere, once the stream's leader does not count on it any more.
